@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The one contract between the kernel and a processor architecture.
+ *
+ * arch/x86_64/ and arch/arm64/ (and tests/fake_arch/ for hosted tests) define the same names; the link step chooses.
+ * There are no weak symbols: a missing function is a link error. The few functions that must be inline are in
+ * arch/<arch>/arch_inline.h, found by the include path (-Iarch/<arch>), as are ARCH_* constants.
+ *
+ * May look at: lib/, and hv/hv_wire.h for register numbers. Nothing here allocates, sleeps or logs unless it says so.
+ */
+#pragma once
+#include "lib/lib.h"
+#include "arch_inline.h"
+/*
+ * arch_inline.h provides:
+ *   static inline bool arch_irq_enabled(void);
+ *   static inline void arch_irq_enable(void), arch_irq_disable(void);
+ *   static inline uint64_t arch_irq_save(void);            interrupts off, returns the state before
+ *   static inline void arch_irq_restore(uint64_t state);
+ *   static inline void arch_cpu_relax(void);
+ *   static inline uint64_t arch_counter(void);              ordered read of the cycle counter (TSC, CNTVCT)
+ *   static inline void arch_fence_ord(void), arch_fence_ord_read(void), arch_fence_ord_write(void);   order of memory
+ *   static inline void arch_fence_sync(void), arch_fence_sync_read(void), arch_fence_sync_write(void); completion
+ *   static inline unsigned arch_cpu_index(void);            0 on the boot CPU
+ *   static inline uint64_t arch_frame_pointer(void);
+ *   static inline void *arch_phys_to_virt(paddr_t);         the direct map; valid once mm brought that memory online
+ *   static inline bool arch_virt_in_direct_map(vaddr_t);    and back:
+ *   static inline paddr_t arch_direct_to_phys(vaddr_t);
+ *   ARCH_NAME "x86_64"   ARCH_VMAP_BASE, ARCH_VMAP_BYTES (region for mm/vmap.c)   ARCH_DIRECT_BYTES (its limit)
+ *   ARCH_MAX_CPUS
+ */
+
+/* ---- processor ---- */
+/* Descriptor tables, exception vectors, IST stacks, PAT/NX/WP/SMEP as available. Called once, first of all. */
+void arch_cpu_init(void);
+/* With interrupts disabled on entry and exit: lets pending interrupts in and waits for one. The test "is there work"
+ * made before the call with interrupts disabled can't be lost: an interrupt that is pending makes it return at once. */
+void arch_idle(void);
+NORETURN void arch_halt(void);      /* interrupts off, for ever */
+NORETURN void arch_power_off(void); /* by the platform's ways in turn, then arch_halt */
+NORETURN void arch_reboot(void);
+/* 64 bits from the CPU's random source (RDSEED, else RDRAND; RNDR). False when there is none or it ran dry. */
+bool arch_random(uint64_t *value);
+/* Return addresses of the callers, innermost first, walking frame pointers from frame (0: here); checks every read. */
+unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max);
+const char *arch_cpu_model(void);   /* for the status page; valid after arch_cpu_init */
+
+/* What boot learned from the platform's tables, for power-off, reset and calibration. Zero means absent. */
+struct arch_platform {
+    uint16_t pm1a_control_port, pm1b_control_port;  /* with the SLP_TYP values of \_S5 */
+    uint8_t  s5_type_a, s5_type_b;
+    uint16_t sleep_control_port;                    /* hardware-reduced ACPI */
+    uint64_t reset_address;
+    uint8_t  reset_space, reset_value;              /* ACPI address space: 0 memory, 1 I/O */
+    uint16_t pm_timer_port;
+    bool     has_s5, has_reset;
+    uint32_t vmbus_irq;                             /* arm64: INTID from the DSDT, 0 = default */
+};
+void arch_platform_set(const struct arch_platform *platform);
+
+/* ---- early console: 16550 (x86_64, probed), PL011 (arm64). False when there is none. Never waits without a limit. */
+bool arch_console_init(void);
+void arch_console_write(const char *text, size_t bytes);
+
+/* ---- interrupts ---- */
+enum arch_irq_use { ARCH_IRQ_VMBUS, ARCH_IRQ_STIMER, ARCH_IRQ_TIMER, ARCH_IRQ_TEST, ARCH_IRQ_USES };
+/* x86_64: the vector reserved for this use; arm64: the INTID. Edge triggered. */
+unsigned arch_irq_number(enum arch_irq_use use);
+/* The handler runs with interrupts disabled on the interrupted stack. */
+void arch_irq_set_handler(enum arch_irq_use use, void (*handler)(void *arg), void *arg);
+/* Local interrupt controller ready; after mm. Returns 0 or E_*. */
+int arch_irq_init(void);
+/* End of interrupt; false for auto-EOI SINTs, which must not write it. Applies to the use from now on. */
+void arch_irq_set_eoi(enum arch_irq_use use, bool write_eoi);
+uint64_t arch_irq_count(enum arch_irq_use use);
+
+/* ---- time ---- */
+/* Counter frequency from the CPU or platform (CPUID 15h/16h, PM timer, PIT), 0 when nothing tells. May take ~10 ms. */
+uint64_t arch_counter_calibrate(void);
+/* The CPU's own one-shot timer (LAPIC, generic timer), interrupt ARCH_IRQ_TIMER; hz 0 = calibrate against now_100ns. */
+int arch_timer_init(uint64_t hz, uint64_t (*now_100ns)(void));
+void arch_timer_arm(uint64_t delta_100ns);
+void arch_timer_stop(void);
+
+/* ---- contexts of cooperative tasks ---- */
+struct arch_context { uint64_t sp; };
+/* First switch to ctx calls entry(arg) on the stack that ends at stack_top; entry must not return. */
+void arch_context_init(struct arch_context *ctx, void *stack_top, void (*entry)(void *), void *arg);
+void arch_context_switch(struct arch_context *from, struct arch_context *to);
+
+/* ---- page tables: the format, walked by mm/map.c ---- */
+enum map_attr {
+    MAP_READ   = 1 << 0,
+    MAP_WRITE  = 1 << 1,
+    MAP_EXEC   = 1 << 2,   /* never together with MAP_WRITE in stage 1: the PTE builder refuses (W^X) */
+    MAP_DEVICE = 1 << 3,   /* uncached, strongly ordered */
+    MAP_WC     = 1 << 4,   /* write combining: frame buffers */
+    MAP_GLOBAL = 1 << 5,
+};
+/* A table format. Level 0 is the 4 KiB leaf; a leaf at level n covers 4 KiB << (9 * n). Second-stage tables of the lab
+ * (nested paging, stage 2) are other instances, hence a table of functions. */
+struct pt_format {
+    unsigned top_level;                                        /* 3: 48-bit addresses */
+    unsigned max_leaf_level;                                   /* 2: 1 GiB leaves, 1: 2 MiB */
+    uint64_t (*leaf)(paddr_t p, unsigned level, unsigned attr);
+    uint64_t (*table)(paddr_t p);
+    bool     (*is_present)(uint64_t pte);
+    bool     (*is_leaf)(uint64_t pte, unsigned level);
+    paddr_t  (*address)(uint64_t pte, unsigned level);
+    unsigned (*attributes)(uint64_t pte);
+    bool     break_before_make;                                /* arm64: a live entry must be invalidated first */
+};
+const struct pt_format *arch_pt_format(void);                  /* of the kernel's own tables */
+paddr_t arch_pt_root(void);                                    /* tables in force (left by boot) */
+void arch_pt_set_root(paddr_t root);
+void arch_pt_sync(vaddr_t start, uint64_t bytes);              /* new entries of the kernel tables become visible */
+/* The architecture's own TLB invalidation; used until hv/tlb.c installs itself with mm_set_tlb_flush. */
+void arch_tlb_flush(vaddr_t start, uint64_t bytes);
+void arch_tlb_flush_all(void);                                 /* global entries too */
+
+/* ---- the hypervisor interface ---- */
+/* Raw feature words, named by their CPUID leaf (arm64 fills the same from registers). */
+struct arch_hv_features {
+    uint32_t max_leaf;
+    uint32_t version[4];       /* leaf 0x40000002 */
+    uint32_t features[4];      /* 0x40000003 EAX EBX ECX EDX: privileges low, high, -, features */
+    uint32_t hints[4];         /* 0x40000004 */
+    uint32_t limits[4];        /* 0x40000005 */
+    uint32_t isolation[4];     /* 0x4000000C, zero unless features[1] bit 22 */
+    char     vendor[13];       /* what was found when it is not Hyper-V: "KVMKVMKVM", "TCGTCGTCGTCG", "" on bare metal */
+};
+/* True when the vendor is "Microsoft Hv" and the interface "Hv#1". */
+bool arch_hv_discover(struct arch_hv_features *features);
+/* Synthetic registers: MSRs on x86_64 (index = MSR number of hv_wire.h), virtual-processor registers on arm64.
+ * False when the access faulted: the register does not exist for us. */
+bool arch_hv_reg_read(uint32_t reg, uint64_t *value);
+bool arch_hv_reg_write(uint32_t reg, uint64_t value);
+/* Hypercall page: x86_64 enables it at this page (called through from then on); arm64 has none and returns true. */
+bool arch_hv_hypercall_enable(paddr_t page, vaddr_t mapped);
+void arch_hv_hypercall_disable(void);
+uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output);
+uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1);

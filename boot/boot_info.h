@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What every loader's entry fills and kernel_main() reads: nothing after it knows who loaded the image.
+ * Lives in the image's .bss; strings are copied into it, so the loader's memory may be reused.
+ */
+#pragma once
+#include "drivers/drivers.h"
+#include "mm/mm.h"
+
+#define BOOT_CMDLINE_BYTES 4096
+#define BOOT_MAX_REGIONS   256
+#define BOOT_MAX_MODULES   8
+
+struct boot_module { paddr_t start; uint64_t bytes; char name[64]; };
+
+struct boot_info {
+    const char *loader;                    /* "PVH", "Linux boot protocol", "Multiboot2", "UEFI" */
+    char cmdline[BOOT_CMDLINE_BYTES];      /* NUL-terminated; truncation is reported */
+    struct mm_region regions[BOOT_MAX_REGIONS];
+    unsigned region_count;
+    paddr_t acpi_rsdp;                     /* PADDR_NONE: not told, search (x86_64 BIOS area) */
+    paddr_t device_tree;
+    struct framebuffer framebuffer;
+    struct boot_module modules[BOOT_MAX_MODULES];
+    unsigned module_count;
+    uint8_t random_seed[64];               /* from the firmware's RNG protocol */
+    unsigned random_seed_bytes;
+    uint64_t entry_counter;                /* cycle counter at the first instruction of ours that could read it */
+    uint64_t efi_system_table;
+    char note[160];                        /* what the entry wants logged once the console works */
+};
+
+/* The story of bring-up; boot/main.c. Never returns. */
+NORETURN void kernel_main(struct boot_info *boot);

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What an application sees. Include this one header, define app_main, link.
+ *
+ *   int app_main(int argc, char **argv)      runs in its own task once disks and network are up; argv from config "args="
+ *
+ * Sockets are lwIP's (socket, bind, listen, accept, recv, send, ...): blocking calls park the calling task only.
+ * Disks: rt/blk.h, blocking (blk_read ...) or with many requests in flight (blk_submit).
+ * Tasks, time, random numbers, configuration: rt/rt.h.
+ * Returning from app_main flushes and shuts the machine down with that exit code in the log.
+ */
+#pragma once
+#include "lib/lib.h"
+#include "rt/blk.h"
+#include "rt/nic.h"
+#include "rt/rt.h"
+
+int app_main(int argc, char **argv);
+extern const char app_name[];                       /* the application defines its name */
+
+/* ---- rt/net: the network stack on the first NIC ---- */
+/* Waits until an address is configured (DHCP or static); false when limit_us passed. */
+bool net_wait_ready(uint64_t limit_us);
+/* Text of the interface's addresses, "10.0.2.15/24", for messages; "" when none. */
+const char *net_address_text(void);
+
+/* ---- the machine, for status pages ---- */
+struct boot_phase { const char *name; uint64_t at_100ns; uint64_t counter; };
+unsigned boot_phases(const struct boot_phase **phases);
+const char *candela_version(void);                  /* "0.1.0-<git describe>" */
+const char *candela_loader(void);
+/* Rooms add lines to /status and /metrics without the application naming them. */
+struct metric { const char *name; const char *help; uint64_t (*read)(void *arg); void *arg; bool gauge; struct metric *next; };
+void metric_register(struct metric *m);
+const struct metric *metric_first(void);
+/* Functions run before power-off, newest first (flush, say goodbye). */
+struct shutdown_hook { void (*fn)(void *arg); void *arg; struct shutdown_hook *next; };
+void shutdown_add_hook(struct shutdown_hook *h);
+NORETURN void machine_shutdown(int code);           /* hooks, disks flushed, bus unloaded, power off */
