@@ -173,7 +173,7 @@ enum hv_isolation_type {
 
 /* Guest OS id, open source encoding (TLFS: reporting the guest OS identity). */
 #define HV_GUEST_OS_OPEN_SOURCE           (1ull << 63)
-#define HV_GUEST_OS_TYPE_SHIFT            56             /* 7 bits: 0 undefined, 1 Linux, 2 FreeBSD, 3 Xen, ... */
+#define HV_GUEST_OS_TYPE_SHIFT            56             /* 7 bits: HV_GUEST_OS_TYPE_* */
 #define HV_GUEST_OS_TYPE_UNDEFINED        0ull
 #define HV_GUEST_OS_TYPE_LINUX            1ull
 #define HV_GUEST_OS_TYPE_FREEBSD          2ull
@@ -188,7 +188,7 @@ static inline uint64_t hv_guest_os_id(uint8_t type, uint8_t os, uint32_t version
            ((uint64_t)version << HV_GUEST_OS_VERSION_SHIFT) | build;
 }
 
-/* CRASH_CTL. Read: what the host can do. Write: notify, with or without a text (P3: its GPA, P4: its bytes). */
+/* CRASH_CTL. Read: what the host can do. Write: notify, perhaps with a text (P3: its GPA, P4: its bytes). */
 #define HV_CRASH_CTL_PRE_OS_SHIFT         58
 #define HV_CRASH_CTL_PRE_OS_MASK          (7ull << 58)
 #define HV_CRASH_CTL_NO_DUMP              (1ull << 61)
@@ -266,7 +266,8 @@ static inline uint64_t hv_guest_os_id(uint8_t type, uint8_t os, uint32_t version
 #define HV_CONTROL_REP_MASK               0xFFFull
 #define HV_CONTROL_RESERVED_MASK          0xF000F00078000000ull  /* bits 30:27, 47:44, 63:60 */
 
-static inline uint64_t hv_control(uint16_t code, uint16_t varhead_qwords, uint16_t rep_count, uint16_t rep_start)
+static inline uint64_t hv_control(uint16_t code, uint16_t varhead_qwords, uint16_t rep_count,
+                                  uint16_t rep_start)
 {
     return code | (((uint64_t)varhead_qwords & HV_CONTROL_VARHEAD_MASK) << HV_CONTROL_VARHEAD_SHIFT) |
            (((uint64_t)rep_count & HV_CONTROL_REP_MASK) << HV_CONTROL_REP_COUNT_SHIFT) |
@@ -343,7 +344,7 @@ static inline uint64_t hv_result(uint16_t status, uint16_t reps)
 #define HV_VP_INDEX_SELF                  0xFFFFFFFEu
 #define HV_ANY_VP                         0xFFFFFFFFu
 
-/* Byte naming the target VTL inside several inputs: 3:0 the level, 4 use it, 7:5 zero; 0 = the current level. */
+/* Byte naming the target VTL in several inputs: 3:0 the level, 4 use it, 7:5 zero; 0 = the current one. */
 #define HV_INPUT_VTL_MASK                 0x0Fu
 #define HV_INPUT_VTL_USE                  0x10u
 
@@ -458,7 +459,7 @@ struct hv_modify_visibility {
 HV_WIRE_SIZE(struct hv_modify_visibility, 16);
 #define HV_MODIFY_VISIBILITY_MAX          ((HV_PAGE_SIZE - sizeof(struct hv_modify_visibility)) / 8u)
 
-/* HVCALL_GET_VP_INDEX_FROM_APIC_ID: the APIC ids follow; with more than one, sources disagree about padding. */
+/* HVCALL_GET_VP_INDEX_FROM_APIC_ID: the APIC ids follow; sources disagree about padding beyond the first. */
 struct hv_vp_index_from_apic_id {
     uint64_t partition_id;
     uint8_t target_vtl;

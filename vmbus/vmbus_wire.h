@@ -2,8 +2,8 @@
 /*
  * vmbus_wire.h: the VMBus protocol: channel messages, ring buffers, packets, monitor pages, class GUIDs.
  *
- * Source: the VMBus protocol as spoken by Windows Server 2012 to 2022 (versions 2.4 to 6.0). Microsoft publishes
- * no complete specification; where public implementations disagree, the comment at the field says so.
+ * Source: the VMBus protocol as spoken by Windows Server 2012 to 2022 (versions 2.4 to 6.0). There is no
+ * complete published specification; where implementations disagree, the comment at the field says so.
  * Little-endian, packed. "Guest" is us, "host" the VMBus server. Pages are always 4096 bytes here.
  */
 #ifndef CANDELA_VMBUS_WIRE_H
@@ -12,7 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define VMBUS_WIRE_SIZE(type, bytes)          _Static_assert(sizeof(type) == (bytes), #type " has a fixed size")
+#define VMBUS_WIRE_SIZE(type, bytes) \
+    _Static_assert(sizeof(type) == (bytes), #type " has a fixed size")
 #define VMBUS_WIRE_OFFSET(type, field, bytes) \
     _Static_assert(offsetof(type, field) == (bytes), #type "." #field " has a fixed offset")
 
@@ -22,33 +23,35 @@ struct guid {
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct guid, 16);
 
-/* GUID_INIT(0xf8615163, 0xdf3e, 0x46c5, 0x91, 0x3f, 0xf2, 0xd2, 0xf9, 0x65, 0xed, 0x0e): as it is printed. */
-#define GUID_INIT(a, b, c, d0, d1, d2, d3, d4, d5, d6, d7)                                              \
-    {                                                                                                   \
-        {                                                                                               \
-            (uint8_t)((a) & 0xFF), (uint8_t)(((a) >> 8) & 0xFF), (uint8_t)(((a) >> 16) & 0xFF),         \
-                (uint8_t)(((a) >> 24) & 0xFF), (uint8_t)((b) & 0xFF), (uint8_t)(((b) >> 8) & 0xFF),     \
-                (uint8_t)((c) & 0xFF), (uint8_t)(((c) >> 8) & 0xFF), (d0), (d1), (d2), (d3), (d4),      \
-                (d5), (d6), (d7)                                                                        \
-        }                                                                                               \
+#define GUID_BYTE(value, n) (uint8_t)((uint64_t)(value) >> (8 * (n)))
+
+/* The five parts as they are printed: GUID_INIT(0xf8615163, 0xdf3e, 0x46c5, 0x913f, 0xf2d2f965ed0e). */
+#define GUID_INIT(a, b, c, d, e)                                                                       \
+    {                                                                                                  \
+        {                                                                                              \
+            GUID_BYTE(a, 0), GUID_BYTE(a, 1), GUID_BYTE(a, 2), GUID_BYTE(a, 3), GUID_BYTE(b, 0),       \
+                GUID_BYTE(b, 1), GUID_BYTE(c, 0), GUID_BYTE(c, 1), GUID_BYTE(d, 1), GUID_BYTE(d, 0),   \
+                GUID_BYTE(e, 5), GUID_BYTE(e, 4), GUID_BYTE(e, 3), GUID_BYTE(e, 2), GUID_BYTE(e, 1),   \
+                GUID_BYTE(e, 0)                                                                        \
+        }                                                                                              \
     }
 
 /* Device classes ("interface types"). Initialisers for a struct guid. */
-#define VMBUS_GUID_NETVSC    GUID_INIT(0xf8615163, 0xdf3e, 0x46c5, 0x91, 0x3f, 0xf2, 0xd2, 0xf9, 0x65, 0xed, 0x0e)
-#define VMBUS_GUID_SCSI      GUID_INIT(0xba6163d9, 0x04a1, 0x4d29, 0xb6, 0x05, 0x72, 0xe2, 0xff, 0xb1, 0xdc, 0x7f)
-#define VMBUS_GUID_IDE       GUID_INIT(0x32412632, 0x86cb, 0x44a2, 0x9b, 0x5c, 0x50, 0xd1, 0x41, 0x73, 0x54, 0xf5)
-#define VMBUS_GUID_FC        GUID_INIT(0x2f9bcc4a, 0x0069, 0x4af3, 0xb7, 0x6b, 0x6f, 0xd0, 0xbe, 0x52, 0x8c, 0xda)
-#define VMBUS_GUID_VPCI      GUID_INIT(0x44c4f61d, 0x4444, 0x4400, 0x9d, 0x52, 0x80, 0x2e, 0x27, 0xed, 0xe1, 0x9f)
-#define VMBUS_GUID_VIDEO     GUID_INIT(0xda0a7802, 0xe377, 0x4aac, 0x8e, 0x77, 0x05, 0x58, 0xeb, 0x10, 0x73, 0xf8)
-#define VMBUS_GUID_KEYBOARD  GUID_INIT(0xf912ad6d, 0x2b17, 0x48ea, 0xbd, 0x65, 0xf9, 0x27, 0xa6, 0x1c, 0x76, 0x84)
-#define VMBUS_GUID_MOUSE     GUID_INIT(0xcfa8b69e, 0x5b4a, 0x4cc0, 0xb9, 0x8b, 0x8b, 0xa1, 0xa1, 0xf3, 0xf9, 0x5a)
-#define VMBUS_GUID_SHUTDOWN  GUID_INIT(0x0e0b6031, 0x5213, 0x4934, 0x81, 0x8b, 0x38, 0xd9, 0x0c, 0xed, 0x39, 0xdb)
-#define VMBUS_GUID_TIMESYNC  GUID_INIT(0x9527e630, 0xd0ae, 0x497b, 0xad, 0xce, 0xe8, 0x0a, 0xb0, 0x17, 0x5c, 0xaf)
-#define VMBUS_GUID_HEARTBEAT GUID_INIT(0x57164f39, 0x9115, 0x4e78, 0xab, 0x55, 0x38, 0x2f, 0x3b, 0xd5, 0x42, 0x2d)
-#define VMBUS_GUID_KVP       GUID_INIT(0xa9a0f4e7, 0x5a45, 0x4d96, 0xb8, 0x27, 0x8a, 0x84, 0x1e, 0x8c, 0x03, 0xe6)
-#define VMBUS_GUID_VSS       GUID_INIT(0x35fa2e29, 0xea23, 0x4236, 0x96, 0xae, 0x3a, 0x6e, 0xba, 0xcb, 0xa4, 0x40)
-#define VMBUS_GUID_BALLOON   GUID_INIT(0x525074dc, 0x8985, 0x46e2, 0x80, 0x57, 0xa3, 0x07, 0xdc, 0x18, 0xa5, 0x02)
-#define VMBUS_GUID_FCOPY     GUID_INIT(0x34d14be3, 0xdee4, 0x41c8, 0x9a, 0xe7, 0x6b, 0x17, 0x49, 0x77, 0xc1, 0x92)
+#define VMBUS_GUID_NETVSC    GUID_INIT(0xf8615163, 0xdf3e, 0x46c5, 0x913f, 0xf2d2f965ed0e)
+#define VMBUS_GUID_SCSI      GUID_INIT(0xba6163d9, 0x04a1, 0x4d29, 0xb605, 0x72e2ffb1dc7f)
+#define VMBUS_GUID_IDE       GUID_INIT(0x32412632, 0x86cb, 0x44a2, 0x9b5c, 0x50d1417354f5)
+#define VMBUS_GUID_FC        GUID_INIT(0x2f9bcc4a, 0x0069, 0x4af3, 0xb76b, 0x6fd0be528cda)
+#define VMBUS_GUID_VPCI      GUID_INIT(0x44c4f61d, 0x4444, 0x4400, 0x9d52, 0x802e27ede19f)
+#define VMBUS_GUID_VIDEO     GUID_INIT(0xda0a7802, 0xe377, 0x4aac, 0x8e77, 0x0558eb1073f8)
+#define VMBUS_GUID_KEYBOARD  GUID_INIT(0xf912ad6d, 0x2b17, 0x48ea, 0xbd65, 0xf927a61c7684)
+#define VMBUS_GUID_MOUSE     GUID_INIT(0xcfa8b69e, 0x5b4a, 0x4cc0, 0xb98b, 0x8ba1a1f3f95a)
+#define VMBUS_GUID_SHUTDOWN  GUID_INIT(0x0e0b6031, 0x5213, 0x4934, 0x818b, 0x38d90ced39db)
+#define VMBUS_GUID_TIMESYNC  GUID_INIT(0x9527e630, 0xd0ae, 0x497b, 0xadce, 0xe80ab0175caf)
+#define VMBUS_GUID_HEARTBEAT GUID_INIT(0x57164f39, 0x9115, 0x4e78, 0xab55, 0x382f3bd5422d)
+#define VMBUS_GUID_KVP       GUID_INIT(0xa9a0f4e7, 0x5a45, 0x4d96, 0xb827, 0x8a841e8c03e6)
+#define VMBUS_GUID_VSS       GUID_INIT(0x35fa2e29, 0xea23, 0x4236, 0x96ae, 0x3a6ebacba440)
+#define VMBUS_GUID_BALLOON   GUID_INIT(0x525074dc, 0x8985, 0x46e2, 0x8057, 0xa307dc18a502)
+#define VMBUS_GUID_FCOPY     GUID_INIT(0x34d14be3, 0xdee4, 0x41c8, 0x9ae7, 0x6b174977c192)
 
 /* ---- Connection ----------------------------------------------------------------------------------- */
 
