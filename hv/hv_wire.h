@@ -24,7 +24,7 @@
 #define HV_WIRE_OFFSET(type, field, bytes) \
     _Static_assert(offsetof(type, field) == (bytes), #type "." #field " has a fixed offset")
 
-/* ---- CPUID (TLFS: feature discovery) ------------------------------------------------------------- */
+/* ---- CPUID (TLFS: feature discovery) ------------------------------------------------------------------ */
 
 #define HV_CPUID_FEATURES_ECX_PRESENT     (1u << 31)     /* leaf 1, ECX: a hypervisor is present */
 
@@ -122,7 +122,7 @@ enum hv_isolation_type {
     HV_ISOLATION_CCA = 4,
 };
 
-/* ---- Synthetic MSRs of x86_64 (TLFS: the section of each facility) -------------------------------- */
+/* ---- Synthetic MSRs of x86_64 (TLFS: the section of each facility) ------------------------------------ */
 
 #define HV_X64_MSR_GUEST_OS_ID            0x40000000u
 #define HV_X64_MSR_HYPERCALL              0x40000001u
@@ -197,7 +197,7 @@ static inline uint64_t hv_guest_os_id(uint8_t type, uint8_t os, uint32_t version
 #define HV_CRASH_PARAMETERS               5
 #define HV_CRASH_MESSAGE_MAX              4096u
 
-/* ---- Virtual processor registers (TLFS: HV_REGISTER_NAME); same numbers on both architectures ----- */
+/* ---- Virtual processor registers (TLFS: HV_REGISTER_NAME); same numbers on both architectures --------- */
 
 #define HV_REGISTER_HYPERVISOR_VERSION    0x00000100u
 #define HV_REGISTER_PRIVILEGES            0x00000200u    /* 128 bits: EAX, EBX, ECX, EDX of leaf 3 */
@@ -232,7 +232,7 @@ static inline uint64_t hv_guest_os_id(uint8_t type, uint8_t os, uint32_t version
 #define HV_REGISTER_VSM_PARTITION_STATUS  0x000D0004u
 #define HV_VSM_VP_STATUS_VTL_MASK         0xFull
 
-/* ---- Hypercalls (TLFS: hypercall interface) ------------------------------------------------------- */
+/* ---- Hypercalls (TLFS: hypercall interface) ----------------------------------------------------------- */
 
 #define HVCALL_FLUSH_ADDRESS_SPACE        0x0002u
 #define HVCALL_FLUSH_ADDRESS_LIST         0x0003u
@@ -467,7 +467,7 @@ struct hv_vp_index_from_apic_id {
 } __attribute__((packed));
 HV_WIRE_SIZE(struct hv_vp_index_from_apic_id, 16);
 
-/* ---- SynIC (TLFS: virtual interrupts, inter-partition communication) ------------------------------- */
+/* ---- SynIC (TLFS: virtual interrupts, inter-partition communication) ---------------------------------- */
 
 #define HV_SYNIC_SINT_COUNT               16u
 #define HV_SYNIC_SINT_VMBUS               2u             /* VMBus messages and events arrive here */
@@ -517,7 +517,7 @@ struct hv_event_flags_page {
 } __attribute__((packed));
 HV_WIRE_SIZE(struct hv_event_flags_page, 4096);
 
-/* ---- Time (TLFS: timers) ---------------------------------------------------------------------------- */
+/* ---- Time (TLFS: timers) ------------------------------------------------------------------------------ */
 
 #define HV_STIMER_COUNT                   4u
 #define HV_STIMER_ENABLE                  (1ull << 0)

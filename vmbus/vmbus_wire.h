@@ -53,12 +53,12 @@ VMBUS_WIRE_SIZE(struct guid, 16);
 #define VMBUS_GUID_BALLOON   GUID_INIT(0x525074dc, 0x8985, 0x46e2, 0x8057, 0xa307dc18a502)
 #define VMBUS_GUID_FCOPY     GUID_INIT(0x34d14be3, 0xdee4, 0x41c8, 0x9ae7, 0x6b174977c192)
 
-/* ---- Connection ----------------------------------------------------------------------------------- */
+/* ---- Connection --------------------------------------------------------------------------------------- */
 
 #define VMBUS_VERSION(major, minor) (((uint32_t)(major) << 16) | (uint32_t)(minor))
 #define VMBUS_VERSION_WS2008      VMBUS_VERSION(0, 13)
 #define VMBUS_VERSION_WIN7        VMBUS_VERSION(1, 1)
-#define VMBUS_VERSION_WIN8        VMBUS_VERSION(2, 4)    /* target_vp in open; event flag = relid; sub-channels */
+#define VMBUS_VERSION_WIN8        VMBUS_VERSION(2, 4)    /* event flag = relid; sub-channels */
 #define VMBUS_VERSION_WIN8_1      VMBUS_VERSION(3, 0)    /* target VP of messages is honoured */
 #define VMBUS_VERSION_WIN10       VMBUS_VERSION(4, 0)
 #define VMBUS_VERSION_WIN10_4_1   VMBUS_VERSION(4, 1)    /* MODIFY_CHANNEL */
@@ -181,7 +181,7 @@ struct vmbus_msg_version_response_6 {
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_msg_version_response_6, 20);
 
-/* ---- Offers ------------------------------------------------------------------------------------------ */
+/* ---- Offers ------------------------------------------------------------------------------------------- */
 
 #define VMBUS_OFFER_ENUMERATE_DEVICE      0x0001u
 #define VMBUS_OFFER_CONFIDENTIAL_RING     0x0002u        /* 6.0 with a paravisor */
@@ -222,7 +222,7 @@ struct vmbus_msg_relid {
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_msg_relid, 12);
 
-/* ---- Channels ---------------------------------------------------------------------------------------- */
+/* ---- Channels ----------------------------------------------------------------------------------------- */
 
 #define VMBUS_OPEN_USER_DATA              120u
 #define VMBUS_TARGET_VP_NO_INTERRUPTS     0xFFFFFFFFu
@@ -233,7 +233,7 @@ struct vmbus_msg_open_channel {
     uint32_t open_id;            /* chosen by the guest, echoed */
     uint32_t ring_gpadl;
     uint32_t target_vp;          /* VP index that the host interrupts for this channel */
-    uint32_t downstream_page_offset; /* pages of the guest-to-host ring; the host-to-guest ring begins there */
+    uint32_t downstream_page_offset; /* where the host-to-guest ring begins = pages of the other ring */
     uint8_t user_data[VMBUS_OPEN_USER_DATA];
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_msg_open_channel, 148);
@@ -286,7 +286,7 @@ struct vmbus_msg_tl_connect_result {
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_msg_tl_connect_result, 44);
 
-/* ---- GPADLs: lists of guest pages known to the host by a number ---------------------------------------- */
+/* ---- GPADLs: lists of guest pages known to the host by a number --------------------------------------- */
 
 /* One range of guest memory: as many page numbers follow as offset + bytes touch pages. */
 struct vmbus_gpa_range {
@@ -371,7 +371,7 @@ enum vmbus_packet_type {
     VMBUS_PACKET_COMPLETION = 11,
 };
 #define VMBUS_PACKET_FLAG_COMPLETION      0x0001u        /* the receiver must answer with a completion */
-#define VMBUS_PACKET_TRAILER_BYTES        8u             /* u64: index at which the packet began, shifted by 32 */
+#define VMBUS_PACKET_TRAILER_BYTES        8u         /* u64: index at which the packet began, shifted by 32 */
 #define VMBUS_PACKET_ALIGN                8u
 
 struct vmbus_packet {
@@ -417,7 +417,7 @@ struct vmbus_pipe_header {
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_pipe_header, 8);
 
-/* ---- Monitor pages -------------------------------------------------------------------------------------- */
+/* ---- Monitor pages ------------------------------------------------------------------------------------ */
 
 #define VMBUS_MONITOR_GROUPS              4u
 #define VMBUS_MONITOR_GROUP_BITS          32u
