@@ -374,14 +374,14 @@ enum vmbus_packet_type {
 #define VMBUS_PACKET_TRAILER_BYTES        8u         /* u64: index at which the packet began, shifted by 32 */
 #define VMBUS_PACKET_ALIGN                8u
 
-struct vmbus_packet {
+struct vmbus_packet_header {
     uint16_t type;               /* enum vmbus_packet_type */
     uint16_t data_offset8;       /* where the payload begins, from the packet's start, in units of 8 bytes */
     uint16_t length8;            /* whole packet without trailer, in units of 8 bytes */
     uint16_t flags;              /* VMBUS_PACKET_FLAG_COMPLETION; everything else 0 */
     uint64_t transaction_id;     /* echoed in the completion */
 } __attribute__((packed));
-VMBUS_WIRE_SIZE(struct vmbus_packet, 16);
+VMBUS_WIRE_SIZE(struct vmbus_packet_header, 16);
 
 /* VMBUS_PACKET_TRANSFER_PAGES: ranges inside a buffer known by a number (netvsc's receive buffer). */
 struct vmbus_transfer_range {
@@ -391,7 +391,7 @@ struct vmbus_transfer_range {
 VMBUS_WIRE_SIZE(struct vmbus_transfer_range, 8);
 
 struct vmbus_transfer_pages {
-    struct vmbus_packet packet;
+    struct vmbus_packet_header packet;
     uint16_t set_id;             /* number of the buffer */
     uint8_t sender_owns_set;
     uint8_t reserved;
@@ -402,7 +402,7 @@ VMBUS_WIRE_SIZE(struct vmbus_transfer_pages, 24);
 
 /* VMBUS_PACKET_GPA_DIRECT: struct vmbus_gpa_range follows, range_count times, each with its page numbers. */
 struct vmbus_gpa_direct {
-    struct vmbus_packet packet;
+    struct vmbus_packet_header packet;
     uint32_t reserved;
     uint32_t range_count;
     uint8_t ranges[];
