@@ -1,0 +1,137 @@
+# Candela: a unikernel for Hyper-V. `make help` lists what can be asked of this file.
+ARCH ?= x86_64
+APP  ?= nbd
+O    := build/$(ARCH)
+H    := build/hosted
+LWIP := build/lwip
+PY   := python3
+MAKEFLAGS += -r
+CROSS_arm64 := aarch64-linux-gnu-
+CROSS := $(if $(filter-out $(shell uname -m),$(ARCH)),$(CROSS_$(ARCH)))
+CC := $(CROSS)gcc
+LD := $(CROSS)ld
+OBJCOPY := $(CROSS)objcopy
+NM := $(CROSS)nm
+VERSION := 0.1.0$(addprefix -,$(shell git describe --always --dirty 2>/dev/null))
+
+# ---- flags ----
+WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wwrite-strings
+ARCHFLAGS_x86_64 := -mno-red-zone -mgeneral-regs-only -mcmodel=kernel
+ARCHFLAGS_arm64  := -mgeneral-regs-only -mstrict-align -mno-outline-atomics
+FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem lib/include -isystem $(shell $(CC) -print-file-name=include) \
+        -fno-pie -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common -ffunction-sections -fdata-sections
+KFLAGS := $(FREE) $(ARCHFLAGS_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
+NETINC := -Irt/net -I$(LWIP)/src/include -I$(LWIP)/contrib/addons/tcp_isn
+LDFLAGS := -nostdlib -static -z noexecstack -z max-page-size=4096 --gc-sections --fatal-warnings --no-undefined --build-id=none
+HFLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
+          -I. -Itests/fake_arch $(NETINC) -DCANDELA_HOSTED -MMD -MP
+
+# ---- what is built of what ----
+src  = $(foreach d,$(1),$(wildcard $(d)/*.c $(d)/*.S))
+objs = $(patsubst %,$(O)/obj/%.o,$(basename $(1)))
+APPS := $(notdir $(patsubst %/,%,$(dir $(wildcard apps/*/main.c))))
+CORE := lib mm arch/$(ARCH) boot/$(ARCH)
+KERNEL_OBJS := $(call objs,$(call src,$(CORE) hv vmbus drivers rt rt/net boot))
+LAB_OBJS := $(call objs,$(call src,$(CORE) tests/host tests/lab/$(ARCH)))
+-include rt/net/lwip.mk
+LWIP_OBJS := $(patsubst %.c,$(O)/obj/lwip/%.o,$(LWIP_SRC))
+HOSTED_SRC := $(filter-out lib/string.c drivers/console_%.c,$(call src,lib mm rt hv vmbus drivers)) \
+              $(call src,tests/host tests/fake_arch) $(filter-out %/main.c,$(call src,apps/nbd))
+HOSTED_OBJS := $(patsubst %,$(H)/obj/%.o,$(basename $(HOSTED_SRC)))
+UNIT := $(patsubst tests/unit/%.c,$(H)/%,$(wildcard tests/unit/test_*.c))
+
+.PHONY: all lab help run check check-hosted check-lab image iso bench bench-native clean fetch packages hosted check-compile
+.SECONDARY:
+all: $(foreach a,$(APPS),$(O)/candela-$(a).elf $(O)/BOOT-$(a).EFI) lab
+lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
+
+help:
+	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
+	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
+	@echo 'make check       everything CI runs: check-hosted, check-lab'
+	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
+	@echo 'make iso         GRUB rescue ISO of APP'
+	@echo 'make bench       figures, one JSON object a line; bench-native only the ones of this machine'
+	@echo 'make fetch       packages and the lwIP source (run and check do it themselves)'
+	@echo 'make clean       remove build/'
+
+# ---- objects ----
+$(O)/obj/lwip/%.o: $(LWIP)/%.c
+	@mkdir -p $(@D)
+	$(CC) $(KFLAGS) $(NETINC) -w -c $< -o $@
+$(O)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(KFLAGS) $(WARN) $(if $(filter rt/net/% apps/%,$<),$(NETINC)) $(DEFS_$(notdir $*)) -c $< -o $@
+$(O)/obj/%.o: %.S
+	@mkdir -p $(@D)
+	$(CC) $(KFLAGS) -D__ASSEMBLY__ -c $< -o $@
+DEFS_machine := -DCANDELA_VERSION='"$(VERSION)"'
+$(LWIP)/src/include/lwip/init.h:
+	@sh scripts/fetch-lwip.sh --cached || { echo 'lwIP is not here yet: run "make fetch" once'; exit 1; }
+$(LWIP)/%.c: $(LWIP)/src/include/lwip/init.h ;
+$(call objs,$(call src,rt/net $(APPS:%=apps/%))): | $(LWIP)/src/include/lwip/init.h
+
+# ---- images: two links, so that the symbol table is in the image; no relocation may remain ----
+define link_image
+	@mkdir -p $(@D)
+	$(LD) $(LDFLAGS) -T linker.ld $(2) -o $@.1 $(1)
+	$(PY) scripts/symbols.py $(NM) $@.1 > $@.symbols.S
+	$(CC) $(KFLAGS) -c $@.symbols.S -o $@.symbols.o
+	$(LD) $(LDFLAGS) -T linker.ld $(2) -Map=$(@:.elf=.map) -o $@ $(1) $@.symbols.o
+	@if readelf -rW $@ | grep -q 'Relocation section'; then echo '$@: relocations are left'; rm -f $@; exit 1; fi
+	@rm -f $@.1; $(NM) -n $@ > $(@:.elf=.sym)
+endef
+.SECONDEXPANSION:
+$(O)/candela-%.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $$(call objs,$$(call src,apps/$$*)) linker.ld scripts/symbols.py
+	$(call link_image,$(filter %.o,$^),)
+$(O)/lab.elf: $(LAB_OBJS) linker.ld scripts/symbols.py
+	$(call link_image,$(filter %.o,$^),$(LAB_LDFLAGS))
+%.bin: %.elf
+	$(OBJCOPY) -O binary $< $@
+-include boot/efi/efi.mk tests/linux64/linux64.mk tests/lab/$(ARCH)/lab.mk
+
+check-compile: $(call objs,$(call src,$(DIRS)))
+
+# ---- hosted: the guest's own rooms in an ordinary program, with sanitizers ----
+$(H)/obj/%.o: %.c
+	@mkdir -p $(@D)
+	gcc $(HFLAGS) $(WARN) $(DEFS_$(notdir $*)) -c $< -o $@
+$(H)/obj/%.o: %.S
+	@mkdir -p $(@D)
+	gcc $(HFLAGS) -c $< -o $@
+$(H)/librooms.a: $(HOSTED_OBJS)
+	@rm -f $@; ar rcs $@ $^
+$(H)/test_%: $(H)/obj/tests/unit/test_%.o $(H)/obj/tests/unit/test.o $(H)/librooms.a
+	gcc $(HFLAGS) $^ -o $@
+hosted: $(UNIT)
+
+# ---- commands ----
+packages:
+	@sh scripts/packages.sh check
+fetch: packages
+	@sh scripts/fetch-lwip.sh
+run: fetch
+	@$(MAKE) --no-print-directory -s -j2 $(O)/candela-$(APP).elf lab
+	@$(PY) scripts/run.py --arch=$(ARCH) --app=$(APP) --disk='$(DISK)' --mem='$(MEM)' --cpus='$(CPUS)' --args='$(ARGS)'
+image: fetch
+	@$(MAKE) --no-print-directory -s -j2 $(O)/BOOT-$(APP).EFI
+	@sh scripts/image.sh $(ARCH) $(APP)
+iso: fetch
+	@$(MAKE) --no-print-directory -s -j2 $(O)/candela-$(APP).elf
+	@sh scripts/iso.sh $(ARCH) $(APP)
+check: fetch
+	@$(MAKE) --no-print-directory -s -j2 all hosted
+	@$(PY) tests/check.py hosted lab
+check-hosted: fetch
+	@$(MAKE) --no-print-directory -s -j2 hosted
+	@$(PY) tests/check.py hosted
+check-lab: fetch
+	@$(MAKE) --no-print-directory -s -j2 all
+	@$(PY) tests/check.py lab
+bench: fetch
+	@$(MAKE) --no-print-directory -s -j2 all
+	@$(PY) tests/bench/bench.py --arch=$(ARCH)
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,91 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""Runs the parts of `make check` named on the command line and adds up their results.
+
+A part prints PASS:/FAIL:/SKIP: lines and ends in "N passed, N failed[, N skipped]"; the last line here is the sum.
+A program that dies, hangs or prints no such line counts as one failure, with what it printed.
+"""
+import glob
+import os
+import re
+import subprocess
+import sys
+import time
+
+SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
+HOSTED_LIMIT_S = 300
+LAB_LIMIT_S = 2400
+
+
+def run(command, limit_s, quiet):
+    """Runs one program; returns (passed, failed, skipped)."""
+    name = os.path.basename(command[-1])
+    counts = None
+    lines = []
+    started = time.monotonic()
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
+                               stdin=subprocess.DEVNULL)
+    try:
+        if quiet:
+            output, _ = process.communicate(timeout=limit_s)
+            lines = output.splitlines()
+        else:
+            for line in process.stdout:
+                line = line.rstrip("\n")
+                lines.append(line)
+                if not SUMMARY.match(line):
+                    print(line, flush=True)
+            process.wait(timeout=limit_s)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        lines += (process.communicate()[0] or "").splitlines()
+        lines.append(f"FAIL: {name}: still running after {limit_s} s")
+    for line in lines:
+        match = SUMMARY.match(line)
+        if match:
+            counts = tuple(int(n or 0) for n in match.groups())
+    took = time.monotonic() - started
+    clean = counts is not None and process.returncode == 0 and counts[1] == 0
+    if quiet:
+        if clean:
+            print(f"{name}: {counts[0]} passed in {took:.1f} s", flush=True)
+        else:
+            print(f"--- {name}, exit {process.returncode}:", *lines[-200:], sep="\n", flush=True)
+    if counts is None:
+        return 0, 1, 0
+    if process.returncode != 0 and counts[1] == 0:
+        print(f"FAIL: {name}: exit {process.returncode} although no test failed", flush=True)
+        return counts[0], 1, counts[2]
+    return counts
+
+
+def hosted():
+    sources = sorted(glob.glob("tests/unit/test_*.c"))
+    if not sources:
+        print("FAIL: there is no hosted test")
+        return [(0, 1, 0)]
+    return [run(["build/hosted/" + os.path.basename(s)[:-2]], HOSTED_LIMIT_S, True) for s in sources]
+
+
+def lab():
+    return [run([sys.executable, "tests/e2e/check_lab.py"], LAB_LIMIT_S, False)]
+
+
+PARTS = {"hosted": hosted, "lab": lab}
+
+
+def main():
+    total = [0, 0, 0]
+    for part in sys.argv[1:]:
+        if part not in PARTS:
+            sys.exit(f"check.py: no part {part!r}; there are: {', '.join(PARTS)}")
+        subtotal = [sum(column) for column in zip(*PARTS[part]())]
+        if len(sys.argv) > 2:
+            print(f"check-{part}: {subtotal[0]} passed, {subtotal[1]} failed, {subtotal[2]} skipped", flush=True)
+        total = [a + b for a, b in zip(total, subtotal)]
+    print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
+    return 1 if total[1] or not total[0] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
