@@ -1,0 +1,159 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Fetches lwIP 2.2 as a source package of the machine's own distribution and links it as build/lwip.
+#
+# How: a private apt root below a temporary folder gets the machine's own archive entries, rewritten to source entries
+# of the suite that carries lwIP 2.2; apt checks signatures and sums as ever; dpkg-source unpacks into a cache outside
+# the tree. The system's apt configuration is read and never changed; root is not needed. Exits at once when the cache
+# holds it already.
+#
+#   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
+#   LWIP_SUITE      another suite than the one chosen below
+#   LWIP_DIR        an unpacked lwIP source to link instead: nothing is fetched
+set -eu
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+probe=src/core/init.c
+
+die() { echo "fetch-lwip: $*" >&2; exit 1; }
+
+link_and_exit() {
+    mkdir -p "$top/build"
+    if [ "$(readlink "$top/build/lwip" 2>/dev/null || true)" != "$1" ]; then
+        ln -sfn "$1" "$top/build/lwip"
+    fi
+    exit 0
+}
+
+if [ -n "${LWIP_DIR:-}" ]; then
+    [ -f "$LWIP_DIR/$probe" ] || die "LWIP_DIR=$LWIP_DIR holds no $probe"
+    link_and_exit "$(cd "$LWIP_DIR" && pwd)"
+fi
+for dir in "$cache"/lwip-2.[2-9]*; do
+    [ -f "$dir/$probe" ] && link_and_exit "$dir"
+done
+
+for tool in apt-get apt-cache dpkg-source; do
+    command -v $tool >/dev/null || die "$tool is missing (Debian or Ubuntu package: $([ $tool = dpkg-source ] && echo dpkg-dev || echo apt))"
+done
+
+[ -r /etc/os-release ] || die "no /etc/os-release: which distribution is this? Set LWIP_DIR to an lwIP 2.2 source"
+ID='' ID_LIKE='' VERSION_CODENAME=''
+. /etc/os-release
+# Debian 12 still has 2.1, Debian 13 was the first with 2.2, and a source package does not mind where it is unpacked.
+# Ubuntu keeps lwIP in universe.
+case " $ID $ID_LIKE " in
+*" ubuntu "*) component=universe; suites="${LWIP_SUITE:-${UBUNTU_CODENAME:-$VERSION_CODENAME} devel}" ;;
+*" debian "*) component=main;     suites=${LWIP_SUITE:-trixie} ;;
+*) die "only Debian and Ubuntu are known here; set LWIP_DIR to an unpacked lwIP 2.2 source" ;;
+esac
+
+mkdir -p "$cache" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
+work=$(mktemp -d "$cache/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+
+# One line "URI key" per archive of the distribution (main or universe), from both file formats; key may be empty.
+archives() {
+    for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+        [ -r "$f" ] && sed 's/#.*//' "$f" | awk -v want="$component" '
+            $1 == "deb" {
+                key = ""; i = 2
+                if ($2 ~ /^\[/)
+                    for (; i <= NF; i++) {
+                        word = $i; gsub(/[][]/, "", word)
+                        if (word ~ /^signed-by=/) key = substr(word, 11)
+                        if ($i ~ /\]$/) { i++; break }
+                    }
+                for (c = i + 2; c <= NF; c++)
+                    if ($c == want && $(i + 1) !~ /security|backports|\//) { print $i, key; next }
+            }'
+    done
+    for f in /etc/apt/sources.list.d/*.sources; do
+        [ -r "$f" ] && sed '/^#/d' "$f" | awk -v want="$component" '
+            BEGIN { RS = ""; FS = "\n" }
+            {
+                split("", field); name = ""
+                for (i = 1; i <= NF; i++) {
+                    if ($i ~ /^[A-Za-z-]+:/) {
+                        name = tolower(substr($i, 1, index($i, ":") - 1))
+                        field[name] = substr($i, index($i, ":") + 1)
+                    } else
+                        field[name] = field[name] " " $i
+                }
+                if ((" " field["components"] " ") !~ (" " want " ") || field["types"] !~ /deb/ ||
+                    tolower(field["enabled"]) ~ /no/)
+                    next
+                plain = 0; n = split(field["suites"], suite, " ")
+                for (i = 1; i <= n; i++)
+                    if (suite[i] !~ /security|backports|\//) plain = 1
+                # A key written out in the entry (several lines) cannot travel in one line: the trusted ones serve.
+                key = field["signed-by"]; gsub(/^ +| +$/, "", key)
+                if (key ~ / /) key = ""
+                n = split(field["uris"], uri, " ")
+                if (plain) for (i = 1; i <= n; i++) print uri[i], key
+            }'
+    done
+    true
+}
+archives | sort -u > "$work/archives"
+[ -s "$work/archives" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d; set LWIP_DIR"
+
+mkdir -p "$work/parts" "$work/lists/partial" "$work/archives.d/partial" "$work/unpack"
+cat > "$work/apt.conf" <<CONF
+Dir::Etc::sourcelist "/dev/null";
+Dir::Etc::sourceparts "$work/parts";
+Dir::State::lists "$work/lists";
+Dir::State::status "$work/status";
+Dir::Cache "$work";
+Dir::Cache::archives "$work/archives.d";
+APT::Update::Pre-Invoke { "true"; };
+APT::Sandbox::User "$(id -un)";
+Acquire::Languages "none";
+CONF
+: > "$work/status"
+# Hooks of the system (package kit, clean-ups of the system's cache) are for the system's own updates.
+printf '#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n' >> "$work/apt.conf"
+APT_CONFIG=$work/apt.conf
+export APT_CONFIG
+
+newest() {
+    apt-cache showsrc --only-source lwip 2>/dev/null | awk '$1 == "Version:" { print $2 }' | while read -r v; do
+        dpkg --compare-versions "$v" ge 2.2 && echo "$v"
+    done | sort -V | tail -n 1
+}
+
+version=''
+for suite in $suites; do
+    while read -r uri key; do
+        printf 'Types: deb-src\nURIs: %s\nSuites: %s\nComponents: %s\n' "$uri" "$suite" "$component"
+        [ -z "$key" ] || printf 'Signed-By: %s\n' "$key"
+        echo
+    done < "$work/archives" > "$work/parts/lwip.sources"
+    apt-get update -q > "$work/log" 2>&1 || true
+    version=$(newest)
+    [ -z "$version" ] || break
+done
+if [ -z "$version" ]; then
+    sed 's/^/  /' "$work/log" >&2
+    die "no lwIP 2.2 in $suites of this machine's archives (apt's words above); set LWIP_SUITE or LWIP_DIR"
+fi
+
+cd "$work/unpack"
+apt-get source -q --download-only --only-source "lwip=$version" > "$work/log" 2>&1 || {
+    sed 's/^/  /' "$work/log" >&2
+    die "apt could not download lwip $version (its words above)"
+}
+dpkg-source --no-check -x lwip_*.dsc source > "$work/log" 2>&1 || {
+    sed 's/^/  /' "$work/log" >&2
+    die "dpkg-source could not unpack lwip $version (its words above)"
+}
+[ -f "source/$probe" ] || die "the unpacked lwip $version holds no $probe"
+dir=$cache/lwip-${version%%[+-]*}
+# Two builds may fetch at once: the first to finish wins, and both find a whole tree.
+mv -T source "$dir" 2>/dev/null || [ -f "$dir/$probe" ] || die "cannot move the source to $dir"
+echo "fetch-lwip: lwip $version unpacked to $dir"
+rm -rf "$work"
+link_and_exit "$dir"
