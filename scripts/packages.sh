@@ -1,0 +1,104 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+# Makes sure that what a goal needs is installed: scripts/packages.sh build|run|check
+#
+# Debian 12/13 and Ubuntu 24.04: missing packages are named in one line and installed with apt-get (through sudo
+# when not root), after one apt-get update if the package lists do not know them. Where everything is there, this
+# is one dpkg-query and no more. On other systems the commands themselves are looked for and the missing ones named.
+# DRY_RUN=1 only says what is missing (exit 1 if anything is).
+set -eu
+
+# package=command, or package=/path for what is not a command. libc6-dev is named because gcc only recommends it.
+build="gcc=gcc libc6-dev=/usr/include/stdio.h binutils=objcopy make=make git=git python3=python3
+       dpkg-dev=dpkg-source ca-certificates=/etc/ssl/certs xz-utils=xz"
+run="$build qemu-system-x86=qemu-system-x86_64 qemu-utils=qemu-img e2fsprogs=/sbin/mke2fs"
+check="$run ovmf=/usr/share/OVMF/OVMF_CODE_4M.fd mtools=mcopy gdisk=/sbin/sgdisk dosfstools=/sbin/mkfs.vfat
+       grub-common=grub-mkrescue grub-pc-bin=/usr/lib/grub/i386-pc grub-efi-amd64-bin=/usr/lib/grub/x86_64-efi
+       xorriso=xorriso libnbd-bin=nbdcopy curl=curl iperf=iperf acpica-tools=iasl"
+
+case "${1-}" in
+build) wanted=$build ;;
+run)   wanted=$run ;;
+check) wanted=$check ;;
+*)     echo "usage: $0 build|run|check" >&2; exit 2 ;;
+esac
+
+say() { echo "packages: $*" >&2; }
+die() { say "$*"; exit 1; }
+
+if ! command -v dpkg-query >/dev/null 2>&1; then
+    missing=
+    for pair in $wanted; do
+        tool=${pair#*=}
+        command -v "$tool" >/dev/null 2>&1 || [ -e "$tool" ] || missing="$missing $tool"
+    done
+    [ -z "$missing" ] || die "not a Debian or Ubuntu system; install by hand:$missing"
+    exit 0
+fi
+
+names=
+for pair in $wanted; do
+    names="$names ${pair%%=*}"
+done
+# shellcheck disable=SC2086 # a list of words
+installed=$(dpkg-query -W -f='${Package} ${db:Status-Status}\n' $names 2>/dev/null || true)
+missing=
+for name in $names; do
+    case "
+$installed
+" in
+    *"
+$name installed
+"*) ;;
+    *) missing="$missing $name" ;;
+    esac
+done
+[ -n "$missing" ] || exit 0
+
+say "missing:$missing"
+[ -z "${DRY_RUN-}" ] || exit 1
+
+command -v apt-get >/dev/null 2>&1 || die "no apt-get here; install them by hand"
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    command -v sudo >/dev/null 2>&1 || die "neither root nor sudo: as root run: apt-get install -y$missing"
+    if [ -n "${CI-}" ] || [ ! -t 0 ]; then
+        sudo -n true 2>/dev/null || die "sudo would ask for a password: first run: sudo apt-get install -y$missing"
+    fi
+    sudo="sudo"
+fi
+
+# Arguments: apt-get's. Waits for another apt-get instead of failing; never asks.
+apt() {
+    $sudo env DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l APT_LISTCHANGES_FRONTEND=none \
+        apt-get -qq -o DPkg::Lock::Timeout=300 "$@"
+}
+install() {
+    # shellcheck disable=SC2086
+    apt install -y --no-install-recommends $missing >"$log" 2>&1
+}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+updated=
+for name in $missing; do
+    case "$(apt-cache policy "$name" 2>/dev/null)" in
+    *"Candidate: (none)"* | "")
+        say "package lists are missing or old: apt-get update"
+        apt update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update failed"; }
+        updated=yes
+        break ;;
+    esac
+done
+say "apt-get install$missing"
+if ! install; then
+    # Old lists name versions that the archive has dropped; new ones cure that.
+    if [ -z "$updated" ]; then
+        say "failed with the package lists at hand: apt-get update, then once more"
+        apt update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update failed"; }
+        install || { cat "$log" >&2; die "apt-get install failed"; }
+    else
+        cat "$log" >&2
+        die "apt-get install failed"
+    fi
+fi
