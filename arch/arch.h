@@ -118,6 +118,11 @@ void arch_pt_sync(vaddr_t start, uint64_t bytes);              /* new entries of
 void arch_tlb_flush(vaddr_t start, uint64_t bytes);
 void arch_tlb_flush_all(void);                                 /* global entries too */
 
+/* ---- the image: its sections, for the final tables. Page aligned; what lies between them stays unmapped (guard pages). */
+struct arch_image_section { vaddr_t start; uint64_t bytes; paddr_t phys; unsigned attr; };
+/* Returns their number. Valid from the first line of kernel_main on; the fake architecture has none. */
+unsigned arch_image_sections(const struct arch_image_section **sections);
+
 /* ---- the hypervisor interface ---- */
 /* Raw feature words, named by their CPUID leaf (arm64 fills the same from registers). */
 struct arch_hv_features {
