@@ -5,9 +5,7 @@
  * Source: the network VSP protocol, versions 1 to 6.1, as hosts from Windows Server 2012 on speak it.
  * The RNDIS messages inside are in rndis_wire.h.
  */
-#ifndef CANDELA_NETVSC_WIRE_H
-#define CANDELA_NETVSC_WIRE_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -191,5 +189,3 @@ _Static_assert(offsetof(struct nvsp_message, receive_buffer_complete) +
 
 /* Least completion payloads that guests accept: type and body. */
 #define NVSP_RNDIS_COMPLETE_BYTES 8u
-
-#endif

@@ -5,9 +5,7 @@
  * Source: Remote NDIS specification 1.1 and the NDIS 6.30 headers' documentation, as netvsp uses them.
  * Little-endian. Offsets inside a message body are relative to byte 8 of the message (RNDIS_OFFSET_BASE).
  */
-#ifndef CANDELA_RNDIS_WIRE_H
-#define CANDELA_RNDIS_WIRE_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -408,5 +406,3 @@ struct ndis_rss_parameters {
 RNDIS_WIRE_SIZE(struct ndis_rss_parameters, 40);
 RNDIS_WIRE_OFFSET(struct ndis_rss_parameters, table_offset, 16);
 RNDIS_WIRE_OFFSET(struct ndis_rss_parameters, key_offset, 24);
-
-#endif

@@ -6,9 +6,7 @@
  * Source: T10 SPC-3, SBC-3 and SAM-4. Numbers inside SCSI data are big-endian and unaligned, so they are byte
  * arrays here and are read and written with the helpers below.
  */
-#ifndef CANDELA_SCSI_WIRE_H
-#define CANDELA_SCSI_WIRE_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -440,5 +438,3 @@ struct scsi_mode_caching {
     uint8_t rest[17];
 } __attribute__((packed));
 SCSI_WIRE_SIZE(struct scsi_mode_caching, 20);
-
-#endif

@@ -5,9 +5,7 @@
  * Source: the storage VSP protocol, versions 2.0 to 6.2, as hosts from Windows Server 2012 on speak it.
  * The SCSI commands inside are in scsi_wire.h, NTSTATUS values in vmbus_wire.h.
  */
-#ifndef CANDELA_STORVSC_WIRE_H
-#define CANDELA_STORVSC_WIRE_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -181,5 +179,3 @@ enum srb_status {
 #define SRB_FLAG_NO_QUEUE_FREEZE           0x00000100u
 #define SRB_QUEUE_ACTION_SIMPLE            0x20u
 #define SRB_QUEUE_TAG_NONE                 0xFFu
-
-#endif

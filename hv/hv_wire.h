@@ -9,9 +9,7 @@
  * Units: a "tick" is 100 ns. A GPN is a guest physical address shifted right by 12; the hypervisor's page is
  * always 4096 bytes, whatever the guest's page size.
  */
-#ifndef CANDELA_HV_WIRE_H
-#define CANDELA_HV_WIRE_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -552,5 +550,3 @@ struct hv_reference_tsc_page {
 } __attribute__((packed));
 HV_WIRE_SIZE(struct hv_reference_tsc_page, 4096);
 HV_WIRE_OFFSET(struct hv_reference_tsc_page, offset, 16);
-
-#endif

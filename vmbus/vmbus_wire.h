@@ -6,9 +6,7 @@
  * complete published specification; where implementations disagree, the comment at the field says so.
  * Little-endian, packed. "Guest" is us, "host" the VMBus server. Pages are always 4096 bytes here.
  */
-#ifndef CANDELA_VMBUS_WIRE_H
-#define CANDELA_VMBUS_WIRE_H
-
+#pragma once
 #include <stddef.h>
 #include <stdint.h>
 
@@ -471,5 +469,3 @@ VMBUS_WIRE_OFFSET(struct vmbus_monitor_page, parameters, 0x440);
 #define NTSTATUS_INVALID_DEVICE_STATE     0xC0000184u
 #define NTSTATUS_IO_DEVICE_ERROR          0xC0000185u
 #define NTSTATUS_CONNECTION_REFUSED       0xC0000236u
-
-#endif
