@@ -6,7 +6,8 @@
  * memory must stay put until done. Spans: any kernel address; each may cross pages; the total must equal the transfer
  * length. Between two spans, and so that one frame list can describe them, the first may start anywhere (a multiple of
  * 4 bytes), inner boundaries must fall on page boundaries (blk_submit checks and returns -E_INVAL).
- * The class splits requests longer than max_transfer_bytes; the driver never sees such.
+ * The class splits requests longer than max_transfer_bytes; the driver never sees such. What a disk lacks the class makes
+ * up for: FUA by a flush behind the write, write-zeroes by writing zeroes. So every writable disk takes both.
  *
  * A disk that goes: every request in flight completes with -E_REMOVED, later ones too; users hold a reference and the
  * struct lives until the last blk_put.
@@ -19,6 +20,7 @@
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 enum blk_flag { BLK_FUA = 1, BLK_MAY_UNMAP = 2 /* write zeroes may deallocate */ };
 struct blk_span { void *addr; uint32_t bytes; };
+struct blk_device;
 
 struct blk_request {
     /* set by the caller, unchanged until done */
@@ -31,14 +33,15 @@ struct blk_request {
     void (*done)(struct blk_request *r);   /* in the event loop, must not block; r belongs to the caller again */
     void *arg;
     /* set by the class and driver */
-    int status;                            /* 0 or -E_* */
+    int status;                            /* 0 or -E_*; -E_TIMEOUT: the host never answered and may still touch the memory */
+    struct blk_device *device;             /* whom it was submitted to */
     struct list node;                      /* driver's queue */
-    uint64_t started_100ns;
-    uint32_t progress, pieces;             /* splitting */
+    uint64_t progress;                     /* splitting: sectors handed out so far */
+    uint32_t pieces;                       /* splitting: pieces with the driver */
+    uint32_t attempts;                     /* driver's: 0 at the start of each submission */
     void *driver_data;
 };
 
-struct blk_device;
 struct blk_ops {
     /* Never blocks and never fails synchronously: errors come by done. May queue. */
     void (*submit)(struct blk_device *d, struct blk_request *r);
@@ -54,25 +57,30 @@ struct blk_device {
     uint32_t max_transfer_bytes;
     uint32_t max_discard_sectors;          /* 0: no discard */
     uint32_t discard_granularity_sectors;
-    bool read_only, has_fua, has_flush, has_discard, has_write_zeroes, removable;
+    uint32_t max_write_zeroes_sectors;     /* of one request that has_write_zeroes serves */
+    bool read_only, has_fua, has_flush, has_discard, has_write_zeroes, removable;   /* what the disk itself can do */
     const struct blk_ops *ops;
     void *driver;
     /* the class's own */
     unsigned references;
     bool removed;
+    unsigned number;                       /* the one in the name */
+    struct blk_class *own;
     struct list node;
     struct { uint64_t reads, writes, flushes, discards, read_bytes, write_bytes, errors, in_flight; } stats;
 };
 
 /* ---- for drivers ---- */
-int blk_register(struct blk_device *d, void (*release)(struct blk_device *d));  /* names it, announces it */
+/* Names it and announces it; the class holds a reference until blk_unregister. 0 or -E_NOMEM. */
+int blk_register(struct blk_device *d, void (*release)(struct blk_device *d));
 void blk_capacity_changed(struct blk_device *d, uint64_t sectors);
 void blk_unregister(struct blk_device *d);      /* removed=true, watchers told; release runs at the last blk_put */
+/* From the event loop or a task, never from inside ops->submit. */
 void blk_complete(struct blk_request *r, int status);
 
 /* ---- for applications ---- */
 struct blk_device *blk_get(const char *name);   /* with a reference, or NULL */
-struct blk_device *blk_get_index(unsigned n);   /* n-th disk present, in order of names; NULL past the last */
+struct blk_device *blk_get_index(unsigned n);   /* n-th disk present, in order of names, referenced; NULL past the last */
 void blk_ref(struct blk_device *d);
 void blk_put(struct blk_device *d);
 /* Called at registration, removal and change of capacity, in a context that must not block. */
