@@ -287,12 +287,12 @@ VMBUS_WIRE_SIZE(struct vmbus_msg_tl_connect_result, 44);
 /* ---- GPADLs: lists of guest pages known to the host by a number --------------------------------------- */
 
 /* One range of guest memory: as many page numbers follow as offset + bytes touch pages. */
-struct vmbus_gpa_range {
+struct vmbus_gpa_range_header {
     uint32_t byte_count;
     uint32_t byte_offset;        /* inside the first page, less than 4096 */
     uint64_t pfns[];
 } __attribute__((packed));
-VMBUS_WIRE_SIZE(struct vmbus_gpa_range, 8);
+VMBUS_WIRE_SIZE(struct vmbus_gpa_range_header, 8);
 
 #define VMBUS_GPADL_HEADER_PFNS_MAX       26u
 #define VMBUS_GPADL_BODY_PFNS_MAX         28u
@@ -303,10 +303,10 @@ struct vmbus_msg_gpadl_header {
     uint32_t gpadl;              /* chosen by the guest, unique on its connection */
     uint16_t range_buffer_bytes; /* of all ranges, in header and bodies: 8 each plus 8 per page */
     uint16_t range_count;
-    uint8_t ranges[];            /* struct vmbus_gpa_range, cut wherever the message ends */
+    uint8_t ranges[];            /* struct vmbus_gpa_range_header, cut wherever the message ends */
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_msg_gpadl_header, 20);
-_Static_assert(sizeof(struct vmbus_msg_gpadl_header) + sizeof(struct vmbus_gpa_range) +
+_Static_assert(sizeof(struct vmbus_msg_gpadl_header) + sizeof(struct vmbus_gpa_range_header) +
                8 * VMBUS_GPADL_HEADER_PFNS_MAX <= VMBUS_MESSAGE_MAX, "the page list fits the message");
 
 struct vmbus_msg_gpadl_body {
@@ -398,7 +398,7 @@ struct vmbus_transfer_pages {
 } __attribute__((packed));
 VMBUS_WIRE_SIZE(struct vmbus_transfer_pages, 24);
 
-/* VMBUS_PACKET_GPA_DIRECT: struct vmbus_gpa_range follows, range_count times, each with its page numbers. */
+/* VMBUS_PACKET_GPA_DIRECT: struct vmbus_gpa_range_header follows, range_count times, each with its page numbers. */
 struct vmbus_gpa_direct {
     struct vmbus_packet_header packet;
     uint32_t reserved;
