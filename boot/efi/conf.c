@@ -3,8 +3,8 @@
  * candela.conf and load options -> the command line. Generation 2 machines pass none, so this is where an operator's
  * settings come from. Works on memory only; strict, because a setting that is silently lost (nbd.allow=...) opens doors.
  */
+#include <string.h>
 #include "boot/efi/boot_efi.h"
-#include "lib/include/string.h"
 
 /* A text of either encoding, read one byte of UTF-8 at a time. */
 struct reader {

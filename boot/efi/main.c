@@ -6,8 +6,8 @@
  *
  * Assumes what UEFI promises an application: 64-bit mode, identity mapping, 128 KiB of stack.
  */
+#include <string.h>
 #include "boot/efi/boot_efi.h"
-#include "lib/include/string.h"
 
 #define MAP_SLACK_DESCRIPTORS 32      /* the map grows by the buffer allocated for it, and by what firmware does meanwhile */
 #define EXIT_ATTEMPTS         8
