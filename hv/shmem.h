@@ -9,7 +9,9 @@
 #pragma once
 #include "mm/mm.h"
 
-enum shmem_layout { SHMEM_LINEAR, SHMEM_RING };
+/* SHMEM_LINEAR_UNCLEARED: as SHMEM_LINEAR, for big buffers whose content is written before it is read; in an isolated VM
+ * such pages are cleared all the same, because nothing that was private may become visible. */
+enum shmem_layout { SHMEM_LINEAR, SHMEM_RING, SHMEM_LINEAR_UNCLEARED };
 struct shmem {
     void *virt;                /* SHMEM_LINEAR: all pages; SHMEM_RING: first half (upstream ring) */
     void *virt_second;         /* SHMEM_RING with two halves: downstream ring, else NULL */
@@ -19,10 +21,14 @@ struct shmem {
     enum shmem_layout layout;
     paddr_t *list;             /* private to shmem.c */
 };
-/* Zeroed. SHMEM_RING: pages = both rings, second_pages of them form the second ring (each ring >= 2 pages).
+/* SHMEM_LINEAR is zeroed, of a SHMEM_RING the control pages are. SHMEM_RING: pages = both rings, second_pages of them form
+ * the second ring (each ring >= 2 pages).
  * SHMEM_LINEAR: second_pages = 0. 0, -E_NOMEM, -E_REFUSED (host would not share). */
 int shmem_alloc(struct shmem *s, size_t pages, enum shmem_layout layout, size_t second_pages);
 /* Gives the pages back; those the host will not return to private are leaked knowingly and counted. */
 void shmem_free(struct shmem *s);
+/* Claims of the host on the pages, made and dropped by vmbus/gpadl.c: with one left, shmem_free leaks the pages. */
+void shmem_hold(const struct shmem *s);
+void shmem_release(const struct shmem *s);
 struct shmem_stats { uint64_t pages_shared, pages_leaked, allocations; };
 extern struct shmem_stats shmem_stats;
