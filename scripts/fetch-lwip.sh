@@ -8,6 +8,7 @@
 # the tree. The system's apt configuration is read and never changed; root is not needed. Exits at once when the cache
 # holds it already.
 #
+#   --cached        link what the cache holds; fail rather than touch the network (what a plain build asks)
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
 #   LWIP_SUITE      another suite than the one chosen below
 #   LWIP_DIR        an unpacked lwIP source to link instead: nothing is fetched
@@ -34,6 +35,7 @@ fi
 for dir in "$cache"/lwip-2.[2-9]*; do
     [ -f "$dir/$probe" ] && link_and_exit "$dir"
 done
+[ "${1:-}" != --cached ] || die "the cache $cache holds no lwIP yet; run scripts/fetch-lwip.sh once"
 
 for tool in apt-get apt-cache dpkg-source; do
     command -v $tool >/dev/null || die "$tool is missing (Debian or Ubuntu package: $([ $tool = dpkg-source ] && echo dpkg-dev || echo apt))"

@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What lwIP needs of a C library that is not strings: memory, random numbers, a way to complain. */
+#define LOG_ROOM "net"
+#include "rt/net/port.h"
+#include "lwip/opt.h"
+#include "arch/cc.h"
+
+/* ---- memory: the kernel heap ---- */
+void *net_malloc(size_t bytes) { return kmalloc(bytes); }
+void *net_calloc(size_t n, size_t bytes) { return kcalloc(n, bytes); }
+void net_free(void *p) { kfree(p); }
+
+/* ---- random numbers ---- */
+static uint64_t weak_state[2];          /* used only when the operator allowed it */
+static bool weak;
+
+/* Port numbers, DHCP and DNS ids ask for four bytes at a time; the generator is asked for more. */
+uint32_t net_random32(void)
+{
+    static uint32_t words[16];
+    static unsigned left;
+    if (weak) {
+        weak_state[1]++;
+        return (uint32_t)net_siphash(weak_state, &weak_state[1], 1);
+    }
+    if (left == 0) {
+        bool good = rt_random(words, sizeof(words));
+        KASSERT(good);                  /* net_random_init looked */
+        left = ARRAY_SIZE(words);
+    }
+    uint32_t value = words[--left];
+    words[left] = 0;
+    return value;
+}
+
+bool net_random_init(void)
+{
+    uint64_t secret[2];
+    if (rt_random_ready() && rt_random(secret, sizeof(secret))) {
+        net_isn_set_key(secret);
+        return true;
+    }
+    if (!config_bool("net.weak_random", false)) {
+        log_err("no random source (no RDSEED, RDRAND or firmware RNG): TCP sequence numbers could be guessed, so the "
+                "network stays down; net.weak_random=1 accepts the risk");
+        return false;
+    }
+    log_warn("no random source: sequence numbers, ports and DNS ids can be guessed (net.weak_random=1)");
+    weak_state[0] = arch_counter() * 0x9e3779b97f4a7c15ull ^ rt_now_100ns();
+    weak_state[1] = arch_counter();
+    weak = true;
+    secret[0] = (uint64_t)net_random32() << 32 | net_random32();
+    secret[1] = (uint64_t)net_random32() << 32 | net_random32();
+    net_isn_set_key(secret);
+    return true;
+}
+
+/* ---- diagnostics ---- */
+void net_diag(const char *fmt, ...)
+{
+    char text[160];
+    va_list ap;
+    va_start(ap, fmt);
+    int n = kvsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    n = MIN(n, (int)sizeof(text) - 1);
+    while (n > 0 && (text[n - 1] == '\n' || text[n - 1] == '\r'))
+        text[--n] = 0;
+    if (n > 0)
+        log_debug("lwIP: %s", text);
+}
+
+void net_assert_failed(const char *what, const char *file, int line) { panic("lwIP: %s (%s:%d)", what, file, line); }

@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Received frames on their way from a NIC to lwIP, without a copy: each is wrapped in a custom pbuf that points into the
+ * driver's receive buffer, and the driver's token goes back when lwIP drops the last reference.
+ *
+ * A frame may be kept for long (out-of-order TCP segments, an application that does not read), and a driver's receive
+ * buffer is small. So descriptors are limited: when fewer than a quarter are left, frames are copied into the heap and
+ * their tokens released at once, and when the heap has nothing left either, the frame is dropped and counted.
+ *
+ * Promises: a token is released exactly once; when the NIC goes (net_rx_detach), what lwIP still holds has been moved to
+ * the heap before its memory disappears.
+ */
+#define LOG_ROOM "net"
+#include "rt/net/port.h"
+#include <string.h>
+#include "lwip/netif.h"
+#include "lwip/pbuf.h"
+#include "netif/ethernet.h"
+
+struct rx_frame {
+    struct pbuf_custom custom;
+    struct list node;                   /* in free_frames or in held */
+    struct nic *nic;                    /* NULL: the frame was moved to the heap */
+    void *token;
+    uint8_t *frame;
+    uint32_t bytes;
+};
+
+static struct list free_frames = LIST_INIT(free_frames), held = LIST_INIT(held);
+static unsigned free_count, reserve;
+static void *last_resort;               /* where content points when the NIC goes and the heap is empty */
+#define LAST_RESORT_BYTES 65536
+
+int net_rx_init(unsigned frames)
+{
+    struct rx_frame *all = kcalloc(frames, sizeof(*all));
+    if (!all)
+        return -E_NOMEM;
+    for (unsigned i = 0; i < frames; i++)
+        list_push_back(&free_frames, &all[i].node);
+    free_count = frames;
+    reserve = frames / 4;
+    return 0;
+}
+
+/* lwIP dropped the last reference. */
+static void frame_done(struct pbuf *p)
+{
+    struct rx_frame *f = container_of((struct pbuf_custom *)p, struct rx_frame, custom);
+    if (f->nic)
+        f->nic->ops->rx_release(f->nic, f->token);
+    else if (f->frame != last_resort)
+        kfree(f->frame);
+    list_remove(&f->node);
+    list_push_front(&free_frames, &f->node);
+    free_count++;
+}
+
+static struct pbuf *wrap(struct nic *nic, const struct nic_rx *rx)
+{
+    struct rx_frame *f = list_entry(list_pop_front(&free_frames), struct rx_frame, node);
+    free_count--;
+    f->nic = nic;
+    f->token = rx->token;
+    f->frame = rx->frame;
+    f->bytes = rx->bytes;
+    f->custom.custom_free_function = frame_done;
+    list_push_back(&held, &f->node);
+    return pbuf_alloced_custom(PBUF_RAW, (u16_t)rx->bytes, PBUF_REF, &f->custom, rx->frame, (u16_t)rx->bytes);
+}
+
+static struct pbuf *copy(struct nic *nic, const struct nic_rx *rx)
+{
+    struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)rx->bytes, PBUF_RAM);
+    if (p)
+        memcpy(p->payload, rx->frame, rx->bytes);
+    nic->ops->rx_release(nic, rx->token);
+    return p;
+}
+
+/*
+ * lwIP asks its interface whether checksums are to be verified, and a frame is handled to the end before the next one
+ * is fed, so the interface's flags can speak for the frame: what the device has verified is not verified again.
+ */
+static void set_checks(struct netif *netif, uint32_t rx_flags)
+{
+    u16_t checks = NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6;
+    if (!(rx_flags & NIC_RX_CSUM_IP4_OK))
+        checks |= NETIF_CHECKSUM_CHECK_IP;
+    if (!(rx_flags & NIC_RX_CSUM_L4_OK))
+        checks |= NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP;
+    const u16_t all = NETIF_CHECKSUM_CHECK_IP | NETIF_CHECKSUM_CHECK_TCP | NETIF_CHECKSUM_CHECK_UDP |
+                      NETIF_CHECKSUM_CHECK_ICMP | NETIF_CHECKSUM_CHECK_ICMP6;
+    netif->chksum_flags = (netif->chksum_flags & ~all) | checks;
+}
+
+void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        const struct nic_rx *rx = &frames[i];
+        struct pbuf *p = NULL;
+        if (rx->bytes > 0xffff || rx->bytes < SIZEOF_ETH_HDR || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
+            nic->ops->rx_release(nic, rx->token);
+        else
+            p = free_count > reserve ? wrap(nic, rx) : copy(nic, rx);
+        if (!p) {
+            nic->stats.rx_dropped++;
+            continue;
+        }
+        set_checks(netif, rx->flags);
+        if (ethernet_input(p, netif) != ERR_OK)
+            pbuf_free(p);
+    }
+}
+
+void net_rx_detach(struct nic *nic)
+{
+    unsigned lost = 0;
+    list_for_each(node, &held) {
+        struct rx_frame *f = list_entry(node, struct rx_frame, node);
+        if (f->nic != nic)
+            continue;
+        uint8_t *moved = kmalloc(f->bytes);
+        if (!moved) {
+            /* Its content is lost; what must not happen is that lwIP reads memory that is no longer ours. */
+            if (!last_resort)
+                last_resort = kzalloc(LAST_RESORT_BYTES);
+            KASSERT(last_resort);
+            moved = last_resort;
+            lost++;
+        } else {
+            memcpy(moved, f->frame, f->bytes);
+        }
+        struct pbuf *p = &f->custom.pbuf;
+        p->payload = moved + ((uint8_t *)p->payload - f->frame);
+        f->frame = moved;
+        f->nic = NULL;
+        nic->ops->rx_release(nic, f->token);
+    }
+    if (lost)
+        log_err("%u received frames were lost with %s: out of memory", lost, nic->name);
+}
