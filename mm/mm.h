@@ -37,8 +37,10 @@ void page_free(paddr_t page, unsigned order);
 /* Any count, not necessarily contiguous: fills pages[n], largest chunks first; all or nothing. 0 or -E_NOMEM. */
 int pages_alloc_list(paddr_t *pages, size_t n);
 void pages_free_list(const paddr_t *pages, size_t n);
-/* Adds memory found later (hot add); takes it back only if entirely free. */
+/* Adds memory found later (hot add). 0, -E_INVAL, -E_EXIST when part of it is known already, -E_NOSPC. */
 int page_region_add(paddr_t start, uint64_t bytes);
+/* Takes back exactly what was added, only if entirely free. 0, -E_NOENT, -E_BUSY. */
+int page_region_remove(paddr_t start, uint64_t bytes);
 /* Tests: the n-th allocation from now fails (pages, heap and tables all count); 0 = never. */
 void mm_fail_nth(uint64_t n);
 uint64_t mm_alloc_count(void);

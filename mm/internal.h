@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the files of mm/ say to one another; nobody else includes this. */
+#pragma once
+#include "mm/mm.h"
+
+/* ---- memory_map.c ---- */
+#define MM_MAP_MAX   512                     /* entries of a loader's map that are looked at */
+#define MM_RANGE_MAX (MM_MAP_MAX + 64)       /* RAM ranges, those added later included */
+#define MM_LOW_BYTES 0x100000ull             /* never used as RAM */
+struct mm_range { uint64_t start, end; };    /* page aligned, end exclusive */
+/* Writes the usable RAM as sorted, disjoint, non-adjacent ranges and returns their number (at most entries + 1). */
+unsigned memory_map_normalise(const struct mm_region *map, unsigned entries, struct mm_range *out, unsigned max);
+
+/* ---- pages.c ---- */
+/* Brings memory online, through the boot tables' direct map, until min_pages are free. False when there isn't enough
+ * below the limit of what boot mapped. */
+bool pages_init(const struct mm_range *ranges, unsigned count, uint64_t boot_limit, uint64_t min_pages);
+/* From now on memory that comes online is entered in kernel_space; maps what is online already. */
+void pages_map_online(void);
+/* A page for a page table, zeroed. A caller that can't fail (must) and the mapping of memory that is coming online may
+ * use the reserve; PADDR_NONE when there is none. */
+paddr_t page_alloc_table(bool must);
+/* Exactly n contiguous pages; freeing finds the length. */
+paddr_t page_alloc_run(size_t n);
+size_t page_free_run(paddr_t first);         /* returns n */
+size_t page_run_pages(paddr_t first);        /* 0: not the start of a run */
+uint64_t pages_available(void);              /* free, what isn't online yet included */
+void pages_get_stats(struct mm_stats *stats);
+bool mm_should_fail(void);                   /* counts one allocation; true when mm_fail_nth chose it */
+
+/* ---- map.c ---- */
+void map_init(paddr_t root);
+uint64_t map_table_pages(void);
+
+/* ---- vmap.c ---- */
+void vmap_init(void);
+/* As vmap_reserve, with the start congruent to offset modulo align (a power of two of a page or more). */
+vaddr_t vmap_reserve_at(uint64_t bytes, uint64_t align, uint64_t offset);
+uint64_t vmap_bytes(void);
+
+/* ---- heap.c ---- */
+void heap_init(void);
+void heap_trim(void);                        /* gives cached empty slabs back */
+uint64_t heap_bytes(void);
+
+static inline bool in_vmap_region(uint64_t address) { return address - ARCH_VMAP_BASE < ARCH_VMAP_BYTES; }
