@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The crash report to the hypervisor: five registers and the panic's text. Source: TLFS, guest crash enlightenment.
+ *
+ * Runs inside panic(): no allocation, no lock, no page-table walk; the text's address was computed beforehand. One write of
+ * CRASH_CTL per crash: in its message form P3 and P4 name the text instead of carrying detail and stack pointer.
+ */
+#define LOG_ROOM "hv"
+#include "hv/hv_internal.h"
+#include <string.h>
+
+static char text_page[HV_CRASH_MESSAGE_MAX] __attribute__((aligned(HV_CRASH_MESSAGE_MAX)));
+static uint64_t text_gpa;
+static uint64_t capabilities;
+
+static void report_crash(struct panic_report *report)
+{
+    uint64_t control = HV_CRASH_CTL_NOTIFY;
+
+    if (!hv_state.present)
+        return;                        /* hv_shutdown was here already */
+    report->params[1] = hv_state.guest_os_id;
+    if ((capabilities & HV_CRASH_CTL_MESSAGE) && report->text && report->text_bytes) {
+        size_t n = MIN(report->text_bytes, sizeof(text_page));
+        memcpy(text_page, report->text, n);
+        report->params[3] = text_gpa;
+        report->params[4] = n;
+        control |= HV_CRASH_CTL_MESSAGE;
+    }
+    for (unsigned i = 0; i < HV_CRASH_PARAMETERS; i++)
+        arch_hv_reg_write(HV_X64_MSR_CRASH_P0 + i, report->params[i]);
+    arch_hv_reg_write(HV_X64_MSR_CRASH_CTL, control);
+}
+
+void hv_crash_init(void)
+{
+    static struct panic_reporter reporter = {.report = report_crash};
+    static bool registered;
+
+    if (!hv_state.present || !hv_feature(HV_FEATURE_CRASH_MSRS))
+        return;
+    if (!arch_hv_reg_read(HV_X64_MSR_CRASH_CTL, &capabilities)) {
+        log_info("crash registers are announced but not readable: no crash report to the host");
+        return;
+    }
+    text_gpa = hv_gpa(mm_virt_to_phys(text_page)).v;
+    if (!registered)
+        panic_add_reporter(&reporter);
+    registered = true;
+}

@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Finding the hypervisor and introducing ourselves to it; saying goodbye. Source: TLFS, feature discovery.
+ *
+ * Only the hypercall page and the SynIC are needed by VMBus. Hosts exist that announce no version, no limits and none of the
+ * PostMessages / SignalEvents privileges and still serve both calls, so those words decide nothing here.
+ */
+#define LOG_ROOM "hv"
+#include "hv/hv_internal.h"
+
+/* Open-source encoding, OS type not allocated, vendor's own id 'C'. Version 0.1, as major << 16 | minor. */
+#define CANDELA_OS_ID      0x43
+#define CANDELA_OS_VERSION 0x00000001u
+
+struct hv_state hv_state;
+static char description[128] = "no Hyper-V";
+
+static void describe(const struct arch_hv_features *f)
+{
+    ksnprintf(description, sizeof(description), "Hyper-V %u.%u.%u, privileges 0x%08x 0x%08x, features 0x%08x, hints 0x%08x",
+              f->version[1] >> 16, f->version[1] & 0xFFFF, f->version[0], f->features[0], f->features[1], f->features[3],
+              f->hints[0]);
+}
+
+bool hv_init(void)
+{
+    struct arch_hv_features *f = &hv_state.features;
+
+    if (!arch_hv_discover(f)) {
+        log_info("no Hyper-V underneath (%s); no VMBus devices", f->vendor[0] ? f->vendor : "no hypervisor");
+        return false;
+    }
+    hv_state.present = true;
+    describe(f);
+    log_info("%s", description);
+    hv_vp_online(hv_vp_index());
+
+    hv_state.guest_os_id = hv_guest_os_id(HV_GUEST_OS_TYPE_UNDEFINED, CANDELA_OS_ID, CANDELA_OS_VERSION, 0);
+    if (!hv_access(HV_ACCESS_HYPERCALL)) {
+        log_warn("the host grants no hypercalls (privileges 0x%08x): no VMBus devices", f->features[0]);
+        return true;
+    }
+    if (!arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, hv_state.guest_os_id)) {
+        log_warn("the host refused the guest OS id: no VMBus devices");
+        return true;
+    }
+    int rc = hv_hypercall_init();
+    if (rc)
+        log_err("no hypercall page: %s", error_name(rc));
+    return true;
+}
+
+bool hv_present(void) { return hv_state.present; }
+bool hv_can_vmbus(void) { return hv_state.hypercalls && hv_access(HV_ACCESS_SYNIC); }
+const struct arch_hv_features *hv_features(void) { return &hv_state.features; }
+const char *hv_description(void) { return description; }
+
+void hv_shutdown(void)
+{
+    if (!hv_state.present)
+        return;
+    hv_timer_stop();
+    hv_synic_stop();
+    /* The page below the overlay is zero, so a clock read from now on finds sequence 0 and asks the counter register. */
+    if (hv_access(HV_ACCESS_REFERENCE_TSC))
+        arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, 0);
+    if (hv_state.hypercalls) {
+        hv_hypercall_stop();
+        arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, 0);
+    }
+}

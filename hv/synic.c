@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The synthetic interrupt controller: one SINT, its message slot and its event flags. Source: TLFS, inter-partition
+ * communication.
+ *
+ * The interrupt handler does the least that is right: it takes event flags (one handler each, which raises an event) and,
+ * when the message slot is full, wakes the loop. The loop takes messages, one at a time:
+ *
+ *     copy the slot -> type := none -> full barrier -> if the slot said "pending": EOM
+ *
+ * The order matters. The host queues a message that finds the slot busy and sets "pending"; having emptied the slot we must
+ * look at the flag, because only our EOM makes the host try again. The flag is therefore read after the type was cleared:
+ * a host that saw the slot busy before that has set it by then. Until the slot is emptied no further message comes, so
+ * nothing can overrun us; and everything is checked in the copy, never in the slot.
+ */
+#define LOG_ROOM "hv"
+#include "hv/hv_internal.h"
+#include <string.h>
+
+static struct {
+    paddr_t message_page, event_page;
+    struct hv_message *slot;
+    uint64_t *flags;                   /* HV_EVENT_FLAGS_WORDS words */
+    bool running;
+} synic;
+
+static struct {
+    void (*fn)(void *arg);
+    void *arg;
+} flag_handlers[HV_EVENT_FLAGS_COUNT];
+static unsigned flag_words;            /* words of flags that have a handler in or before them */
+
+static void (*message_handler)(const struct hv_message *message);
+static void drain_messages(void *arg);
+static struct rt_event message_event = RT_EVENT_INIT(drain_messages, NULL);
+
+/* The type is the first word of the slot: the host writes it last, we clear it last. */
+static uint32_t *slot_type(void) { return (uint32_t *)(void *)synic.slot; }
+
+/* Interrupts off: a panic may poll on top of the loop. */
+static bool take_message(struct hv_message *copy)
+{
+    uint32_t type = __atomic_load_n(slot_type(), __ATOMIC_ACQUIRE);
+
+    if (type == HV_MESSAGE_NONE)
+        return false;
+    memcpy(copy, synic.slot, sizeof(*copy));
+    copy->message_type = type;
+    if (copy->payload_size > HV_MESSAGE_PAYLOAD_MAX)
+        copy->payload_size = HV_MESSAGE_PAYLOAD_MAX;
+    __atomic_store_n(slot_type(), HV_MESSAGE_NONE, __ATOMIC_RELEASE);
+    arch_fence_ord();
+    if (*(volatile uint8_t *)&synic.slot->message_flags & HV_MESSAGE_FLAG_PENDING)
+        arch_hv_reg_write(HV_X64_MSR_EOM, 0);
+    hv_counters.messages_received++;
+    return true;
+}
+
+static void dispatch(const struct hv_message *message)
+{
+    if (message->message_type == HV_MESSAGE_TIMER_EXPIRED)
+        hv_timer_message(message);
+    else if (message_handler)
+        message_handler(message);
+}
+
+static bool next_message(struct hv_message *copy)
+{
+    uint64_t irq = arch_irq_save();
+    bool taken = synic.running && take_message(copy);
+
+    arch_irq_restore(irq);
+    return taken;
+}
+
+static void drain_messages(void *arg UNUSED)
+{
+    struct hv_message copy;
+
+    while (next_message(&copy))
+        dispatch(&copy);
+}
+
+void hv_synic_poll(void)
+{
+    drain_messages(NULL);
+}
+
+static void take_flags(void)
+{
+    for (unsigned w = 0; w < flag_words; w++) {
+        if (!__atomic_load_n(&synic.flags[w], __ATOMIC_RELAXED))
+            continue;
+        /* Acquire: what the host wrote before it set the flag is seen by the handler's reader. */
+        uint64_t set = __atomic_exchange_n(&synic.flags[w], 0, __ATOMIC_ACQ_REL);
+        while (set) {
+            unsigned flag = w * 64 + (unsigned)__builtin_ctzll(set);
+            set &= set - 1;
+            if (flag_handlers[flag].fn)
+                flag_handlers[flag].fn(flag_handlers[flag].arg);
+        }
+    }
+}
+
+static void synic_interrupt(void *arg UNUSED)
+{
+    hv_counters.interrupts++;
+    if (!synic.running)
+        return;
+    take_flags();
+    if (__atomic_load_n(slot_type(), __ATOMIC_RELAXED) != HV_MESSAGE_NONE)
+        event_raise(&message_event);
+}
+
+void hv_set_message_handler(void (*fn)(const struct hv_message *message))
+{
+    message_handler = fn;
+}
+
+void hv_set_event_handler(uint32_t flag, void (*fn)(void *arg), void *arg)
+{
+    KASSERT(flag > 0 && flag < HV_EVENT_FLAGS_COUNT);
+    uint64_t irq = arch_irq_save();
+    flag_handlers[flag].fn = fn;
+    flag_handlers[flag].arg = arg;
+    if (fn && flag / 64 >= flag_words)
+        flag_words = flag / 64 + 1;
+    arch_irq_restore(irq);
+}
+
+/* Keeps what the register's reserved bits hold. */
+static bool write_page_register(uint32_t reg, paddr_t page)
+{
+    uint64_t old;
+
+    if (!arch_hv_reg_read(reg, &old))
+        return false;
+    return arch_hv_reg_write(reg, (old & HV_MSR_PAGE_PRESERVE_MASK) | (pa_is_none(page) ? 0 : hv_gpa(page).v | HV_MSR_PAGE_ENABLE));
+}
+
+/* Order as TLFS and every guest: pages first, then the SINT, then the switch. */
+static bool enable(void)
+{
+    bool auto_eoi = !hv_recommends(HV_RECOMMEND_NO_AUTO_EOI);
+    uint64_t sint, control;
+
+    arch_irq_set_handler(ARCH_IRQ_VMBUS, synic_interrupt, NULL);
+    arch_irq_set_eoi(ARCH_IRQ_VMBUS, !auto_eoi);
+    if (!write_page_register(HV_X64_MSR_SIMP, synic.message_page) || !write_page_register(HV_X64_MSR_SIEFP, synic.event_page))
+        return false;
+    if (!arch_hv_reg_read(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), &sint))
+        return false;
+    sint = (sint & HV_SINT_PRESERVE_MASK) | arch_irq_number(ARCH_IRQ_VMBUS) | (auto_eoi ? HV_SINT_AUTO_EOI : 0);
+    if (!arch_hv_reg_write(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), sint))
+        return false;
+    return arch_hv_reg_read(HV_X64_MSR_SCONTROL, &control) &&
+           arch_hv_reg_write(HV_X64_MSR_SCONTROL, control | HV_SCONTROL_ENABLE);
+}
+
+static void disable(void)
+{
+    uint64_t control = 0;
+
+    synic.running = false;
+    arch_hv_reg_write(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), HV_SINT_MASKED | arch_irq_number(ARCH_IRQ_VMBUS));
+    write_page_register(HV_X64_MSR_SIMP, PADDR_NONE);
+    write_page_register(HV_X64_MSR_SIEFP, PADDR_NONE);
+    if (arch_hv_reg_read(HV_X64_MSR_SCONTROL, &control))
+        arch_hv_reg_write(HV_X64_MSR_SCONTROL, control & ~HV_SCONTROL_ENABLE);
+}
+
+static void free_pages(void)
+{
+    if (!pa_is_none(synic.message_page))
+        page_free(synic.message_page, 0);
+    if (!pa_is_none(synic.event_page))
+        page_free(synic.event_page, 0);
+    synic.message_page = synic.event_page = PADDR_NONE;
+}
+
+int hv_synic_init(void)
+{
+    if (!hv_can_vmbus())
+        return -E_NOTSUP;
+    KASSERT(!synic.running);
+    synic.message_page = page_alloc_zeroed(0);
+    synic.event_page = page_alloc_zeroed(0);
+    if (pa_is_none(synic.message_page) || pa_is_none(synic.event_page)) {
+        free_pages();
+        return -E_NOMEM;
+    }
+    struct hv_message_page *messages = arch_phys_to_virt(synic.message_page);
+    struct hv_event_flags_page *events = arch_phys_to_virt(synic.event_page);
+    synic.slot = &messages->sint[HV_SYNIC_SINT_VMBUS];
+    synic.flags = (uint64_t *)(void *)&events->sint[HV_SYNIC_SINT_VMBUS];
+    synic.running = true;
+    if (!enable()) {
+        disable();
+        free_pages();
+        log_err("the host refused a SynIC register");
+        return -E_REFUSED;
+    }
+    hv_timer_synic_ready();
+    return 0;
+}
+
+void hv_synic_stop(void)
+{
+    if (!synic.running)
+        return;
+    uint64_t irq = arch_irq_save();
+    disable();
+    arch_irq_restore(irq);
+    event_cancel(&message_event);
+    free_pages();
+}
