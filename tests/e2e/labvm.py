@@ -1,0 +1,387 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""One place that knows how QEMU is started: the lab with Candela as its guest, and Candela on plain QEMU.
+
+Used by scripts/run.py, the end-to-end tests and the benchmarks. Standard library only.
+
+    with LabVM(work, disks=[Disk("disk.img", writable=True)], forward={"nbd": 10809}) as vm:
+        vm.expect("serving", 30)            # the guest's console (COM1)
+        vm.command("stats", "lab-counter")  # the lab's command line (COM2)
+        connect(("127.0.0.1", vm.ports["nbd"]))
+
+The guest's console is kept in work/console.txt, the lab's own output in work/lab.txt, QEMU's in work/qemu.txt. Both
+serial lines are Unix sockets on which this side listens before QEMU starts, so not a byte is lost. A QEMU never
+outlives the Python program that started it.
+"""
+import ctypes
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+MIB = 1 << 20
+# tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
+LAB_OWN_BYTES = 64 * MIB
+
+# tests/lab/x86_64/lab.h, enum lab_end: QEMU's exit code is value << 1 | 1.
+LAB_ENDS = {
+    33: "the guest powered off",
+    35: "the guest reported a crash",
+    37: "the guest's CPU shut down (triple fault)",
+    39: "the guest broke the protocol",
+    41: "the lab itself failed",
+    43: "the guest reset the machine",
+    45: "ended by the quit command",
+}
+POWER_OFF, CRASH, TRIPLE_FAULT, VIOLATION, LAB_FAULT, REBOOT, QUIT = sorted(LAB_ENDS)
+
+
+class VMError(Exception):
+    """What a user should read: QEMU did not start, ended early, or did not say what was expected."""
+
+
+def parse_size(text):
+    """'512M', '64G', '1T' -> bytes; plain numbers are MiB, as QEMU's -m takes them."""
+    found = re.fullmatch(r"(\d+)\s*([kKmMgGtT]?)(i?[bB])?", str(text).strip())
+    if not found:
+        raise ValueError(f"not a size: {text!r} (examples: 256M, 4G)")
+    return int(found[1]) << {"k": 10, "": 20, "m": 20, "g": 30, "t": 40}[found[2].lower()]
+
+
+def free_ports(n):
+    """n TCP ports of 127.0.0.1 that nobody listens on just now."""
+    sockets = [socket.socket() for _ in range(n)]
+    try:
+        for s in sockets:
+            s.bind(("127.0.0.1", 0))
+        return [s.getsockname()[1] for s in sockets]
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def exit_text(code):
+    if code is None:
+        return "still running"
+    if code < 0:
+        return f"QEMU was ended by {signal.Signals(-code).name}"
+    return LAB_ENDS.get(code, f"QEMU ended with code {code}")
+
+
+class Disk:
+    """A disk of the machine. Read-only unless said otherwise: QEMU itself then refuses to write the file."""
+
+    def __init__(self, path, fmt="raw", writable=False, sector=512, discard=True, serial=None):
+        self.path, self.fmt, self.writable = path, fmt, writable
+        self.sector, self.discard, self.serial = sector, discard, serial
+
+    def arguments(self, n):
+        drive = (f"if=none,id=disk{n},file={self.path.replace(',', ',,')},format={self.fmt},"
+                 f"readonly={'off' if self.writable else 'on'},discard={'unmap' if self.discard else 'ignore'}")
+        device = (f"virtio-blk-pci,drive=disk{n},disable-legacy=on,logical_block_size={self.sector},"
+                  f"physical_block_size={max(self.sector, 512)}")
+        if self.serial:
+            device += f",serial={self.serial}"
+        return ["-drive", drive, "-device", device]
+
+
+class UserNet:
+    """QEMU's own NAT and DHCP server: 10.0.2.0/24, ports of 127.0.0.1 forwarded to the guest."""
+
+    def __init__(self, forward):
+        self.forward = forward                      # name -> guest port
+        self.ports = dict(zip(forward, free_ports(len(forward))))
+
+    def arguments(self, n, mac):
+        netdev = f"user,id=nic{n}"
+        for name, guest_port in self.forward.items():
+            kind = "udp" if name.startswith("udp") else "tcp"
+            netdev += f",hostfwd={kind}:127.0.0.1:{self.ports[name]}-:{guest_port}"
+        return ["-netdev", netdev, "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}"]
+
+
+class WireNet:
+    """A wire to a program: every Ethernet frame is a datagram on a Unix socket (etherpeer.py holds the other end)."""
+
+    def __init__(self, guest_path, peer_path):
+        self.guest_path, self.peer_path, self.ports = guest_path, peer_path, {}
+
+    def arguments(self, n, mac):
+        return ["-netdev", f"dgram,id=nic{n},local.type=unix,local.path={self.guest_path},"
+                           f"remote.type=unix,remote.path={self.peer_path}",
+                "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}"]
+
+
+class Line:
+    """One serial line: everything received, kept and written to a file; threads may wait for text."""
+
+    def __init__(self, path, log_path, echo=None):
+        self.text = ""
+        self.closed = False
+        self.changed = threading.Condition()
+        self.path, self.echo = path, echo
+        self.log = open(log_path, "w", encoding="utf-8", newline="\n")
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(path)
+        self.listener.listen(1)
+        self.connection = None
+        self.thread = threading.Thread(target=self._read, daemon=True)
+
+    def _read(self):
+        try:
+            self.connection, _ = self.listener.accept()
+            while True:
+                data = self.connection.recv(65536)
+                if not data:
+                    break
+                text = data.decode("utf-8", "replace").replace("\r", "")
+                self.log.write(text)
+                self.log.flush()
+                if self.echo:
+                    self.echo(text)
+                with self.changed:
+                    self.text += text
+                    self.changed.notify_all()
+        except OSError:
+            pass
+        with self.changed:
+            self.closed = True
+            self.changed.notify_all()
+
+    def send(self, text):
+        self.connection.sendall(text.encode())
+
+    def close(self):
+        for s in (self.connection, self.listener):
+            if s:
+                try:
+                    s.shutdown(socket.SHUT_RDWR)
+                except OSError:
+                    pass
+                s.close()
+        self.thread.join(5)
+        self.log.close()
+
+
+def _die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
+
+
+class Machine:
+    """A QEMU process with its serial lines. `arguments` is everything but the serial lines and displays."""
+
+    def __init__(self, work, arguments, lines=("console",), echo=None, arch="x86_64"):
+        os.makedirs(work, exist_ok=True)
+        self.work = work
+        self.process = None
+        self.qemu = f"qemu-system-{ {'x86_64': 'x86_64', 'arm64': 'aarch64'}[arch] }"
+        self.arguments = list(arguments)
+        self.sockets = tempfile.mkdtemp(prefix="candela-")
+        self.lines = {}
+        for name in lines:
+            self.lines[name] = Line(os.path.join(self.sockets, name), os.path.join(work, name + ".txt"),
+                                    echo if name == "console" else None)
+
+    # ---- life ----
+    def start(self):
+        command = [self.qemu] + self.arguments + ["-display", "none", "-monitor", "none", "-no-reboot"]
+        for name, line in self.lines.items():
+            command += ["-chardev", f"socket,id={name},path={line.path}", "-serial", f"chardev:{name}"]
+            line.thread.start()
+        with open(os.path.join(self.work, "command.txt"), "w", encoding="utf-8") as f:
+            f.write(" ".join(f"'{c}'" if re.search(r"[^\w@%+=:,./-]", c) or not c else c for c in command) + "\n")
+        self.errors = open(os.path.join(self.work, "qemu.txt"), "w+", encoding="utf-8")
+        try:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
+                                            start_new_session=True, preexec_fn=_die_with_parent)
+        except FileNotFoundError:
+            raise VMError(f"{self.qemu} is not installed (scripts/packages.sh run)") from None
+        return self
+
+    def __enter__(self):
+        try:
+            return self.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def __exit__(self, *exc):
+        self.stop()
+
+    def poll(self):
+        return self.process.poll() if self.process else None
+
+    def wait(self, limit_s):
+        """QEMU's exit code; VMError when it is still running after the limit."""
+        try:
+            code = self.process.wait(limit_s)
+        except subprocess.TimeoutExpired:
+            raise VMError(f"the machine did not end within {limit_s} s") from None
+        for line in self.lines.values():
+            with line.changed:
+                line.changed.wait_for(lambda: line.closed, 5)
+        return code
+
+    def kill(self):
+        """SIGKILL: nothing in QEMU gets a chance to write anything."""
+        if self.process and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self):
+        """Lets QEMU close its images, then makes sure it is gone."""
+        if self.process and self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(5)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        for line in self.lines.values():
+            if line.thread.ident is None:
+                line.thread.start()
+            if line.connection is None:       # QEMU never came: let the reader's accept() return
+                try:
+                    with socket.socket(socket.AF_UNIX) as s:
+                        s.connect(line.path)
+                except OSError:
+                    pass
+            line.close()
+        self.lines_text = {name: line.text for name, line in self.lines.items()}
+        shutil.rmtree(self.sockets, ignore_errors=True)
+        if getattr(self, "errors", None):
+            self.errors.close()
+
+    # ---- what it says ----
+    @property
+    def console(self):
+        return self.lines["console"].text
+
+    def qemu_errors(self):
+        with open(os.path.join(self.work, "qemu.txt"), encoding="utf-8", errors="replace") as f:
+            return f.read().strip()
+
+    def expect(self, pattern, limit_s, line="console", start=0):
+        """Waits for a regular expression in what came on the line since offset `start`; returns the match."""
+        wanted, source = re.compile(pattern, re.M), self.lines[line]
+        deadline = time.monotonic() + limit_s
+        with source.changed:
+            while True:
+                found = wanted.search(source.text, start)
+                if found:
+                    return found
+                if source.closed:
+                    break
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise VMError(f"no {pattern!r} on the {line} within {limit_s} s")
+                source.changed.wait(min(left, 1))
+                if self.poll() is not None and not source.closed:
+                    source.changed.wait_for(lambda: source.closed, 2)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            pass
+        errors = self.qemu_errors()
+        raise VMError(f"{exit_text(self.poll())} before {pattern!r} came on the {line}" + (f": {errors}" if errors else ""))
+
+
+def acceleration(icount, cpus):
+    if not icount:
+        return ["-accel", "tcg,thread=multi"]
+    if cpus != 1:
+        raise VMError("-icount works with one CPU only")
+    return ["-accel", "tcg,thread=single", "-icount", "shift=0,sleep=off", "-rtc", "base=2026-01-01,clock=vm"]
+
+
+def memory(bytes_, reserve=False):
+    """RAM that costs the build machine nothing until it is touched."""
+    return ["-m", str(bytes_ // MIB), "-object",
+            f"memory-backend-ram,id=ram,size={bytes_ // MIB}M,reserve={'on' if reserve else 'off'}"]
+
+
+class LabVM(Machine):
+    """The lab (a Hyper-V for tests) with a Candela image as its guest.
+
+    disks     list of Disk          mem       the guest's RAM, "256M"
+    forward   name -> guest port, forwarded from vm.ports[name]; a name that begins with "udp" is UDP
+    net       list of nets instead of the one that `forward` makes; [] = no NIC
+    cmdline   the guest's own words  lab      dict of lab options (tests/lab/x86_64/lab.h)
+    image     the guest; default build/ARCH/candela-APP.elf
+    """
+
+    def __init__(self, work, app="nbd", disks=(), forward=None, net=None, mem="256M", cpus=1, cmdline="", lab=None,
+                 icount=False, image=None, echo=None, arch="x86_64", build=None, extra=()):
+        build = build or os.path.join(ROOT, "build", arch)
+        image = image or os.path.join(build, f"candela-{app}.elf")
+        kernel = os.path.join(build, "lab.elf")
+        for path in (image, kernel):
+            if not os.path.exists(path):
+                raise VMError(f"{os.path.relpath(path)} is not built: run make")
+        guest_bytes = parse_size(mem)
+        nets = net if net is not None else [UserNet(forward or {})]
+        options = {"guest_mem": f"{guest_bytes // MIB}M", "cpus": cpus}
+        options.update(lab or {})
+        words = " ".join(f"{k}={v}" for k, v in options.items()) + (" -- " + cmdline if cmdline else "")
+        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus),
+                     *acceleration(icount, cpus), *memory(LAB_OWN_BYTES + guest_bytes),
+                     "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
+                     "-kernel", kernel, "-initrd", image, "-append", words]
+        for n, disk in enumerate(disks):
+            arguments += disk.arguments(n)
+        for n, one in enumerate(nets):
+            arguments += one.arguments(n, f"52:54:00:ca:de:{n:02x}")
+        arguments += list(extra)
+        self.ports = {name: port for one in nets for name, port in one.ports.items()}
+        super().__init__(work, arguments, ("console", "lab"), echo, arch)
+
+    def command(self, text, pattern=None, limit_s=10):
+        """A line to the lab; with a pattern, waits for the answer and returns the match."""
+        line = self.lines["lab"]
+        start = len(line.text)
+        line.send(text + "\n")
+        return self.expect(pattern, limit_s, "lab", start) if pattern else None
+
+    def counters(self):
+        """The lab's counters, printed at the end of a run and on the command "counters": name -> number."""
+        return {name: int(value) for name, value in re.findall(r"lab-counter: (\S+)=(\d+)", self.lines["lab"].text)}
+
+
+class PlainVM(Machine):
+    """Candela on QEMU without any Hyper-V underneath, by the loader named: pvh, iso, iso-efi, uefi, linux64."""
+
+    def __init__(self, work, loader, image, disks=(), mem="256M", cpus=1, cmdline="", echo=None, extra=()):
+        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC", "-smp", str(cpus), "-accel", "tcg,thread=multi",
+                     *memory(parse_size(mem)), "-nodefaults", "-device", "isa-debug-exit,iobase=0xf4"]
+        if loader == "pvh":
+            arguments += ["-kernel", image, "-append", cmdline]
+        elif loader == "iso":
+            arguments += ["-drive", f"if=ide,media=cdrom,readonly=on,format=raw,file={image}"]
+        elif loader in ("iso-efi", "uefi"):
+            arguments += firmware(work)
+            media = "ide-cd" if loader == "iso-efi" else "ide-hd"
+            arguments += ["-drive", f"if=none,id=boot,file={image},snapshot=on,format=raw",
+                          "-device", f"{media},drive=boot,bus=ide.0", "-device", "VGA"]
+        else:
+            raise VMError(f"no such loader: {loader}")
+        for n, disk in enumerate(disks):
+            arguments += disk.arguments(n)
+        super().__init__(work, arguments + list(extra), ("console",), echo)
+
+
+def firmware(work):
+    """OVMF with its own copy of the variables."""
+    for code, variables in (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")):
+        if os.path.exists("/usr/share/OVMF/" + code):
+            break
+    else:
+        raise VMError("OVMF is not installed (scripts/packages.sh check)")
+    os.makedirs(work, exist_ok=True)
+    copy = os.path.join(work, "vars.fd")
+    shutil.copyfile("/usr/share/OVMF/" + variables, copy)
+    return ["-drive", f"if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/{code}",
+            "-drive", f"if=pflash,format=raw,file={copy}"]
