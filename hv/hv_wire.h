@@ -18,6 +18,8 @@
 #define HV_PAGE_MASK   4095u
 #define HV_TICKS_PER_SECOND 10000000ull
 
+/* Hypercall blocks and shared pages are aligned to 8; saying so lets the compiler use whole, single accesses. */
+#define HV_WIRE_ALIGNED __attribute__((packed, aligned(8)))
 #define HV_WIRE_SIZE(type, bytes)          _Static_assert(sizeof(type) == (bytes), #type " has a fixed size")
 #define HV_WIRE_OFFSET(type, field, bytes) \
     _Static_assert(offsetof(type, field) == (bytes), #type "." #field " has a fixed offset")
@@ -354,7 +356,7 @@ struct hv_post_message {
     uint32_t message_type;       /* nonzero, bit 31 clear */
     uint32_t payload_size;       /* bytes of payload that count, at most 240 */
     uint8_t payload[HV_MESSAGE_PAYLOAD_MAX];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_post_message, 256);
 HV_WIRE_OFFSET(struct hv_post_message, payload, 16);
 
@@ -363,7 +365,7 @@ struct hv_signal_event {
     uint32_t connection_id;
     uint16_t flag_number;        /* relative to the port's base flag; VMBus uses 0 */
     uint16_t reserved;           /* 0 */
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_signal_event, 8);
 
 /* HVCALL_FLUSH_ADDRESS_SPACE and _LIST: for the list, the GVA ranges follow. */
@@ -375,7 +377,7 @@ struct hv_flush {
     uint64_t address_space;      /* CR3 of the space; ignored with HV_FLUSH_ALL_ADDRESS_SPACES */
     uint64_t flags;
     uint64_t processor_mask;     /* bit n: VP index n, 0 to 63 */
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_flush, 24);
 
 /* One GVA range: bits 63:12 the page of the address, bits 11:0 how many pages more than one. */
@@ -390,7 +392,7 @@ enum hv_vp_set_format {
 struct hv_vp_set {
     uint64_t format;             /* enum hv_vp_set_format */
     uint64_t valid_bank_mask;    /* bit b: a word for VPs 64b to 64b+63 follows */
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_vp_set, 16);
 
 /* HVCALL_FLUSH_ADDRESS_SPACE_EX and _LIST_EX: banks follow (counted as variable header), then GVA ranges. */
@@ -398,7 +400,7 @@ struct hv_flush_ex {
     uint64_t address_space;
     uint64_t flags;
     struct hv_vp_set processors;
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_flush_ex, 32);
 HV_WIRE_OFFSET(struct hv_flush_ex, processors, 16);
 
@@ -408,7 +410,7 @@ struct hv_cluster_ipi {
     uint8_t target_vtl;
     uint8_t reserved[3];
     uint64_t processor_mask;
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_cluster_ipi, 16);
 
 struct hv_cluster_ipi_ex {
@@ -416,7 +418,7 @@ struct hv_cluster_ipi_ex {
     uint8_t target_vtl;
     uint8_t reserved[3];
     struct hv_vp_set processors; /* banks follow, counted as variable header */
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_cluster_ipi_ex, 24);
 
 /* HVCALL_GET_VP_REGISTERS: a list of uint32_t names follows; output: one hv_register_value per name.
@@ -426,20 +428,20 @@ struct hv_vp_registers {
     uint32_t vp_index;           /* or HV_VP_INDEX_SELF */
     uint8_t target_vtl;
     uint8_t reserved[3];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_vp_registers, 16);
 
 struct hv_register_value {
     uint64_t low;
     uint64_t high;
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_register_value, 16);
 
 struct hv_register_assignment {
     uint32_t name;
     uint8_t reserved[12];
     struct hv_register_value value;
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_register_assignment, 32);
 HV_WIRE_OFFSET(struct hv_register_assignment, value, 16);
 
@@ -453,7 +455,7 @@ struct hv_modify_visibility {
     uint64_t partition_id;       /* HV_PARTITION_ID_SELF */
     uint32_t visibility;         /* bits 1:0: enum hv_visibility; others 0 */
     uint32_t reserved;
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_modify_visibility, 16);
 #define HV_MODIFY_VISIBILITY_MAX          ((HV_PAGE_SIZE - sizeof(struct hv_modify_visibility)) / 8u)
 
@@ -462,7 +464,7 @@ struct hv_vp_index_from_apic_id {
     uint64_t partition_id;
     uint8_t target_vtl;
     uint8_t reserved[7];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_vp_index_from_apic_id, 16);
 
 /* ---- SynIC (TLFS: virtual interrupts, inter-partition communication) ---------------------------------- */
@@ -492,14 +494,14 @@ struct hv_message {
     uint8_t reserved[2];
     uint64_t sender;             /* partition id, or port id in the low 24 bits */
     uint8_t payload[HV_MESSAGE_PAYLOAD_MAX];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_message, 256);
 HV_WIRE_OFFSET(struct hv_message, message_flags, 5);
 HV_WIRE_OFFSET(struct hv_message, payload, 16);
 
 struct hv_message_page {
     struct hv_message sint[HV_SYNIC_SINT_COUNT];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_message_page, 4096);
 
 /* Event flag page (SIEF page): 2048 flags per SINT; flag n is bit n % 64 of word n / 64. */
@@ -507,12 +509,12 @@ HV_WIRE_SIZE(struct hv_message_page, 4096);
 #define HV_EVENT_FLAGS_WORDS              (HV_EVENT_FLAGS_COUNT / 64u)
 struct hv_event_flags {
     uint64_t words[HV_EVENT_FLAGS_WORDS];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_event_flags, 256);
 
 struct hv_event_flags_page {
     struct hv_event_flags sint[HV_SYNIC_SINT_COUNT];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_event_flags_page, 4096);
 
 /* ---- Time (TLFS: timers) ------------------------------------------------------------------------------ */
@@ -547,6 +549,6 @@ struct hv_reference_tsc_page {
     int64_t offset;              /* ticks */
     uint64_t host_private[2];
     uint8_t unused[4056];
-} __attribute__((packed));
+} HV_WIRE_ALIGNED;
 HV_WIRE_SIZE(struct hv_reference_tsc_page, 4096);
 HV_WIRE_OFFSET(struct hv_reference_tsc_page, offset, 16);

@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* What lies in shared memory is aligned to 8; saying so lets the compiler use whole, single accesses. */
+#define VMBUS_WIRE_ALIGNED __attribute__((packed, aligned(8)))
 #define VMBUS_WIRE_SIZE(type, bytes) \
     _Static_assert(sizeof(type) == (bytes), #type " has a fixed size")
 #define VMBUS_WIRE_OFFSET(type, field, bytes) \
@@ -291,7 +293,7 @@ struct vmbus_gpa_range_header {
     uint32_t byte_count;
     uint32_t byte_offset;        /* inside the first page, less than 4096 */
     uint64_t pfns[];
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_gpa_range_header, 8);
 
 #define VMBUS_GPADL_HEADER_PFNS_MAX       26u
@@ -355,7 +357,7 @@ struct vmbus_ring_control {
     uint32_t feature_bits;       /* written by the sender: VMBUS_RING_FEATURE_* */
     uint8_t reserved2[4020];
     uint64_t guest_to_host_interrupts; /* a statistic some guests keep */
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_ring_control, 4096);
 VMBUS_WIRE_OFFSET(struct vmbus_ring_control, feature_bits, 64);
 VMBUS_WIRE_OFFSET(struct vmbus_ring_control, guest_to_host_interrupts, 4088);
@@ -378,14 +380,14 @@ struct vmbus_packet_header {
     uint16_t length8;            /* whole packet without trailer, in units of 8 bytes */
     uint16_t flags;              /* VMBUS_PACKET_FLAG_COMPLETION; everything else 0 */
     uint64_t transaction_id;     /* echoed in the completion */
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_packet_header, 16);
 
 /* VMBUS_PACKET_TRANSFER_PAGES: ranges inside a buffer known by a number (netvsc's receive buffer). */
 struct vmbus_transfer_range {
     uint32_t byte_count;
     uint32_t byte_offset;
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_transfer_range, 8);
 
 struct vmbus_transfer_pages {
@@ -395,7 +397,7 @@ struct vmbus_transfer_pages {
     uint8_t reserved;
     uint32_t range_count;
     struct vmbus_transfer_range ranges[];
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_transfer_pages, 24);
 
 /* VMBUS_PACKET_GPA_DIRECT: struct vmbus_gpa_range_header follows, range_count times, each with its page numbers. */
@@ -404,7 +406,7 @@ struct vmbus_gpa_direct {
     uint32_t reserved;
     uint32_t range_count;
     uint8_t ranges[];
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_gpa_direct, 24);
 
 /* Message pipes (integration components): this header before each payload. */
@@ -424,13 +426,13 @@ VMBUS_WIRE_SIZE(struct vmbus_pipe_header, 8);
 struct vmbus_monitor_group {
     uint32_t pending;            /* the guest sets a bit atomically, the host clears it and acts */
     uint32_t armed;
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 
 struct vmbus_monitor_parameter {
     uint32_t connection_id;
     uint16_t flag_number;
     uint16_t reserved;
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 
 /* Monitor id m is bit m % 32 of group m / 32. The host looks at pending bits only every "latency" ticks. */
 struct vmbus_monitor_page {
@@ -443,7 +445,7 @@ struct vmbus_monitor_page {
     uint8_t reserved3[256];
     struct vmbus_monitor_parameter parameters[VMBUS_MONITOR_GROUPS][VMBUS_MONITOR_GROUP_BITS];
     uint8_t reserved4[1984];
-} __attribute__((packed));
+} VMBUS_WIRE_ALIGNED;
 VMBUS_WIRE_SIZE(struct vmbus_monitor_page, 4096);
 VMBUS_WIRE_OFFSET(struct vmbus_monitor_page, groups, 0x008);
 VMBUS_WIRE_OFFSET(struct vmbus_monitor_page, next_check, 0x040);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The model of a Hyper-V host in portable C: TLFS registers, hypercalls, SynIC, VMBus server, storvsp, netvsp.
+ * The model of a Hyper-V host in portable C: TLFS registers, hypercalls, SynIC, VMBus, storvsp, netvsp.
  *
  * What it is for. The guest's drivers are tested against it, hosted in an ordinary program or below a real
  * machine in the lab; stock Linux must run on it too. It answers as a host answers, and in strict mode it
@@ -80,8 +80,8 @@ struct host_config {
     bool arm64;                     /* no MSRs: registers by hypercall only, SINT vectors are INTIDs */
     bool strict;                    /* what a real host tolerates silently is a violation too */
 
-    /* CPUID words of leaves 3 and 4 (HV_ACCESS_*, HV_PRIV_*, HV_FEATURE_*, HV_RECOMMEND_*): a facility is absent
-     * when its bit is clear. */
+    /* CPUID words of leaves 3 and 4 (HV_ACCESS_*, HV_PRIV_*, HV_FEATURE_*, HV_RECOMMEND_*): a facility is
+     * absent when its bit is clear. */
     uint32_t access;                /* leaf 3 EAX */
     uint32_t privileges;            /* leaf 3 EBX */
     uint32_t features;              /* leaf 3 EDX */

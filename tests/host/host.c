@@ -1,0 +1,287 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * host.c: the life of the model, its memory, its view of guest memory, faults and counters.
+ */
+#include "tests/host/host_internal.h"
+
+#include "drivers/netvsc_wire.h"
+#include "drivers/scsi_wire.h"
+#include "drivers/storvsc_wire.h"
+
+void host_config_default(struct host_config *cfg)
+{
+    memset(cfg, 0, sizeof(*cfg));
+    cfg->vps = 1;
+    cfg->strict = true;
+    cfg->access = HV_ACCESS_VP_RUNTIME | HV_ACCESS_REFERENCE_COUNTER | HV_ACCESS_SYNIC | HV_ACCESS_STIMER |
+                  HV_ACCESS_HYPERCALL | HV_ACCESS_VP_INDEX | HV_ACCESS_REFERENCE_TSC | HV_ACCESS_FREQUENCY;
+    cfg->privileges = HV_PRIV_POST_MESSAGES | HV_PRIV_SIGNAL_EVENTS | HV_PRIV_ACCESS_VP_REGISTERS;
+    cfg->features = HV_FEATURE_FREQUENCY_MSRS | HV_FEATURE_CRASH_MSRS | HV_FEATURE_STIMER_DIRECT;
+    cfg->recommendations = HV_RECOMMEND_RELAXED_TIMING | HV_RECOMMEND_NO_AUTO_EOI;
+    cfg->enforce_privileges = true;
+    cfg->version_words[0] = 20348;
+    cfg->version_words[1] = 10u << 16;
+    cfg->tsc_hz = 2000000000;
+    cfg->apic_hz = 200000000;
+    cfg->vmbus_min = VMBUS_VERSION_WIN8;
+    cfg->vmbus_max = VMBUS_VERSION_WIN10_5_3;
+    cfg->multi_client = true;
+    cfg->message_connection = VMBUS_CONNECTION_MESSAGE_MULTI;
+    cfg->version_response_bytes = sizeof(struct vmbus_msg_version_response);
+    cfg->monitor_latency = 1000;
+    cfg->first_relid = 1;
+}
+
+/* ---- memory ------------------------------------------------------------------------------------------- */
+
+static uint32_t pool_class(size_t bytes)
+{
+    uint32_t class = 6;
+
+    while (class < 31 && ((size_t)1 << class) < bytes)
+        class++;
+    return class;
+}
+
+void *host_alloc(struct host *h, size_t bytes)
+{
+    size_t total = bytes + sizeof(struct host_mem);
+    struct host_mem *m;
+
+    if (h->ops.free == NULL) {
+        uint32_t class = pool_class(total);
+        total = (size_t)1 << class;
+        m = h->pool[class];
+        if (m != NULL) {
+            h->pool[class] = (struct host_mem *)(void *)m->node.next;
+            memset(m, 0, sizeof(*m) + bytes);
+            m->bytes = total;
+            list_init(&m->node);
+            return m + 1;
+        }
+    }
+    m = h->ops.alloc(h->ctx, total);
+    if (m == NULL)
+        return NULL;
+    m->bytes = total;
+    list_init(&m->node);
+    if (h->ops.free != NULL)
+        list_push_back(&h->memory, &m->node);
+    return m + 1;
+}
+
+void host_free(struct host *h, void *p)
+{
+    struct host_mem *m = p;
+
+    if (p == NULL)
+        return;
+    m--;
+    if (h->ops.free != NULL) {
+        list_remove(&m->node);
+        h->ops.free(h->ctx, m, m->bytes);
+        return;
+    }
+    m->node.next = (struct list *)(void *)h->pool[pool_class(m->bytes)];
+    h->pool[pool_class(m->bytes)] = m;
+}
+
+/* ---- guest memory -------------------------------------------------------------------------------------- */
+
+static bool fits_page(uint64_t gpa, size_t len)
+{
+    return len > 0 && len <= HV_PAGE_SIZE - (gpa & HV_PAGE_MASK);
+}
+
+static uint64_t without_boundary(const struct host *h, uint64_t gpa)
+{
+    if (h->visible == NULL || h->cfg.boundary_bit == 0)
+        return gpa;
+    return gpa & ~(1ull << h->cfg.boundary_bit);
+}
+
+void *host_map_private(struct host *h, uint64_t gpa, size_t len, bool write)
+{
+    gpa = without_boundary(h, gpa);
+    if (!fits_page(gpa, len))
+        return NULL;
+    return h->ops.gpa_map(h->ctx, gpa, len, write);
+}
+
+void *host_map_shared(struct host *h, uint64_t gpa, size_t len, bool write)
+{
+    uint64_t gpn;
+
+    gpa = without_boundary(h, gpa);
+    if (!fits_page(gpa, len))
+        return NULL;
+    gpn = gpa >> HV_PAGE_SHIFT;
+    if (h->visible != NULL && (gpn >= h->cfg.ram_pages || !(h->visible[gpn / 8] & (1u << (gpn % 8)))))
+        return NULL;
+    return h->ops.gpa_map(h->ctx, gpa, len, write);
+}
+
+uint64_t host_now(struct host *h)
+{
+    return h->ops.now_100ns(h->ctx);
+}
+
+/* ---- faults --------------------------------------------------------------------------------------------- */
+
+void host_set_fault(struct host *h, uint32_t points, uint64_t number, enum host_fault_kind kind)
+{
+    h->fault_points = points;
+    h->fault_number = number;
+    h->fault_kind = kind;
+    h->fault_count = 0;
+}
+
+uint64_t host_fault_count(const struct host *h)
+{
+    return h->fault_count;
+}
+
+enum host_fault_kind host_fault(struct host *h, enum host_fault_point point)
+{
+    if (!(h->fault_points & (uint32_t)point))
+        return HOST_FAULT_NONE;
+    h->fault_count++;
+    if (h->fault_number == 0)
+        return h->ops.fault != NULL ? h->ops.fault(h->ctx, point, h->fault_count) : HOST_FAULT_NONE;
+    return h->fault_count == h->fault_number ? h->fault_kind : HOST_FAULT_NONE;
+}
+
+/* ---- life ------------------------------------------------------------------------------------------------ */
+
+static void reset_registers(struct host *h)
+{
+    h->guest_os_id = 0;
+    h->hypercall_msr = 0;
+    h->reference_tsc = 0;
+    h->tsc_page = NULL;
+    h->tsc_invariant = 0;
+    h->reenlightenment = 0;
+    h->tsc_emulation = 0;
+    memset(h->crash, 0, sizeof(h->crash));
+    for (uint32_t i = 0; i < h->cfg.vps; i++) {
+        memset(&h->vp[i], 0, sizeof(h->vp[i]));
+        for (uint32_t s = 0; s < HV_SYNIC_SINT_COUNT; s++)
+            h->vp[i].sint[s] = HV_SINT_MASKED;
+        h->vp[i].deadline = HOST_NEVER;
+        stimer_reset(h, i);
+    }
+}
+
+struct host *host_create(const struct host_config *cfg, const struct host_ops *ops, void *ctx)
+{
+    struct host *h = ops->alloc(ctx, sizeof(*h));
+
+    if (h == NULL)
+        return NULL;
+    h->cfg = *cfg;
+    h->ops = *ops;
+    h->ctx = ctx;
+    list_init(&h->memory);
+    list_init(&h->work);
+    list_init(&h->scsi);
+    list_init(&h->nics);
+    if (h->cfg.vps == 0)
+        h->cfg.vps = 1;
+    if (h->cfg.vps > HOST_MAX_VPS)
+        h->cfg.vps = HOST_MAX_VPS;
+    h->monitor_deadline = HOST_NEVER;
+    h->vp = host_alloc(h, h->cfg.vps * sizeof(*h->vp));
+    if (h->cfg.isolation_type != HV_ISOLATION_NONE)
+        h->visible = host_alloc(h, h->cfg.ram_pages / 8 + 1);
+    if (h->vp == NULL || (h->cfg.isolation_type != HV_ISOLATION_NONE && h->visible == NULL)) {
+        host_destroy(h);
+        return NULL;
+    }
+    reset_registers(h);
+    vmbus_init(h);
+    return h;
+}
+
+void host_destroy(struct host *h)
+{
+    struct host_ops ops;
+    void *ctx;
+
+    if (h == NULL || h->ops.free == NULL)
+        return;
+    ops = h->ops;
+    ctx = h->ctx;
+    list_for_each_safe(node, &h->memory) {
+        struct host_mem *m = list_entry(node, struct host_mem, node);
+        ops.free(ctx, m, m->bytes);
+    }
+    ops.free(ctx, h, sizeof(*h));
+}
+
+void host_reset(struct host *h)
+{
+    vmbus_reset(h);
+    reset_registers(h);
+    if (h->visible != NULL)
+        memset(h->visible, 0, h->cfg.ram_pages / 8 + 1);
+    h->visible_pages = 0;
+}
+
+bool host_poll(struct host *h)
+{
+    bool more = false;
+    struct list now = LIST_INIT(now);
+
+    /* Channels that ask again during this round wait for the next: one busy device cannot starve the others. */
+    while (!list_empty(&h->work))
+        list_push_back(&now, list_pop_front(&h->work));
+    while (!list_empty(&now)) {
+        struct host_chan *ch = list_entry(list_pop_front(&now), struct host_chan, work);
+        ch->queued = false;
+        if (chan_poll(ch))
+            chan_queue(ch);
+    }
+    if (vmbus_poll(h))
+        more = true;
+    for (uint32_t i = 0; i < h->cfg.vps; i++) {
+        if (h->vp[i].eom) {
+            h->vp[i].eom = false;
+            stimer_retry(h, i);
+        }
+    }
+    return more || !list_empty(&h->work);
+}
+
+void host_audit(struct host *h)
+{
+    synic_audit(h);
+    vmbus_audit(h);
+}
+
+/* ---- observation ----------------------------------------------------------------------------------------- */
+
+const struct host_counters *host_counters(const struct host *h)
+{
+    return &h->counters;
+}
+
+void host_get_state(const struct host *h, struct host_state *state)
+{
+    memset(state, 0, sizeof(*state));
+    state->vmbus_version = h->vmbus.version;
+    state->guest_os_id = h->guest_os_id;
+    state->pages_visible = h->visible_pages;
+    for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
+        const struct host_chan *ch = h->vmbus.channel[i];
+        if (ch == NULL)
+            continue;
+        state->channels_offered += ch->offered && !ch->rescinded;
+        state->channels_open += ch->open;
+    }
+    list_for_each(node, &h->vmbus.gpadls) {
+        state->gpadls++;
+        state->gpadl_pages += list_entry(node, struct host_gpadl, node)->pages;
+    }
+    state->blk_in_flight = storvsp_in_flight(h);
+    state->rx_sections_held = netvsp_sections_held(h);
+}

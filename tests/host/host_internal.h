@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the model's own files share. Each group names the file that defines it.
+ *
+ * Order of the rooms inside: report and memory (host.c) < SynIC < VMBus server < channel I/O < storvsp,
+ * netvsp. Work flows one way: entries record what happened, host_poll does everything that the guest can
+ * see.
+ */
+#pragma once
+#include <stdarg.h>
+#include <string.h>
+
+#include "hv/hv_wire.h"
+#include "lib/list.h"
+#include "tests/host/host.h"
+#include "vmbus/vmbus_wire.h"
+
+#define HOST_TEXT_BYTES     1024u
+#define HOST_PACKET_MAX     65536u                /* longest packet taken from a ring */
+#define HOST_POLL_BUDGET    64u                   /* packets per channel and host_poll */
+#define HOST_RING_PAGES_MIN 2u                    /* control page and one data page */
+#define HOST_CHANNEL_CONNECTION(relid) (0x2000u + (relid))
+#define HOST_AUDIT_LIMIT    10000000ull           /* one second in 100 ns */
+#define HOST_COUNT(array)   (sizeof(array) / sizeof((array)[0]))
+
+struct host_chan;
+
+/* ---- SynIC state of one virtual processor ----------------------------------------------------------- */
+
+struct host_timer {
+    uint64_t config, count;
+    uint64_t expires;               /* HOST_NEVER when idle */
+    uint64_t message_due;           /* expiry whose message still waits for its slot, 0 none */
+};
+
+struct host_vp {
+    uint64_t scontrol, siefp, simp, sint[HV_SYNIC_SINT_COUNT], vp_assist;
+    struct hv_message_page *messages;             /* mapped SIMP, or NULL */
+    struct hv_event_flags_page *flags;            /* mapped SIEFP, or NULL */
+    uint64_t pending_since[HV_SYNIC_SINT_COUNT];  /* when the pending flag was set, 0 when it is not */
+    bool eom;                                     /* the guest wrote EOM since the last poll */
+    struct host_timer timers[HV_STIMER_COUNT];
+    uint64_t deadline;                            /* told to the transport */
+};
+
+/* ---- VMBus ------------------------------------------------------------------------------------------ */
+
+/* A list of guest pages under a number that the guest chose. */
+struct host_gpadl {
+    struct list node;
+    uint32_t id, relid;
+    uint32_t range_count;
+    uint32_t bytes_wanted, bytes_here;            /* of the range buffer */
+    uint64_t *ranges;                             /* the range buffer */
+    uint32_t pages;
+    uint8_t **page;                               /* host's view of each page, in order; set when complete */
+    uint32_t byte_count, byte_offset;             /* of the first range */
+    uint32_t users;                               /* open channels and devices that look into it */
+    bool complete, teardown_wanted;
+};
+
+struct host_ring {
+    struct vmbus_ring_control *ctl;
+    uint8_t **page;                               /* data pages */
+    uint32_t bytes;                               /* of data */
+    uint32_t index;                               /* the index that the host owns, not yet published */
+    uint32_t published;                           /* what the guest was told */
+    uint32_t mask;                                /* incoming ring: interrupt mask as the host wrote it */
+};
+
+struct host_msg {                                 /* a channel message on its way to the guest */
+    struct host_msg *next;
+    uint32_t vp, bytes;
+    uint8_t payload[HV_MESSAGE_PAYLOAD_MAX];
+};
+
+/* A packet that did not fit into the outgoing ring. */
+struct host_owed {
+    struct host_owed *next;
+    uint32_t bytes;                               /* multiple of 8 */
+    uint8_t data[];                               /* starts with struct vmbus_packet_header, without trailer */
+};
+
+/* A packet from the guest: a copy, its frame checked. */
+struct host_packet {
+    uint16_t type, flags;
+    uint64_t id;
+    const uint8_t *data;                          /* payload */
+    uint32_t bytes;
+    const uint8_t *ranges;                        /* GPA direct: validated list */
+    uint32_t range_count;
+    uint64_t range_bytes;
+};
+
+enum host_take {
+    HOST_TAKEN,
+    HOST_STALLED,                                 /* not now: stays in the ring */
+    HOST_FATAL,                                   /* a real host would stop serving the channel; so do we */
+};
+
+/* What a device does for its channels. */
+struct host_dev_ops {
+    const char *name;
+    bool (*open)(struct host_chan *ch);
+    void (*close)(struct host_chan *ch);
+    enum host_take (*packet)(struct host_chan *ch, const struct host_packet *packet);
+    void (*output)(struct host_chan *ch);         /* once per poll of the channel: queued data may be sent */
+    uint32_t (*in_flight)(struct host_chan *ch);  /* requests that still use guest memory */
+    void (*freed)(struct host_chan *ch);          /* relid released: forget the channel */
+};
+
+struct host_chan {
+    struct host *h;
+    const struct host_dev_ops *dev;
+    void *device;                                 /* struct host_scsi, struct host_nic */
+    struct host_chan *primary;                    /* of a sub-channel */
+    uint16_t sub_index;
+    uint32_t relid, connection_id;
+    struct guid interface_type, instance;
+    bool wants_monitor;
+    uint8_t monitor_id;
+    bool offered, open, rescinded, held, dead, closing;
+    uint32_t open_id, target_vp;
+    struct host_gpadl *ring_gpadl;
+    struct host_ring in, out;                     /* guest to host, host to guest */
+    struct host_owed *owed, **owed_tail;
+    bool interrupt;                               /* the guest must be told at the end of this poll */
+    bool queued;                                  /* in h->work */
+    bool signalled;                               /* the guest signalled since the ring was last looked at */
+    struct list work;
+    uint64_t unread_since;                        /* audit: data waits in the ring without a signal */
+    uint32_t resume;                              /* netvsp: frames already sent of the packet that stalled */
+    uint32_t queue;                               /* netvsp, storvsp: index of the channel, 0 primary */
+};
+
+struct host_vmbus {
+    uint32_t version;                             /* 0: not connected */
+    uint32_t features;
+    uint32_t target_vp;                           /* of messages */
+    uint32_t connection;                          /* message connection the guest must use */
+    bool offers_requested, unloading, reconnecting;
+    uint32_t contact_version;                     /* reconnecting: the INITIATE_CONTACT that waits */
+    struct vmbus_monitor_page *monitor;           /* guest to host */
+    struct host_msg *first, **tail;
+    struct list gpadls;
+    uint32_t next_relid, channels;
+    struct host_chan *channel[VMBUS_RELID_MAX + 1];
+    uint8_t monitor_used[VMBUS_MONITOR_COUNT];
+};
+
+struct host_mem {                                 /* header of every allocation */
+    struct list node;
+    size_t bytes;
+};
+
+struct host {
+    struct host_config cfg;
+    struct host_ops ops;
+    void *ctx;
+    struct list memory;
+    struct host_mem *pool[32];                    /* freed blocks by power of two, when ops.free is NULL */
+
+    uint64_t guest_os_id, hypercall_msr, reference_tsc, crash[HV_CRASH_PARAMETERS], tsc_invariant;
+    uint64_t reenlightenment, tsc_emulation;
+    struct hv_reference_tsc_page *tsc_page;
+    uint32_t tsc_sequence;
+    struct host_vp *vp;
+    uint8_t *visible;                             /* isolated: a bit per page; NULL: all is visible */
+    uint64_t visible_pages;
+
+    struct host_vmbus vmbus;
+    struct list work;                             /* channels with something to do */
+    struct list scsi, nics;
+
+    uint32_t fault_points;
+    uint64_t fault_number, fault_count;
+    enum host_fault_kind fault_kind;
+
+    uint64_t monitor_deadline;
+    struct host_counters counters;
+    char text[HOST_TEXT_BYTES];
+    uint8_t packet[HOST_PACKET_MAX] __attribute__((aligned(16)));
+};
+
+/* ---- host.c: memory, guest memory, faults ----------------------------------------------------------- */
+
+void *host_alloc(struct host *h, size_t bytes);              /* zeroed; NULL: none left */
+void host_free(struct host *h, void *p);                     /* NULL is fine */
+/* Guest memory for registers and hypercalls. */
+void *host_map_private(struct host *h, uint64_t gpa, size_t len, bool write);
+/* Guest memory for VMBus: in an isolated guest it must have been made visible; either side of the
+ * boundary. */
+void *host_map_shared(struct host *h, uint64_t gpa, size_t len, bool write);
+uint64_t host_now(struct host *h);
+enum host_fault_kind host_fault(struct host *h, enum host_fault_point point);
+
+/* ---- report.c --------------------------------------------------------------------------------------- */
+
+#define HOST_PRINTF(f, a) __attribute__((format(printf, f, a)))
+int ksnprintf(char *buf, size_t size, const char *fmt, ...) HOST_PRINTF(3, 4);
+int kvsnprintf(char *buf, size_t size, const char *fmt, va_list ap) HOST_PRINTF(3, 0);
+
+void host_log(struct host *h, enum host_log_level level, const char *fmt, ...) HOST_PRINTF(3, 4);
+/* The guest broke a rule; the bytes (may be none) are printed with it. */
+void host_violation(struct host *h, const void *bytes, size_t len, const char *fmt, ...) HOST_PRINTF(4, 5);
+/* A real host would not mind or not tell: a violation in strict mode, else a warning. */
+void host_strict(struct host *h, const void *bytes, size_t len, const char *fmt, ...) HOST_PRINTF(4, 5);
+void host_trace_text(struct host *h, enum host_trace category, const char *fmt, ...) HOST_PRINTF(3, 4);
+#define host_trace(h, category, ...)                         \
+    do {                                                     \
+        if ((h)->cfg.trace & (category))                     \
+            host_trace_text((h), (category), __VA_ARGS__);   \
+    } while (0)
+
+/* ---- synic.c, stimer.c, tlfs_*.c -------------------------------------------------------------------- */
+
+enum synic_post { SYNIC_POSTED, SYNIC_BUSY, SYNIC_OFF };
+/* more: others wait behind this one, so the pending flag is set at once. */
+enum synic_post synic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
+                                   const void *payload, uint32_t bytes, bool more);
+/* false: lost, because the guest switched something off. */
+bool synic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag);
+bool synic_ready(const struct host *h, uint32_t vp, uint32_t sint);
+bool synic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
+bool synic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
+void synic_audit(struct host *h);
+bool stimer_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
+bool stimer_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
+void stimer_fired(struct host *h, uint32_t vp);
+void stimer_retry(struct host *h, uint32_t vp);
+void stimer_reset(struct host *h, uint32_t vp);
+
+/* A register that names a page: false when it must be refused. */
+bool host_page_register(struct host *h, uint64_t value, bool reserved_checked);
+uint64_t host_get_vp_registers(struct host *h, uint32_t vp, const uint8_t *in, const uint32_t *names,
+                               uint32_t start, uint32_t count, struct hv_register_value *out);
+uint64_t host_set_vp_registers(struct host *h, uint32_t vp, const uint8_t *in,
+                               const struct hv_register_assignment *list, uint32_t start, uint32_t count);
+/* flush and IPI calls: input is a copy of the block; returns the result word */
+uint64_t host_flush_call(struct host *h, uint32_t vp, uint64_t control, const uint8_t *in, uint32_t in_bytes,
+                         uint32_t last);
+uint64_t host_ipi_call(struct host *h, uint32_t vp, uint64_t control, const uint8_t *in, uint32_t in_bytes);
+uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *in, uint32_t last);
+
+/* ---- vmbus_server.c, vmbus_channel.c, vmbus_gpadl.c ------------------------------------------------- */
+
+void vmbus_init(struct host *h);
+void vmbus_reset(struct host *h);                            /* everything closed at once, nothing told */
+uint16_t vmbus_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload, uint32_t bytes);
+uint16_t vmbus_signal(struct host *h, uint32_t connection, uint16_t flag);
+bool vmbus_poll(struct host *h);
+void vmbus_audit(struct host *h);
+/* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. */
+void vmbus_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
+bool vmbus_all_idle(const struct host *h);
+
+struct host_chan *chan_create(struct host *h, const struct host_dev_ops *dev, void *device,
+                              const struct guid *interface_type, struct host_chan *primary, uint16_t sub_index,
+                              bool wants_monitor);
+void chan_offer(struct host_chan *ch);                       /* when the guest has asked for offers */
+void chan_rescind(struct host_chan *ch);
+void chan_shut(struct host_chan *ch);                        /* the device stops; the ring is given up */
+/* chan_shut, now or when its requests are done */
+void chan_close(struct host_chan *ch);
+void chan_check_closed(struct host_chan *ch);
+void chan_free(struct host_chan *ch);
+struct host_chan *chan_find(struct host *h, uint32_t relid);
+void chan_request_offers(struct host *h);
+void chan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg);
+void chan_msg_close(struct host *h, const struct vmbus_msg_relid *msg);
+void chan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg);
+void chan_msg_released(struct host *h, const struct vmbus_msg_relid *msg);
+void chan_queue(struct host_chan *ch);                       /* let host_poll look at it */
+
+struct host_gpadl *gpadl_find(struct host *h, uint32_t relid, uint32_t id);
+/* For a device: complete, one page-aligned range of this channel. Counts a user. */
+struct host_gpadl *gpadl_use(struct host *h, uint32_t relid, uint32_t id);
+/* the user is done; a waiting teardown goes on */
+void gpadl_release(struct host *h, struct host_gpadl *g);
+void gpadl_free_all(struct host *h, uint32_t relid);         /* 0: of all channels */
+uint32_t gpadl_count(const struct host *h, uint32_t relid);
+bool gpadl_covers(const struct host *h, uint64_t gpn);       /* is this page part of a live one? */
+void gpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes);
+void gpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes);
+void gpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg);
+
+/* ---- ring.c: one ring ------------------------------------------------------------------------------- */
+
+/* The guest's ring area: pages [first, first + count) of the list, control page first. */
+void ring_attach(struct host_ring *r, uint8_t **page, uint32_t pages);
+bool ring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid);
+uint32_t ring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write);
+/* Incoming. false: the guest wrote an impossible index. */
+bool ring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes);
+void ring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes);
+void ring_set_mask(struct host_ring *r, uint32_t mask);
+/* Publishes the read index; true: the guest waits for space and must be interrupted. */
+bool ring_publish_read(struct host_ring *r);
+/* Outgoing */
+bool ring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes);
+void ring_put(struct host_ring *r, const void *from, uint32_t bytes);
+/* Publishes the write index; true: the guest asked to be interrupted. */
+bool ring_publish_write(struct host_ring *r);
+void ring_want_space(struct host_ring *r, uint32_t bytes);
+
+/* ---- channel_io.c: packets -------------------------------------------------------------------------- */
+
+struct host_piece {
+    const void *data;
+    uint32_t bytes;
+};
+/* Queues a packet; it never fails: what does not fit waits. type_header: what follows struct vmbus_packet. */
+void chan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
+               const struct host_piece *type_header, const struct host_piece *payload);
+/* Completion with fault injection: error_at is the offset of a 32-bit status that an error overwrites. */
+void chan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload, uint32_t bytes,
+                   uint32_t error_at, uint32_t error);
+/* nothing owed, and a packet of that size fits now */
+bool chan_has_room(struct host_chan *ch, uint32_t bytes);
+bool chan_poll(struct host_chan *ch);                        /* true: more to do */
+void chan_drop_owed(struct host_chan *ch);
+/* Pieces of guest memory named by a packet, neighbours joined. false: a page is not the guest's to give. */
+bool chan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write, struct host_seg *segs,
+                     uint32_t max, uint32_t *count);
+uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to,
+                            uint32_t bytes);
+uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t offset, const void *from,
+                           uint32_t bytes);
+
+/* ---- devices ---------------------------------------------------------------------------------------- */
+
+void storvsp_reset(struct host *h);
+void netvsp_reset(struct host *h);
+uint32_t storvsp_in_flight(const struct host *h);
+uint32_t netvsp_sections_held(const struct host *h);
