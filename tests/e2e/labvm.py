@@ -53,12 +53,18 @@ def parse_size(text):
     return int(found[1]) << {"k": 10, "": 20, "m": 20, "g": 30, "t": 40}[found[2].lower()]
 
 
-def free_ports(n):
-    """n TCP ports of 127.0.0.1 that nobody listens on just now."""
-    sockets = [socket.socket() for _ in range(n)]
+def free_ports(preferred):
+    """One TCP port of 127.0.0.1 for each number: that one where nobody listens on it just now, else any (0: any)."""
+    sockets = []
     try:
-        for s in sockets:
-            s.bind(("127.0.0.1", 0))
+        for port in preferred:
+            s = socket.socket()
+            sockets.append(s)
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+            except OSError:
+                s.bind(("127.0.0.1", 0))
         return [s.getsockname()[1] for s in sockets]
     finally:
         for s in sockets:
@@ -93,9 +99,10 @@ class Disk:
 class UserNet:
     """QEMU's own NAT and DHCP server: 10.0.2.0/24, ports of 127.0.0.1 forwarded to the guest."""
 
-    def __init__(self, forward):
+    def __init__(self, forward, preferred=()):
         self.forward = forward                      # name -> guest port
-        self.ports = dict(zip(forward, free_ports(len(forward))))
+        preferred = dict(preferred)
+        self.ports = dict(zip(forward, free_ports([preferred.get(name, 0) for name in forward])))
 
     def arguments(self, n, mac):
         netdev = f"user,id=nic{n}"
@@ -263,15 +270,16 @@ class Machine:
 
     def qemu_errors(self):
         with open(os.path.join(self.work, "qemu.txt"), encoding="utf-8", errors="replace") as f:
-            return f.read().strip()
+            return "\n".join(line for line in f.read().splitlines() if "TCG doesn't support requested feature" not in line)
 
     def expect(self, pattern, limit_s, line="console", start=0):
-        """Waits for a regular expression in what came on the line since offset `start`; returns the match."""
+        """Waits for a regular expression in the complete lines that came since offset `start`; returns the match."""
         wanted, source = re.compile(pattern, re.M), self.lines[line]
         deadline = time.monotonic() + limit_s
         with source.changed:
             while True:
-                found = wanted.search(source.text, start)
+                end = len(source.text) if source.closed else source.text.rfind("\n") + 1
+                found = wanted.search(source.text, start, max(end, start))
                 if found:
                     return found
                 if source.closed:
