@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * SCSI command blocks and sense data. Sources: SPC-3 (INQUIRY, MODE SENSE, REPORT LUNS, sense), SBC-3 (the disk's commands),
- * and the T10 list of additional sense codes for the words.
+ * SCSI command blocks and sense data. Sources: SPC-3 (INQUIRY, MODE SENSE, REPORT LUNS, sense), SBC-3 (the disk's
+ * commands), and the T10 list of additional sense codes for the words.
  */
 #define LOG_ROOM "scsi"
 #include <string.h>

@@ -2,13 +2,13 @@
 /*
  * The disk class: names, references, checks, splitting, watchers.
  *
- * A request that the driver can serve as it is goes straight to it. Any other becomes a parent: its sectors are handed out in
- * pieces from a small pool of the device (so nothing is allocated), at most BLK_PIECES at a time, and parents wait their
- * turn in one list, oldest first. Parents are: transfers beyond the limit, FUA writes on a disk without FUA (a flush follows
- * the last piece) and all write-zeroes.
+ * A request that the driver can serve as it is goes straight to it. Any other becomes a parent: its sectors are
+ * handed out in pieces from a small pool of the device (so nothing is allocated), at most BLK_PIECES at a time, and
+ * parents wait their turn in one list, oldest first. Parents are: transfers beyond the limit, FUA writes on a disk
+ * without FUA (a flush follows the last piece) and all write-zeroes.
  *
- * Promises: done is never called from inside blk_submit; a parent is done when its last piece is, with the first error.
- * Assumes: one CPU's event loop and tasks; no interrupt handler is in here.
+ * Promises: done is never called from inside blk_submit; a parent is done when its last piece is, with the first
+ * error. Assumes: one CPU's event loop and tasks; no interrupt handler is in here.
  */
 #define LOG_ROOM "blk"
 #include <string.h>
@@ -547,7 +547,8 @@ static int transfer(struct blk_device *d, enum blk_op op, uint64_t sector, uint6
     while (sectors > 0) {
         uint64_t n = MIN(sectors, most);
         struct blk_span span = {buf, (uint32_t)(n * d->sector_bytes)};
-        struct blk_request r = {.op = op, .flags = flags, .sector = sector, .sectors = n, .spans = &span, .span_count = 1};
+        struct blk_request r = {.op = op, .flags = flags, .sector = sector, .sectors = n, .spans = &span,
+                                .span_count = 1};
         int e = run(d, &r);
         if (e)
             return e;

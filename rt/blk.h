@@ -4,10 +4,10 @@
  *
  * A request names sectors and spans of memory; the driver gives the spans' own page frames to the host (no copy), so
  * memory must stay put until done. Spans: any kernel address; each may cross pages; the total must equal the transfer
- * length. Between two spans, and so that one frame list can describe them, the first may start anywhere (a multiple of
- * 4 bytes), inner boundaries must fall on page boundaries (blk_submit checks and returns -E_INVAL).
- * The class splits requests longer than max_transfer_bytes; the driver never sees such. What a disk lacks the class makes
- * up for: FUA by a flush behind the write, write-zeroes by writing zeroes. So every writable disk takes both.
+ * length. Between two spans, and so that one frame list can describe them, the first may start anywhere (a multiple
+ * of 4 bytes), inner boundaries must fall on page boundaries (blk_submit checks and returns -E_INVAL).
+ * The class splits requests longer than max_transfer_bytes; the driver never sees such. What a disk lacks the class
+ * makes up for: FUA by a flush behind the write, write-zeroes by writing zeroes. So every writable disk takes both.
  *
  * A disk that goes: every request in flight completes with -E_REMOVED, later ones too; users hold a reference and the
  * struct lives until the last blk_put.
@@ -33,7 +33,7 @@ struct blk_request {
     void (*done)(struct blk_request *r);   /* in the event loop, must not block; r belongs to the caller again */
     void *arg;
     /* set by the class and driver */
-    int status;                            /* 0 or -E_*; -E_TIMEOUT: the host never answered and may still touch the memory */
+    int status;                            /* 0 or -E_*; -E_TIMEOUT: unanswered, the host may still use the memory */
     struct blk_device *device;             /* whom it was submitted to */
     struct list node;                      /* driver's queue */
     uint64_t progress;                     /* splitting: sectors handed out so far */
@@ -80,12 +80,16 @@ void blk_complete(struct blk_request *r, int status);
 
 /* ---- for applications ---- */
 struct blk_device *blk_get(const char *name);   /* with a reference, or NULL */
-struct blk_device *blk_get_index(unsigned n);   /* n-th disk present, in order of names, referenced; NULL past the last */
+struct blk_device *blk_get_index(unsigned n);   /* n-th in order of names, referenced; NULL past the last */
 void blk_ref(struct blk_device *d);
 void blk_put(struct blk_device *d);
 /* Called at registration, removal and change of capacity, in a context that must not block. */
 enum blk_change { BLK_ADDED, BLK_REMOVED, BLK_RESIZED };
-struct blk_watcher { void (*fn)(void *arg, struct blk_device *d, enum blk_change change); void *arg; struct list node; };
+struct blk_watcher {
+    void (*fn)(void *arg, struct blk_device *d, enum blk_change change);
+    void *arg;
+    struct list node;
+};
 void blk_watch(struct blk_watcher *w);
 void blk_unwatch(struct blk_watcher *w);
 

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * storvsc, shared by its files:
+ *
+ *   storvsc.c       a controller's life: open, handshake, ring callbacks, limits, removal
+ *   storvsc_io.c    disk requests: packet, completion, verdict, retry
+ *   storvsc_scan.c  which units there are and what they can do; runs in tasks
+ *
+ * One controller is one channel. What is outstanding at the host has a slot in a table; the transaction id given to
+ * the host is the slot's index and generation, checked when it comes back.
+ *
+ * A slot's life:   FREE -> BUSY (sent) -> FREE (answered)
+ *                            \-> ABANDONED (limit passed: the host may still use the memory) -> FREE (answered late,
+ * closed)
+ *
+ * One CPU's event loop and tasks; nothing here runs in interrupt handlers.
+ */
+#pragma once
+#include "drivers/scsi.h"
+#include "drivers/storvsc_wire.h"
+#include "hv/dma.h"
+#include "rt/blk.h"
+#include "vmbus/vmbus.h"
+
+#define STORVSC_REQUESTS        256      /* disk requests outstanding */
+#define STORVSC_RESERVED        4        /* slots for our own commands beside them */
+#define STORVSC_SLOTS           (STORVSC_REQUESTS + STORVSC_RESERVED)
+#define STORVSC_RING_BYTES      (128u * 1024)
+#define STORVSC_MAX_TRANSFER    (1024u * 1024)   /* ours; the host's limit applies when lower */
+#define STORVSC_MAX_FRAMES      (STORVSC_MAX_TRANSFER / 4096 + 1)
+#define STORVSC_PARAMETER_BYTES 32u      /* of each slot: an UNMAP list; none crosses a page */
+#define STORVSC_PARAMETER_ORDER 2        /* pages for all slots: 2^order */
+#define STORVSC_TARGETS         2        /* of path 0, as hosts have them */
+#define STORVSC_LUNS            256      /* what the protocol's LUN byte can name */
+
+/* Limits. */
+#define STORVSC_HANDSHAKE_LIMIT_US (180 * 1000000ull)
+#define STORVSC_COMMAND_LIMIT_US   (60 * 1000000ull)
+#define STORVSC_DRAIN_LIMIT_US     (30 * 1000000ull)    /* outstanding requests at an orderly close */
+#define STORVSC_TICK_S             5
+#define STORVSC_REQUEST_TICKS      (240 / STORVSC_TICK_S)
+#define STORVSC_ATTEMPTS           8     /* of a request whose status says "try again" */
+#define STORVSC_RETRY_DELAY_MS     20    /* doubles with each attempt */
+
+_Static_assert(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES <= 4096u << STORVSC_PARAMETER_ORDER, "one list per slot");
+_Static_assert(SCSI_UNMAP_ONE_BYTES <= STORVSC_PARAMETER_BYTES, "a list fits");
+
+enum storvsc_slot_state { SLOT_FREE, SLOT_BUSY, SLOT_ABANDONED };
+
+/* One of our own exchanges, with a task that waits for it. */
+struct storvsc_command {
+    struct vstor_packet packet;          /* out: the request; in: the answer, private copy */
+    uint32_t data_bytes;                 /* wanted in the controller's data page; 0 none */
+    void *data;                          /* that page; set by storvsc_exchange */
+    bool done;
+};
+
+struct storvsc_slot {
+    struct blk_request *request;         /* either of these, NULL in an abandoned slot */
+    struct storvsc_command *command;
+    struct dma_mapping map;
+    void *orphan;                        /* data page of an abandoned command */
+    uint32_t generation;
+    uint32_t tick;                       /* when it was sent */
+    uint32_t bytes;                      /* of data */
+    uint16_t next_free;
+    uint8_t state;
+    uint8_t opcode;
+};
+
+struct storvsc_counters { uint64_t retries, errors, timeouts, lies, requeued; };
+
+struct storvsc {
+    struct vmbus_channel *channel;
+    const char *name;                    /* "scsi 3": the channel's */
+    unsigned references;                 /* the bus's and one of each unit */
+    uint16_t version;                    /* VSTOR_VERSION_* */
+    uint8_t packet_bytes, srb_bytes, sense_bytes;
+    uint32_t max_transfer_bytes;
+    bool closing;
+    bool unsent;                         /* packets in the ring since the last kick */
+
+    struct storvsc_slot *slots;
+    uint16_t first_free;
+    uint16_t free_count;
+    uint16_t in_flight;                  /* busy slots */
+    uint32_t tick;
+    struct rt_timer tick_timer;
+
+    struct list queue;                   /* requests that found no slot or no room, oldest first */
+    struct list later;                   /* requests to be tried again when retry_timer fires */
+    struct rt_timer retry_timer;
+    uint8_t *parameters;                 /* one UNMAP list per slot; NULL until a disk needs it */
+
+    struct list units;
+    void *data_page;                     /* of our own commands, one at a time */
+    struct wait_queue wait;              /* command answered, ring writable, drained, scan ended */
+    bool scanning;                       /* a task is at it */
+    bool rescan;                         /* asked for meanwhile */
+    uint32_t last_report_tick;           /* of retry messages: one a tick */
+    struct storvsc_counters counters;
+    uint64_t frames[STORVSC_MAX_FRAMES]; /* of the packet being built */
+};
+
+struct storvsc_unit {
+    struct blk_device disk;
+    struct storvsc *controller;
+    struct list node;
+    uint8_t path, target, lun;
+    bool seen;                           /* in the scan that is running */
+    bool write_same_unmaps;
+    uint8_t id[32];                      /* from VPD page 83: tells a disk from its successor in the same place */
+    uint8_t id_bytes;
+};
+
+/* ---- storvsc.c ---- */
+extern const struct blk_ops storvsc_blk_ops;
+/* A slot for a packet of the given data, or NULL. */
+struct storvsc_slot *storvsc_slot_take(struct storvsc *s);
+void storvsc_slot_free(struct storvsc *s, struct storvsc_slot *slot);
+uint64_t storvsc_slot_id(const struct storvsc *s, const struct storvsc_slot *slot);
+/* The packet is in the ring: it counts as outstanding from now on. */
+void storvsc_slot_sent(struct storvsc *s, struct storvsc_slot *slot);
+/*
+ * Sends command->packet, with data_bytes of the data page when there are any, and waits for the answer. Tasks only.
+ * 0, -E_TIMEOUT (the data page is replaced by a fresh one), -E_REMOVED, -E_NOMEM, -E_PROTO (an answer that is none).
+ */
+int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_t limit_us);
+void storvsc_release(struct storvsc *s); /* drops one reference */
+/* One line for the first lie of a tick, all counted. */
+void storvsc_lie(struct storvsc *s, const char *what, uint64_t value);
+
+/* ---- storvsc_io.c ---- */
+void storvsc_submit(struct blk_device *d, struct blk_request *r);
+void storvsc_kick(struct blk_device *d);
+/* Sends what waits in the queue as far as slots and ring allow. */
+void storvsc_pump(struct storvsc *s);
+/* A disk request's answer: ends the request or sends it round again. answer is a private copy. */
+void storvsc_request_answered(struct storvsc *s, struct storvsc_slot *slot, const struct vstor_packet *answer);
+/* Fails everything queued, for one unit or (NULL) all. */
+void storvsc_fail_queued(struct storvsc *s, const struct storvsc_unit *unit, int status);
+/* Fails what has waited in the queue longer than a request may take. */
+void storvsc_expire_queued(struct storvsc *s);
+void storvsc_retry_due(void *arg);
+void storvsc_unmap(struct storvsc_slot *slot, bool discard);
+const char *storvsc_srb_status_name(uint8_t srb_status);
+
+/* ---- storvsc_scan.c ---- */
+/* Looks for units now, in the calling task. */
+void storvsc_scan(struct storvsc *s);
+/* Asks for a scan; from anywhere but interrupts. */
+void storvsc_rescan(struct storvsc *s);
+/* All units go: their disks are unregistered. */
+void storvsc_drop_units(struct storvsc *s);
