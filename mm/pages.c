@@ -16,7 +16,7 @@
  */
 #define LOG_ROOM "mm"
 #include "mm/internal.h"
-#include "lib/include/string.h"
+#include <string.h>
 #include "lib/list.h"
 #include "mm/poison.h"
 

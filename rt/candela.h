@@ -27,8 +27,11 @@ const char *net_address_text(void);
 /* ---- the machine, for status pages ---- */
 struct boot_phase { const char *name; uint64_t at_100ns; uint64_t counter; };
 unsigned boot_phases(const struct boot_phase **phases);
+/* The phase of this name (a literal) is reached now. Stamps made before there was a clock are computed when it is there. */
+void boot_phase_mark(const char *name);
 const char *candela_version(void);                  /* "0.1.0-<git describe>" */
 const char *candela_loader(void);
+void candela_set_loader(const char *name);
 /* Rooms add lines to /status and /metrics without the application naming them. */
 struct metric { const char *name; const char *help; uint64_t (*read)(void *arg); void *arg; bool gauge; struct metric *next; };
 void metric_register(struct metric *m);

@@ -36,7 +36,14 @@ static inline uint64_t rt_now_ms(void) { return rt_now_100ns() / 10000; }
 /* The timer interrupt's handler (whoever owns the timer) calls this. */
 void rt_timer_interrupt(void);
 
-struct rt_timer { struct list node; uint64_t deadline_100ns; void (*fn)(void *arg); void *arg; bool armed; };
+/* Embed it, timer_init it; the links are rt/timer.c's own. */
+struct rt_timer {
+    struct rt_timer *child, *next, *prev;
+    uint64_t deadline_100ns;
+    void (*fn)(void *arg);
+    void *arg;
+    bool armed;
+};
 void timer_init(struct rt_timer *t, void (*fn)(void *arg), void *arg);
 void timer_arm_100ns(struct rt_timer *t, uint64_t deadline_100ns);   /* absolute; re-arming moves it */
 void timer_cancel(struct rt_timer *t);
@@ -59,6 +66,10 @@ void task_sleep_us(uint64_t us);
 NORETURN void task_exit(void);              /* also by returning from fn */
 /* One line per task: name, state, what it waits for and how long: for limits that expired and for panics. */
 void task_dump(void);
+/* The task whose stack, or a guard page of whose stack, holds the address; NULL when none. */
+const struct task *task_of_stack(vaddr_t address);
+/* From now on a panic prints task_dump before the reporters registered earlier run. */
+void task_dump_on_panic(void);
 
 /* ---- waiting ---- */
 struct wait_queue { struct list waiters; };
