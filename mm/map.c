@@ -29,7 +29,10 @@ struct walk {
 };
 
 static uint64_t level_span(unsigned level) { return PAGE_BYTES << (9 * level); }
-static unsigned level_index(uint64_t address, unsigned level) { return (address >> (PAGE_SHIFT + 9 * level)) & (ENTRIES - 1); }
+static unsigned level_index(uint64_t address, unsigned level)
+{
+    return (address >> (PAGE_SHIFT + 9 * level)) & (ENTRIES - 1);
+}
 static uint64_t *table_of(paddr_t table) { return arch_phys_to_virt(table); }
 /* What of [address, address + bytes) lies in the entry of this level that holds address. */
 static uint64_t piece(uint64_t address, uint64_t bytes, unsigned level)

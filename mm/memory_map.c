@@ -48,16 +48,17 @@ static bool clip_entry(const struct mm_region *r, unsigned index, uint64_t *star
 {
     bool ram = r->type == MM_RAM;
     if (r->bytes == 0 || r->bytes > UINT64_MAX - r->start.v) {
-        log_warn("memory map: entry %u (start %#llx, %#llx bytes) is %s, left out", index, (unsigned long long)r->start.v,
-                 (unsigned long long)r->bytes, r->bytes ? "beyond the end of addresses" : "empty");
+        log_warn("memory map: entry %u (start %#llx, %#llx bytes) is %s, left out", index,
+                 (unsigned long long)r->start.v, (unsigned long long)r->bytes,
+                 r->bytes ? "beyond the end of addresses" : "empty");
         return false;
     }
     *start = r->start.v;
     *end = r->start.v + r->bytes;
     if (*end > ARCH_DIRECT_BYTES) {
         if (ram)
-            log_warn("memory map: entry %u, RAM at %#llx-%#llx, reaches beyond the direct map (%#llx): that is left out",
-                     index, (unsigned long long)*start, (unsigned long long)*end, (unsigned long long)ARCH_DIRECT_BYTES);
+            log_warn("memory map: entry %u, RAM at %#llx-%#llx, is beyond the direct map (%#llx), left out", index,
+                     (unsigned long long)*start, (unsigned long long)*end, (unsigned long long)ARCH_DIRECT_BYTES);
         if (*start >= ARCH_DIRECT_BYTES)
             return false;
         *end = ARCH_DIRECT_BYTES;

@@ -2,13 +2,13 @@
 /*
  * Physical pages: a buddy allocator that takes memory in when it is first needed.
  *
- * Definitions. A range is a piece of RAM of the memory map. A zone is the part of a range within one 1 GiB region that is
- * online: in the direct map and described by a zone struct with one state byte per page, both kept in the zone's own
+ * Definitions. A range is a piece of RAM of the memory map. A zone is the part of a range within one 1 GiB region that
+ * is online: in the direct map and described by a zone struct with one state byte per page, both kept in the zone's own
  * first pages. So bring-up touches the first zone only, whatever the size of memory.
  *
  * Invariants:
- *  1. A state byte other than INSIDE stands at the first page of each block; free blocks of order n are on free_lists[n],
- *     their list node in their own first bytes.
+ *  1. A state byte other than INSIDE stands at the first page of each block; free blocks of order n are on
+ *     free_lists[n], their list node in their own first bytes.
  *  2. Two free buddies of one order and zone are never left unmerged.
  *  3. A range is online up to online_to; ranges come online in order of the array, piece by piece.
  *  4. Tables for the direct map of a piece that comes online come from free pages or from the reserve, which one piece
