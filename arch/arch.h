@@ -45,6 +45,9 @@ bool arch_random(uint64_t *value);
 unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max);
 const char *arch_cpu_model(void);   /* for the status page; valid after arch_cpu_init */
 
+/* Who can say what a fault address means ("stack overflow in task X") writes a line into text, or leaves it empty. */
+void arch_set_fault_note(void (*note)(vaddr_t address, char *text, size_t bytes));
+
 /* What boot learned from the platform's tables, for power-off, reset and calibration. Zero means absent. */
 struct arch_platform {
     uint16_t pm1a_control_port, pm1b_control_port;  /* with the SLP_TYP values of \_S5 */

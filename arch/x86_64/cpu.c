@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The processor: its set-up, idling, random numbers, backtraces, and where the image's sections are.
+ */
+#include <string.h>
+#include "arch/x86_64/x86.h"
+
+/* Bytes of the page attribute table, entry 0 first: write back, write combining, uncached (overridable), uncached; twice. */
+#define PAT_VALUE      0x0007010600070106ull
+#define RANDOM_TRIES   64        /* the vendors' advice is 10 for RDRAND; RDSEED may need more under load */
+#define FRAME_STEP_MAX (1u << 20)    /* two frames of one stack are not farther apart */
+
+static char model[49];
+
+static void read_model(void)
+{
+    uint32_t words[12];
+    const char *start = (const char *)words;
+    size_t n;
+    if (x86_cpuid(0x80000000, 0).eax < 0x80000004) {
+        ksnprintf(model, sizeof model, "unnamed x86_64 processor");
+        return;
+    }
+    for (uint32_t i = 0; i < 3; i++) {
+        struct x86_cpuid r = x86_cpuid(0x80000002 + i, 0);
+        words[i * 4] = r.eax, words[i * 4 + 1] = r.ebx, words[i * 4 + 2] = r.ecx, words[i * 4 + 3] = r.edx;
+    }
+    n = strnlen(start, sizeof words);
+    while (n > 0 && *start == ' ')
+        start++, n--;
+    while (n > 0 && start[n - 1] == ' ')
+        n--;
+    memcpy(model, start, n);
+    model[n] = '\0';
+}
+
+const char *arch_cpu_model(void) { return model; }
+
+void arch_cpu_init(void)
+{
+    struct x86_cpuid basic = x86_cpuid(1, 0), structured = x86_cpuid_checked(7, 0), extended = x86_cpuid_checked(0x80000001, 0);
+    uint64_t cr4 = x86_cr4();
+    x86_tables_init();
+    if (extended.edx & (1u << 20))
+        x86_wrmsr(MSR_EFER, x86_rdmsr(MSR_EFER) | EFER_NXE);
+    else
+        panic("this processor has no no-execute bit");
+    if (basic.edx & (1u << 13))
+        cr4 |= CR4_PGE;
+    if (structured.ebx & (1u << 7))
+        cr4 |= CR4_SMEP;
+    if (structured.ecx & (1u << 2))
+        cr4 |= CR4_UMIP;
+    x86_set_cr4(cr4);
+    x86_set_cr0(x86_cr0() | CR0_WP);
+    if (basic.edx & (1u << 16))
+        x86_wrmsr(MSR_PAT, PAT_VALUE);
+    read_model();
+}
+
+/* STI lets interrupts in only after the next instruction: none can slip in between the caller's test and HLT. */
+void arch_idle(void) { __asm__ volatile("sti; hlt; cli" : : : "memory"); }
+
+void arch_halt(void)
+{
+    for (;;)
+        __asm__ volatile("cli; hlt" : : : "memory");
+}
+
+static bool rdseed(uint64_t *v)
+{
+    bool ok;
+    __asm__ volatile("rdseed %0" : "=r"(*v), "=@ccc"(ok));
+    return ok;
+}
+
+static bool rdrand(uint64_t *v)
+{
+    bool ok;
+    __asm__ volatile("rdrand %0" : "=r"(*v), "=@ccc"(ok));
+    return ok;
+}
+
+bool arch_random(uint64_t *value)
+{
+    bool has_seed = x86_cpuid_checked(7, 0).ebx & (1u << 18), has_rand = x86_cpuid(1, 0).ecx & (1u << 30);
+    for (unsigned i = 0; i < RANDOM_TRIES; i++) {
+        if ((has_seed && rdseed(value)) || (has_rand && rdrand(value))) {
+            /* Broken firmware and suspended processors answer with all zeros or all ones, and "success". */
+            if (*value != 0 && *value != UINT64_MAX)
+                return true;
+        } else {
+            arch_cpu_relax();
+        }
+        if (!has_seed && !has_rand)
+            return false;
+    }
+    return false;
+}
+
+unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max)
+{
+    unsigned n = 0;
+    if (frame == 0)
+        frame = arch_frame_pointer();
+    while (n < max) {
+        uint64_t next, pc;
+        if (frame < ARCH_DIRECT_BASE || !IS_ALIGNED(frame, 8ull) || !x86_read64_safe(frame, &next) ||
+            !x86_read64_safe(frame + 8, &pc) || pc == 0)
+            break;
+        pcs[n++] = pc;
+        if (next <= frame || next - frame > FRAME_STEP_MAX)
+            break;
+        frame = next;
+    }
+    return n;
+}
+
+extern char boot_stack_start[], boot_stack_end[];
+
+unsigned arch_image_sections(const struct arch_image_section **sections)
+{
+    static struct arch_image_section list[4];
+    const struct { char *start, *end; unsigned attr; } known[] = {
+        {image_text_start, image_text_end, MAP_READ | MAP_EXEC},
+        {image_rodata_start, image_rodata_end, MAP_READ},
+        {image_data_start, image_data_end, MAP_READ | MAP_WRITE},
+        {boot_stack_start, boot_stack_end, MAP_READ | MAP_WRITE},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
+        list[i].start = va_of(known[i].start);
+        list[i].bytes = (uint64_t)(known[i].end - known[i].start);
+        list[i].phys = pa(list[i].start.v - IMAGE_VIRT_BASE + image_phys_base);
+        list[i].attr = known[i].attr | MAP_GLOBAL;
+    }
+    *sections = list;
+    return ARRAY_SIZE(list);
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Power-off and restart, by what ACPI's tables said (boot/acpi.c), then by the old ways. Each way gets a moment to act; a
+ * machine that ignores all of them is halted.
+ */
+#define LOG_ROOM "platform"
+#include "arch/x86_64/x86.h"
+
+#define MOMENT_POLLS 100000u     /* port 0x80 writes, about 1 us each on hardware; a machine that obeys is gone long before */
+#define PM1_SLEEP_ENABLE (1u << 13)
+#define PM1_TYPE_SHIFT 10
+#define PM1_TYPE_MASK (7u << PM1_TYPE_SHIFT)
+#define SLEEP_CONTROL_ENABLE (1u << 5)
+#define SLEEP_CONTROL_TYPE_SHIFT 2
+#define RESET_SPACE_MEMORY 0
+#define RESET_SPACE_IO 1
+
+struct arch_platform x86_platform;
+
+void arch_platform_set(const struct arch_platform *platform) { x86_platform = *platform; }
+
+static void moment(void)
+{
+    for (unsigned i = 0; i < MOMENT_POLLS; i++)
+        x86_out8(0x80, 0);
+}
+
+static void pm1_sleep(uint16_t port, uint8_t type)
+{
+    if (port != 0)
+        x86_out16(port, (uint16_t)((x86_in16(port) & ~PM1_TYPE_MASK) | (unsigned)(type & 7) << PM1_TYPE_SHIFT | PM1_SLEEP_ENABLE));
+}
+
+void arch_power_off(void)
+{
+    const struct arch_platform *p = &x86_platform;
+    arch_irq_disable();
+    if (p->has_s5 && p->sleep_control_port != 0) {
+        x86_out8(p->sleep_control_port, (uint8_t)((p->s5_type_a & 7) << SLEEP_CONTROL_TYPE_SHIFT | SLEEP_CONTROL_ENABLE));
+        moment();
+    }
+    if (p->has_s5 && p->pm1a_control_port != 0) {
+        pm1_sleep(p->pm1a_control_port, p->s5_type_a);
+        pm1_sleep(p->pm1b_control_port, p->s5_type_b);
+        moment();
+    }
+    log_info("%s; halted", p->has_s5 ? "the machine did not power off" : "no way to power off is known");
+    arch_halt();
+}
+
+void arch_reboot(void)
+{
+    const struct { uint16_t limit; uint64_t base; } __attribute__((packed)) no_idt = {0, 0};
+    const struct arch_platform *p = &x86_platform;
+    arch_irq_disable();
+    if (p->has_reset && p->reset_space == RESET_SPACE_IO && p->reset_address <= 0xFFFF) {
+        x86_out8((uint16_t)p->reset_address, p->reset_value);
+        moment();
+    }
+    if (p->has_reset && p->reset_space == RESET_SPACE_MEMORY && p->reset_address != 0) {
+        *(volatile uint8_t *)arch_phys_to_virt(pa(p->reset_address)) = p->reset_value;
+        moment();
+    }
+    x86_out8(0x64, 0xFE);        /* keyboard controller: pulse the reset line */
+    moment();
+    __asm__ volatile("lidt %0; int3" : : "m"(no_idt));    /* no handler for the fault, nor for that fault: reset */
+    arch_halt();
+}

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The first C code: fills the one struct boot_info with the help of the loader's own file, then kernel_main().
+ *
+ * Runs on the boot stack and boot tables (entry.h), with no console yet: what is odd goes into the note, which
+ * kernel_main logs. Loader data is checked against its own lengths before use, as an operator's input would be.
+ */
+#include "boot/x86_64/entry.h"
+#include <string.h>
+
+#define BOOT_MAP_BYTES (4ull << 30)      /* what the boot tables reach */
+
+extern char image_end[];
+struct boot_info boot_info;
+uint64_t image_phys_base;
+
+void boot_note(struct boot_info *boot, const char *fmt, ...)
+{
+    size_t used = strnlen(boot->note, sizeof boot->note - 1);
+    va_list ap;
+    if (used != 0 && used + 2 < sizeof boot->note) {
+        memcpy(boot->note + used, "; ", 3);
+        used += 2;
+    }
+    va_start(ap, fmt);
+    kvsnprintf(boot->note + used, sizeof boot->note - used, fmt, ap);
+    va_end(ap);
+}
+
+const void *boot_phys(uint64_t address, uint64_t bytes)
+{
+    if (address == 0 || address >= BOOT_MAP_BYTES || bytes > BOOT_MAP_BYTES - address)
+        return NULL;
+    return arch_phys_to_virt(pa(address));
+}
+
+void boot_add_region(struct boot_info *boot, uint64_t start, uint64_t bytes, enum mm_region_type type)
+{
+    if (bytes == 0)
+        return;
+    if (boot->region_count >= BOOT_MAX_REGIONS) {
+        if (strstr(boot->note, "memory map") == NULL)
+            boot_note(boot, "the memory map has more than %d entries, the rest is left out", BOOT_MAX_REGIONS);
+        return;
+    }
+    boot->regions[boot->region_count++] = (struct mm_region){pa(start), bytes, type};
+}
+
+enum mm_region_type boot_e820_type(uint32_t type)
+{
+    switch (type) {
+    case 1:
+        return MM_RAM;
+    case 3:      /* tables the kernel may reclaim, */
+    case 4:      /* and those it must keep */
+        return MM_ACPI;
+    default:
+        return MM_RESERVED;
+    }
+}
+
+void boot_add_module(struct boot_info *boot, uint64_t start, uint64_t bytes, const char *name, size_t name_max)
+{
+    struct boot_module *module;
+    size_t length;
+    if (boot->module_count >= BOOT_MAX_MODULES) {
+        boot_note(boot, "more than %d modules, the rest is left out", BOOT_MAX_MODULES);
+        return;
+    }
+    module = &boot->modules[boot->module_count++];
+    module->start = pa(start);
+    module->bytes = bytes;
+    length = name == NULL ? 0 : strnlen(name, MIN(name_max, sizeof module->name - 1));
+    memcpy(module->name, name == NULL ? "" : name, length);
+    boot_add_region(boot, ALIGN_DOWN(start, PAGE_BYTES), ALIGN_UP(start + bytes, PAGE_BYTES) - ALIGN_DOWN(start, PAGE_BYTES),
+                    MM_KERNEL);
+}
+
+void boot_set_cmdline(struct boot_info *boot, const char *text, size_t max)
+{
+    size_t length = text == NULL ? 0 : strnlen(text, max);
+    if (length >= sizeof boot->cmdline) {
+        length = sizeof boot->cmdline - 1;
+        boot_note(boot, "the command line is cut at %zu bytes", length);
+    }
+    memcpy(boot->cmdline, text == NULL ? "" : text, length);
+    boot->cmdline[length] = '\0';
+}
+
+void boot_enter(unsigned kind, uint64_t parameter, uint64_t image_phys, uint64_t counter)
+{
+    struct boot_info *boot = &boot_info;
+    image_phys_base = image_phys;
+    boot->entry_counter = counter;
+    switch (kind) {
+    case BOOT_KIND_PVH:
+        boot->loader = "PVH";
+        boot_from_pvh(boot, parameter);
+        break;
+    case BOOT_KIND_LINUX64:
+        boot->loader = "Linux boot protocol";
+        boot_from_linux64(boot, parameter);
+        break;
+    case BOOT_KIND_MULTIBOOT2:
+        boot->loader = "Multiboot2";
+        boot_from_multiboot2(boot, parameter);
+        break;
+    default:
+        /* The counter above is younger than the loader's work; what it stamped itself is kept nowhere else. */
+        boot->loader = "UEFI";
+        boot->cmdline[sizeof boot->cmdline - 1] = '\0';
+        boot->note[sizeof boot->note - 1] = '\0';
+        break;
+    }
+    boot_add_region(boot, image_phys, (uint64_t)image_end - IMAGE_VIRT_BASE, MM_KERNEL);
+    kernel_main(boot);
+}

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The one panic path. Everything it needs is static, and each step is marked before it is taken, so that a panic inside a
+ * panic goes on with the next step instead of repeating the one that broke.
+ *
+ * Of the architecture it uses only what can't fail: interrupts off, the checked backtrace, halt.
+ */
+#include <string.h>
+#include "arch/arch.h"
+
+#define PANIC_CLASS     0x43414E4400ull  /* "CAND", then the kind */
+#define PANIC_KIND_OURS 1                /* panic(), failed assertion */
+#define PANIC_KIND_TRAP 2                /* exception */
+#define PANIC_FRAMES    24
+#define PANIC_TEXT_BYTES 4096            /* what the hypervisor's crash report takes at most */
+
+static enum { PRINT, REPORT, END, HALT } next_step;
+static char text[PANIC_TEXT_BYTES];
+static size_t text_bytes;
+static struct panic_reporter *reporters;
+static void (*end_action)(void);
+
+void panic_add_reporter(struct panic_reporter *reporter)
+{
+    reporter->next = reporters;
+    reporters = reporter;
+}
+
+void panic_set_end(void (*end)(void)) { end_action = end; }
+
+static void append(const char *fmt, ...) PRINTF_LIKE(1, 2);
+static void append(const char *fmt, ...)
+{
+    size_t left = sizeof text - text_bytes;
+    va_list ap;
+    int n;
+    va_start(ap, fmt);
+    n = kvsnprintf(text + text_bytes, left, fmt, ap);
+    va_end(ap);
+    text_bytes += MIN((size_t)n, left - 1);
+}
+
+static void append_address(uint64_t address)
+{
+    uint64_t offset;
+    const char *name = symbol_find(address, &offset);
+    if (name != NULL)
+        append("    %016llx %s+0x%llx\n", (unsigned long long)address, name, (unsigned long long)offset);
+    else
+        append("    %016llx\n", (unsigned long long)address);
+}
+
+static void print(uint64_t ip, uint64_t frame, const char *fmt, va_list ap)
+{
+    uint64_t pcs[PANIC_FRAMES];
+    unsigned n = arch_backtrace(frame, pcs, PANIC_FRAMES);
+    size_t left;
+    int length;
+    append("panic: ");
+    left = sizeof text - text_bytes;
+    length = kvsnprintf(text + text_bytes, left, fmt, ap);
+    text_bytes += MIN((size_t)length, left - 1);
+    append("\nbacktrace:\n");
+    append_address(ip);
+    for (unsigned i = 0; i < n; i++) {
+        /* A return address belongs to the call before it. */
+        if (pcs[i] != ip)
+            append_address(pcs[i]);
+    }
+    log_raw(text, text_bytes);
+}
+
+static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail, const char *fmt,
+                                  va_list ap)
+{
+    static const char again[] = "panic: again, inside the panic\n";
+    static bool told;
+    static struct panic_report report;
+    arch_irq_disable();
+    if (next_step == PRINT) {
+        next_step = REPORT;
+        print(ip, frame, fmt, ap);
+        report = (struct panic_report){{PANIC_CLASS | kind, 0, ip, detail, sp}, text, text_bytes};
+    } else if (!told) {
+        told = true;
+        log_raw(again, sizeof again - 1);
+    }
+    if (next_step == REPORT) {
+        next_step = END;
+        report.text = text;
+        report.text_bytes = text_bytes;
+        for (struct panic_reporter *r = reporters; r != NULL; r = r->next)
+            r->report(&report);
+    }
+    if (next_step == END) {
+        next_step = HALT;
+        if (end_action != NULL)
+            end_action();
+    }
+    arch_halt();
+}
+
+void panic(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    panic_common(PANIC_KIND_OURS, (uint64_t)(uintptr_t)__builtin_return_address(0), arch_frame_pointer(),
+                 arch_frame_pointer(), 0, fmt, ap);
+}
+
+void panic_at(uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    panic_common(PANIC_KIND_TRAP, ip, sp, frame, detail, fmt, ap);
+}
