@@ -6,6 +6,7 @@ H    := build/hosted
 LWIP := build/lwip
 PY   := python3
 MAKEFLAGS += -r
+Q    := $(if $(V),,@)
 CROSS_arm64 := aarch64-linux-gnu-
 CROSS := $(if $(filter-out $(shell uname -m),$(ARCH)),$(CROSS_$(ARCH)))
 CC := $(CROSS)gcc
@@ -53,18 +54,18 @@ help:
 	@echo 'make iso         GRUB rescue ISO of APP'
 	@echo 'make bench       figures, one JSON object a line; bench-native only the ones of this machine'
 	@echo 'make fetch       packages and the lwIP source (run and check do it themselves)'
-	@echo 'make clean       remove build/'
+	@echo 'make clean       remove build/        (V=1 shows the compiler calls)'
 
 # ---- objects ----
 $(O)/obj/lwip/%.o: $(LWIP)/%.c
 	@mkdir -p $(@D)
-	$(CC) $(KFLAGS) $(NETINC) -w -c $< -o $@
+	$(Q)$(CC) $(KFLAGS) $(NETINC) -w -c $< -o $@
 $(O)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(KFLAGS) $(WARN) $(if $(filter rt/net/% apps/%,$<),$(NETINC)) $(DEFS_$(notdir $*)) -c $< -o $@
+	$(Q)$(CC) $(KFLAGS) $(WARN) $(if $(filter rt/net/% apps/%,$<),$(NETINC)) $(DEFS_$(notdir $*)) -c $< -o $@
 $(O)/obj/%.o: %.S
 	@mkdir -p $(@D)
-	$(CC) $(KFLAGS) -D__ASSEMBLY__ -c $< -o $@
+	$(Q)$(CC) $(KFLAGS) -D__ASSEMBLY__ -c $< -o $@
 DEFS_machine := -DCANDELA_VERSION='"$(VERSION)"'
 $(LWIP)/src/include/lwip/init.h:
 	@sh scripts/fetch-lwip.sh --cached || { echo 'lwIP is not here yet: run "make fetch" once'; exit 1; }
@@ -73,11 +74,11 @@ $(call objs,$(call src,rt/net $(APPS:%=apps/%))): | $(LWIP)/src/include/lwip/ini
 
 # ---- images: two links, so that the symbol table is in the image; no relocation may remain ----
 define link_image
-	@mkdir -p $(@D)
-	$(LD) $(LDFLAGS) -T linker.ld $(2) -o $@.1 $(1)
-	$(PY) scripts/symbols.py $(NM) $@.1 > $@.symbols.S
-	$(CC) $(KFLAGS) -c $@.symbols.S -o $@.symbols.o
-	$(LD) $(LDFLAGS) -T linker.ld $(2) -Map=$(@:.elf=.map) -o $@ $(1) $@.symbols.o
+	@echo '  link $@'; mkdir -p $(@D)
+	$(Q)$(LD) $(LDFLAGS) -T linker.ld $(2) -o $@.1 $(1)
+	$(Q)$(PY) scripts/symbols.py $(NM) $@.1 > $@.symbols.S
+	$(Q)$(CC) $(KFLAGS) -c $@.symbols.S -o $@.symbols.o
+	$(Q)$(LD) $(LDFLAGS) -T linker.ld $(2) -Map=$(@:.elf=.map) -o $@ $(1) $@.symbols.o
 	@if readelf -rW $@ | grep -q 'Relocation section'; then echo '$@: relocations are left'; rm -f $@; exit 1; fi
 	@rm -f $@.1; $(NM) -n $@ > $(@:.elf=.sym)
 endef
@@ -87,7 +88,7 @@ $(O)/candela-%.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $$(call objs,$$(call src,apps/$$
 $(O)/lab.elf: $(LAB_OBJS) linker.ld scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),$(LAB_LDFLAGS))
 %.bin: %.elf
-	$(OBJCOPY) -O binary $< $@
+	$(Q)$(OBJCOPY) -O binary $< $@
 -include boot/efi/efi.mk tests/linux64/linux64.mk tests/lab/$(ARCH)/lab.mk
 
 check-compile: $(call objs,$(call src,$(DIRS)))
@@ -95,14 +96,14 @@ check-compile: $(call objs,$(call src,$(DIRS)))
 # ---- hosted: the guest's own rooms in an ordinary program, with sanitizers ----
 $(H)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	gcc $(HFLAGS) $(WARN) $(DEFS_$(notdir $*)) -c $< -o $@
+	$(Q)gcc $(HFLAGS) $(WARN) $(DEFS_$(notdir $*)) -c $< -o $@
 $(H)/obj/%.o: %.S
 	@mkdir -p $(@D)
-	gcc $(HFLAGS) -c $< -o $@
+	$(Q)gcc $(HFLAGS) -c $< -o $@
 $(H)/librooms.a: $(HOSTED_OBJS)
 	@rm -f $@; ar rcs $@ $^
 $(H)/test_%: $(H)/obj/tests/unit/test_%.o $(H)/obj/tests/unit/test.o $(H)/librooms.a
-	gcc $(HFLAGS) $^ -o $@
+	$(Q)gcc $(HFLAGS) $^ -o $@
 hosted: $(UNIT)
 
 # ---- commands ----
