@@ -27,8 +27,8 @@ const char *efi_status_name(efi_status_t status);
 #define CONF_MAX_BYTES 16384
 /*
  * Turns the text of candela.conf into command line words, appended to cmdline (NUL-terminated, `size` bytes in all):
- * UTF-8, or UTF-16 with a byte order mark as Windows editors write it; a key=value per line; empty lines and lines
- * that begin with # are skipped; a value with blanks is put in double quotes.
+ * UTF-8, or UTF-16 with a byte order mark as Windows editors write it; a key=value per line; empty lines and what
+ * follows a # at the start of a word are skipped; a value with blanks is put in double quotes.
  * Returns NULL, or why the text can't be used, with the number of the line in *line.
  */
 const char *conf_append(char *cmdline, size_t size, const uint8_t *text, size_t bytes, unsigned *line);

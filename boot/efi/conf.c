@@ -103,24 +103,23 @@ const char *conf_append(char *cmdline, size_t size, const uint8_t *text, size_t 
     char words[BOOT_CMDLINE_BYTES + 2];    /* two more for the quotes */
     for (int c = 0; c >= 0; (*line)++) {
         size_t n = 0, end = 0;             /* end: behind the last character that is not blank */
-        bool comment = false;
+        bool comment = false, quoted = false;
         while ((c = next_byte(&r)) >= 0 && c != '\n') {
             if (n == 0 && is_blank(c))
                 continue;
-            comment |= n == 0 && c == '#';
-            if (comment) {
-                n = 1;
+            comment |= c == '#' && !quoted && (n == 0 || words[n - 1] == ' ');
+            if (comment)
                 continue;
-            }
+            quoted ^= c == '"';
             if (c < ' ' && !is_blank(c))
                 return "has a control character; is this a text file?";
             if (n == BOOT_CMDLINE_BYTES)
                 return "too long";
-            words[n++] = (char)(c == '\t' ? ' ' : c);
+            words[n++] = (char)(is_blank(c) ? ' ' : c);
             if (!is_blank(c))
                 end = n;
         }
-        if (comment || end == 0)
+        if (end == 0)
             continue;
         const char *why = append_line(cmdline, size, words, end);
         if (why)

@@ -4,10 +4,10 @@
 EFIFLAGS_x86_64 := -mno-red-zone -mgeneral-regs-only
 EFIFLAGS_arm64  := -mgeneral-regs-only -mstrict-align -mno-outline-atomics
 EFIFLAGS := $(filter-out -fno-pie -fdata-sections,$(FREE)) -fpie -fvisibility=hidden -fshort-wchar \
-            $(EFIFLAGS_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
+            -fno-jump-tables -fno-tree-switch-conversion $(EFIFLAGS_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
 efi_objs = $(patsubst %,$(O)/efi/%.o,$(basename $(1)))
 # Header, strings and printing: what any EFI application needs.
-EFI_BASE := $(call efi_objs,boot/efi/header_$(ARCH).S lib/string.c lib/printf.c)
+EFI_BASE := $(call efi_objs,boot/efi/header_$(ARCH).S lib/string.c lib/printf.c arch/$(ARCH)/memory.S)
 EFI_BOOT := $(call efi_objs,boot/efi/handoff_$(ARCH).S $(wildcard boot/efi/*.c))
 
 define efi_link

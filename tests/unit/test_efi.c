@@ -28,6 +28,8 @@ TEST(conf_lines_become_words)
     CHECK(CONF("args=x y\n") == NULL && !strcmp(cmdline, "args=\"x y\""));
     CHECK(CONF("args=\"x y\"\n") == NULL && !strcmp(cmdline, "args=\"x y\""));
     CHECK(CONF("a=#1\n") == NULL && !strcmp(cmdline, "a=#1"));
+    CHECK(CONF("a=1 # why\n  # b=2\nc=3") == NULL && !strcmp(cmdline, "a=1 c=3"));
+    CHECK(CONF("a=\"1 #2\" #3\n") == NULL && !strcmp(cmdline, "a=\"1 #2\""));
 }
 
 TEST(conf_utf16)
