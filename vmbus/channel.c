@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * A channel's life, and its two rings in use.
+ *
+ *             vmbus_open          created           OPEN_RESULT 0
+ *   CLOSED ---------------> GPADL --------> OPENING -------------> OPEN
+ *     ^                       |                |                    |
+ *     |                       | refused        | refused            | vmbus_close
+ *     |                       | limit          | limit              | (by the driver's remove, after
+ *     |                       | rescind        | rescind            |  rescind, break or shutdown)
+ *     |                       v                v                    v
+ *     +------ torn down ---------------- CLOSING <------------------+
+ *
+ *   CLOSED -> GPADL      vmbus_open: rings allocated, gpadl_create announces their pages
+ *   GPADL -> OPENING     send_open, once gpadl_create returned 0
+ *   OPENING -> OPEN      channel_open_result (message) is awaited by send_open; vmbus_open goes on
+ *   any -> CLOSING       close_rings: callbacks stopped, CLOSE_CHANNEL if the host has it open, GPADL torn down
+ *   CLOSING -> CLOSED    close_rings: memory freed (what the host did not give back is leaked and counted)
+ *
+ * Beside the states there are three reasons to stop, each a flag that any state may get and none loses:
+ *
+ *   rescinded   channel_rescind: the host withdrew the offer. Every wait above ends with -E_REMOVED; no CLOSE_CHANNEL is sent
+ *   broken      channel_break: the host wrote nonsense into a ring. The channel is closed as usual
+ *   abort_open  vmbus_close while another task is in vmbus_open: that task does the closing
+ *
+ * In state OPEN with none of them the channel is `usable`: the one test on the packet paths. Packets are received in event
+ * context or by the driver's task; sends may come from either. Nothing here blocks but open and close.
+ */
+#define LOG_ROOM "vmbus"
+#include "vmbus/vmbus_internal.h"
+#include <string.h>
+
+#define LIKELY(c)   __builtin_expect(!!(c), 1)
+#define UNLIKELY(c) __builtin_expect(!!(c), 0)
+
+static const char *const state_names[] = {"closed", "announcing its rings", "opening", "open", "closing"};
+
+const char *channel_state_name(const struct vmbus_channel *ch) { return state_names[ch->state]; }
+
+/* ---- stopping ---- */
+
+/* Event context or task. */
+static void channel_break(struct vmbus_channel *ch, const char *what)
+{
+    if (!ch->usable)
+        return;
+    ch->usable = false;
+    ch->broken = true;
+    vmbus_counters.ring_errors++;
+    log_err("%s: the host broke the %s ring; the device is removed", ch->name, what);
+    vmbus_dump_channel(ch);
+    event_raise(&ch->event);
+    bus_wake();
+}
+
+void channel_rescind(struct vmbus_channel *ch)
+{
+    ch->rescinded = true;
+    ch->usable = false;
+    event_raise(&ch->event);
+    bus_wake();
+}
+
+void channel_silence(struct vmbus_channel *ch)
+{
+    hv_set_event_handler(channel_relid(ch), NULL, NULL);
+    event_cancel(&ch->event);
+    ch->on_readable = ch->on_writable = NULL;
+}
+
+/* ---- interrupts ---- */
+
+static void channel_interrupt(void *arg)
+{
+    struct vmbus_channel *ch = arg;
+
+    ch->stats.interrupts++;
+    event_raise(&ch->event);
+}
+
+static void channel_event(void *arg)
+{
+    struct vmbus_channel *ch = arg;
+
+    ch->budget = VMBUS_RECEIVE_BUDGET;
+    if (UNLIKELY(!ch->usable)) {
+        /* A probe that waits for an answer gets one last call, so that it can see vmbus_channel_rescinded. */
+        if (ch->probing && ch->on_readable)
+            ch->on_readable(ch->arg);
+        return;
+    }
+    if (UNLIKELY(ring_writable(&ch->out)) && ch->on_writable)
+        ch->on_writable(ch->arg);
+    if (ch->usable && ch->on_readable)
+        ch->on_readable(ch->arg);
+}
+
+void channel_init(struct vmbus_channel *ch)
+{
+    ch->state = CHANNEL_CLOSED;
+    ch->event = (struct rt_event)RT_EVENT_INIT(channel_event, ch);
+    list_init(&ch->node);
+}
+
+/* ---- signals ---- */
+
+static void signal_host(struct vmbus_channel *ch)
+{
+    uint32_t relid = channel_relid(ch);
+
+    ch->stats.signals++;
+    if (!(ch->offer.dedicated_interrupt & VMBUS_OFFER_DEDICATED_INTERRUPT) && bus.version < VMBUS_VERSION_WIN10_5_0) {
+        uint8_t *bits = (uint8_t *)bus.interrupt_page.virt + VMBUS_INTERRUPT_PAGE_GUEST_TO_HOST;
+        __atomic_fetch_or(&bits[relid / 8], (uint8_t)(1u << (relid % 8)), __ATOMIC_SEQ_CST);
+    }
+    if (ch->monitor.pending) {
+        /* The packet was published and fenced before: a bit that is still set makes the host look at it, too. */
+        if (!(__atomic_load_n(ch->monitor.pending, __ATOMIC_RELAXED) & ch->monitor.bit))
+            __atomic_fetch_or(ch->monitor.pending, ch->monitor.bit, __ATOMIC_SEQ_CST);
+        return;
+    }
+    hv_signal_event(ch->offer.connection_id, 0);
+}
+
+void vmbus_kick(struct vmbus_channel *ch)
+{
+    if (!ch->out.unsignalled || UNLIKELY(!ch->usable))
+        return;
+    int needed = ring_signal_needed(&ch->out);
+    if (needed > 0)
+        signal_host(ch);
+    else if (UNLIKELY(needed < 0))
+        channel_break(ch, "send");
+}
+
+/* ---- sending ---- */
+
+/* Room for a packet; its descriptor is written. *payload is where the type's header or the payload goes. */
+static inline int begin_packet(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t transaction_id,
+                               uint32_t header_bytes, uint32_t bytes, uint8_t **payload)
+{
+    struct vmbus_packet_header *descriptor;
+    uint8_t *where;
+
+    if (UNLIKELY(!ch->usable))
+        return -E_REMOVED;
+    KASSERT(bytes <= UINT16_MAX * VMBUS_PACKET_ALIGN && RING_PACKET_SPACE(bytes) < ch->out.size);
+    int rc = ring_reserve(&ch->out, bytes, &where);
+    if (UNLIKELY(rc)) {
+        if (rc == -E_AGAIN) {
+            ch->stats.ring_full++;
+            return rc;
+        }
+        channel_break(ch, "send");
+        return -E_REMOVED;
+    }
+    descriptor = (void *)where;
+    *descriptor = (struct vmbus_packet_header){
+        .type = type,
+        .data_offset8 = (uint16_t)((sizeof(*descriptor) + header_bytes) / 8),
+        .length8 = (uint16_t)(bytes / 8),
+        .flags = flags,
+        .transaction_id = transaction_id,
+    };
+    *payload = where + sizeof(*descriptor);
+    return 0;
+}
+
+static inline void end_packet(struct vmbus_channel *ch, uint32_t bytes)
+{
+    ring_commit(&ch->out, bytes);
+    ch->stats.packets_out++;
+}
+
+static int send_pieces(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t transaction_id,
+                       const struct vmbus_piece *pieces, unsigned count)
+{
+    uint32_t bytes = sizeof(struct vmbus_packet_header), padded;
+    uint8_t *to;
+
+    for (unsigned i = 0; i < count; i++) {
+        KASSERT(pieces[i].bytes <= UINT16_MAX * VMBUS_PACKET_ALIGN);
+        bytes += pieces[i].bytes;
+    }
+    padded = ALIGN_UP(bytes, VMBUS_PACKET_ALIGN);
+    int rc = begin_packet(ch, type, flags, transaction_id, 0, padded, &to);
+    if (UNLIKELY(rc))
+        return rc;
+    for (unsigned i = 0; i < count; i++) {
+        memcpy(to, pieces[i].data, pieces[i].bytes);
+        to += pieces[i].bytes;
+    }
+    for (uint32_t i = bytes; i < padded; i++)
+        *to++ = 0;
+    end_packet(ch, padded);
+    return 0;
+}
+
+int vmbus_send(struct vmbus_channel *ch, const struct vmbus_piece *pieces, unsigned count, uint64_t transaction_id,
+               bool completion)
+{
+    return send_pieces(ch, VMBUS_PACKET_INBAND, completion ? VMBUS_PACKET_FLAG_COMPLETION : 0, transaction_id, pieces, count);
+}
+
+int vmbus_send_completion(struct vmbus_channel *ch, const void *payload, uint32_t bytes, uint64_t transaction_id)
+{
+    const struct vmbus_piece piece = {payload, bytes};
+
+    return send_pieces(ch, VMBUS_PACKET_COMPLETION, 0, transaction_id, &piece, 1);
+}
+
+int vmbus_send_gpa(struct vmbus_channel *ch, const struct vmbus_gpa_range *ranges, unsigned range_count,
+                   const void *payload, uint32_t bytes, uint64_t transaction_id)
+{
+    const uint32_t fixed = sizeof(struct vmbus_gpa_direct) - sizeof(struct vmbus_packet_header);
+    uint32_t header = fixed, padded;
+    uint8_t *to;
+
+    KASSERT(range_count > 0 && bytes <= UINT16_MAX * VMBUS_PACKET_ALIGN);
+    for (unsigned i = 0; i < range_count; i++) {
+        KASSERT(ranges[i].bytes && ranges[i].offset < PAGE_BYTES &&
+                ranges[i].frame_count == (ranges[i].offset + (uint64_t)ranges[i].bytes + PAGE_MASK) >> PAGE_SHIFT);
+        header += (uint32_t)(sizeof(struct vmbus_gpa_range_header) + ranges[i].frame_count * sizeof(uint64_t));
+    }
+    padded = (uint32_t)sizeof(struct vmbus_packet_header) + header + ALIGN_UP(bytes, VMBUS_PACKET_ALIGN);
+    int rc = begin_packet(ch, VMBUS_PACKET_GPA_DIRECT, VMBUS_PACKET_FLAG_COMPLETION, transaction_id, header, padded, &to);
+    if (UNLIKELY(rc))
+        return rc;
+    uint32_t *count = (void *)to;
+    count[0] = 0;
+    count[1] = range_count;
+    to += fixed;
+    for (unsigned i = 0; i < range_count; i++) {
+        struct vmbus_gpa_range_header *range = (void *)to;
+        range->byte_count = ranges[i].bytes;
+        range->byte_offset = ranges[i].offset;
+        memcpy(range->pfns, ranges[i].frames, ranges[i].frame_count * sizeof(uint64_t));
+        to += sizeof(*range) + ranges[i].frame_count * sizeof(uint64_t);
+    }
+    memcpy(to, payload, bytes);
+    for (uint32_t i = bytes; i % VMBUS_PACKET_ALIGN; i++)
+        to[i] = 0;
+    end_packet(ch, padded);
+    return 0;
+}
+
+uint32_t vmbus_send_space(struct vmbus_channel *ch)
+{
+    return ch->usable ? ring_free_bytes(&ch->out) : 0;
+}
+
+/* ---- receiving ---- */
+
+static inline void unblock_host(struct vmbus_channel *ch)
+{
+    if (UNLIKELY(ch->in.signal_due)) {
+        ch->in.signal_due = false;
+        signal_host(ch);
+    }
+}
+
+static inline void describe_packet(struct vmbus_channel *ch, uint32_t bytes)
+{
+    const struct vmbus_packet_header *d = (const void *)ch->receive_buffer;
+    uint32_t offset = d->data_offset8 * VMBUS_PACKET_ALIGN;
+
+    ch->packet = (struct vmbus_packet){
+        .type = d->type,
+        .completion_requested = (d->flags & VMBUS_PACKET_FLAG_COMPLETION) != 0,
+        .transaction_id = d->transaction_id,
+        .header = d + 1,
+        .header_bytes = offset - (uint32_t)sizeof(*d),
+        .payload = ch->receive_buffer + offset,
+        .payload_bytes = bytes - offset,
+    };
+}
+
+const struct vmbus_packet *vmbus_recv(struct vmbus_channel *ch)
+{
+    while (LIKELY(ch->usable)) {
+        if (UNLIKELY(!ch->budget)) {
+            ring_publish(&ch->in);
+            unblock_host(ch);
+            event_raise(&ch->event);
+            return NULL;
+        }
+        int rc = ring_read(&ch->in, ch->receive_buffer, ch->receive_capacity);
+        if (LIKELY(rc > 0)) {
+            ch->budget--;
+            ch->stats.packets_in++;
+            describe_packet(ch, (uint32_t)rc);
+            unblock_host(ch);
+            return &ch->packet;
+        }
+        if (rc == 0) {
+            rc = ring_rest(&ch->in);
+            unblock_host(ch);
+            if (LIKELY(rc > 0))
+                return NULL;
+        }
+        if (UNLIKELY(rc < 0))
+            channel_break(ch, "receive");
+    }
+    return NULL;
+}
+
+/* ---- open ---- */
+
+static int alloc_rings(struct vmbus_channel *ch, uint32_t send_bytes, uint32_t recv_bytes)
+{
+    uint32_t capacity = MIN(recv_bytes - (uint32_t)PAGE_BYTES, VMBUS_RECEIVE_MAX);
+    uint32_t send_pages = send_bytes >> PAGE_SHIFT, recv_pages = recv_bytes >> PAGE_SHIFT;
+
+    ch->receive_buffer = kmalloc(capacity);
+    if (!ch->receive_buffer)
+        return -E_NOMEM;
+    int rc = shmem_alloc(&ch->memory, send_pages + recv_pages, SHMEM_RING, recv_pages);
+    if (rc) {
+        kfree(ch->receive_buffer);
+        ch->receive_buffer = NULL;
+        return rc;
+    }
+    ch->receive_capacity = capacity;
+    ch->budget = VMBUS_RECEIVE_BUDGET;
+    ring_init(&ch->out, ch->memory.virt, (uint8_t *)ch->memory.virt + PAGE_BYTES, send_bytes - (uint32_t)PAGE_BYTES);
+    ring_init(&ch->in, ch->memory.virt_second, (uint8_t *)ch->memory.virt_second + PAGE_BYTES,
+              recv_bytes - (uint32_t)PAGE_BYTES);
+    return 0;
+}
+
+void channel_open_result(struct vmbus_channel *ch, const struct vmbus_msg_open_result *m)
+{
+    if (ch->state != CHANNEL_OPENING || ch->open_answered || m->open_id != ch->open_id) {
+        vmbus_refuse("OPEN_RESULT for %s, open id %u, which is %s", ch->name, m->open_id, channel_state_name(ch));
+        return;
+    }
+    ch->open_status = m->status;
+    ch->open_answered = true;
+    bus_wake();
+}
+
+static int send_open(struct vmbus_channel *ch, const void *user_data, uint32_t user_data_bytes)
+{
+    static uint32_t last_open_id;
+    struct vmbus_msg_open_channel m = {
+        .header.type = VMBUS_MSG_OPEN_CHANNEL,
+        .relid = channel_relid(ch),
+        .open_id = ++last_open_id,
+        .ring_gpadl = ch->ring_gpadl,
+        .target_vp = hv_vp_index(),
+        .downstream_page_offset = (uint32_t)ch->memory.first_pages,
+    };
+
+    if (user_data_bytes)
+        memcpy(m.user_data, user_data, user_data_bytes);
+    ch->open_id = m.open_id;
+    ch->open_answered = false;
+    ch->open_status = 0;
+    ch->state = CHANNEL_OPENING;
+    /* Before the host may signal: an event flag without a handler would be lost. */
+    hv_set_event_handler(channel_relid(ch), channel_interrupt, ch);
+    int rc = vmbus_post(&m, sizeof(m));
+    if (rc) {
+        ch->state = CHANNEL_GPADL;     /* the host does not know of it */
+        return rc;
+    }
+    if (!BUS_WAIT(ch->open_answered || ch->rescinded || ch->abort_open, OPEN_LIMIT_US, "vmbus: OPEN_RESULT")) {
+        log_err("%s: no OPEN_RESULT within %u s", ch->name, OPEN_LIMIT_US / 1000000);
+        vmbus_dump_channel(ch);
+        return -E_TIMEOUT;
+    }
+    if (ch->rescinded || ch->abort_open)
+        return -E_REMOVED;
+    if (ch->open_status) {
+        log_err("%s: the host refused to open it (status 0x%x)", ch->name, ch->open_status);
+        return -E_REFUSED;
+    }
+    return 0;
+}
+
+/* Every way out of GPADL, OPENING and OPEN. */
+static void close_rings(struct vmbus_channel *ch)
+{
+    struct vmbus_msg_relid m = {.header.type = VMBUS_MSG_CLOSE_CHANNEL, .relid = channel_relid(ch)};
+    /* An open without an answer counts: it may be open. A host that rescinded has closed it already. */
+    bool host_open = ch->state == CHANNEL_OPEN || (ch->state == CHANNEL_OPENING && !(ch->open_answered && ch->open_status));
+
+    ch->usable = false;
+    ch->state = CHANNEL_CLOSING;
+    channel_silence(ch);
+    if (host_open && !ch->rescinded)
+        vmbus_post(&m, sizeof(m));
+    if (ch->ring_gpadl)
+        vmbus_gpadl_teardown(ch, ch->ring_gpadl);
+    ch->ring_gpadl = 0;
+    ch->monitor.pending = NULL;
+    shmem_free(&ch->memory);
+    kfree(ch->receive_buffer);
+    ch->receive_buffer = NULL;
+    ch->state = CHANNEL_CLOSED;
+    bus_wake();
+}
+
+int vmbus_open(struct vmbus_channel *ch, uint32_t send_ring_bytes, uint32_t recv_ring_bytes,
+               const void *user_data, uint32_t user_data_bytes,
+               void (*on_readable)(void *arg), void (*on_writable)(void *arg), void *arg)
+{
+    KASSERT(task_can_block() && ch->state == CHANNEL_CLOSED && user_data_bytes <= VMBUS_OPEN_USER_DATA);
+    KASSERT(!(send_ring_bytes & PAGE_MASK) && send_ring_bytes >= 2 * PAGE_BYTES);
+    KASSERT(!(recv_ring_bytes & PAGE_MASK) && recv_ring_bytes >= 2 * PAGE_BYTES);
+    if (channel_gone(ch))
+        return -E_REMOVED;
+    int rc = alloc_rings(ch, send_ring_bytes, recv_ring_bytes);
+    if (rc)
+        return rc;
+    ch->state = CHANNEL_GPADL;
+    ch->abort_open = false;
+    ch->on_readable = on_readable;
+    ch->on_writable = on_writable;
+    ch->arg = arg;
+    rc = gpadl_create(ch, &ch->memory, &ch->ring_gpadl);
+    if (rc == 0)
+        rc = ch->rescinded || ch->abort_open ? -E_REMOVED : send_open(ch, user_data, user_data_bytes);
+    if (rc) {
+        rc = ch->abort_open ? -E_REMOVED : rc;
+        close_rings(ch);
+        return rc;
+    }
+    monitor_bind(ch);
+    ch->state = CHANNEL_OPEN;
+    ch->usable = true;
+    event_raise(&ch->event);           /* hosts speak first on some devices: look once, signal or not */
+    return 0;
+}
+
+void vmbus_close(struct vmbus_channel *ch)
+{
+    KASSERT(task_can_block());
+    if (ch->state == CHANNEL_GPADL || ch->state == CHANNEL_OPENING) {
+        ch->abort_open = true;
+        bus_wake();
+    }
+    if (ch->state == CHANNEL_OPEN) {
+        close_rings(ch);
+        return;
+    }
+    if (!BUS_WAIT(ch->state == CHANNEL_CLOSED, OPEN_LIMIT_US + GPADL_LIMIT_US + POST_LIMIT_US, "vmbus: channel closed"))
+        vmbus_dump_channel(ch);
+}
+
+/* ---- looking ---- */
+
+void *vmbus_driver_data(struct vmbus_channel *ch) { return ch->driver_data; }
+void vmbus_set_driver_data(struct vmbus_channel *ch, void *data) { ch->driver_data = data; }
+const struct vmbus_msg_offer_channel *vmbus_offer(const struct vmbus_channel *ch) { return &ch->offer; }
+const char *vmbus_channel_name(const struct vmbus_channel *ch) { return ch->name; }
+bool vmbus_channel_rescinded(const struct vmbus_channel *ch) { return ch->rescinded || ch->broken; }
+void vmbus_channel_get_stats(const struct vmbus_channel *ch, struct vmbus_channel_stats *stats) { *stats = ch->stats; }
+
+static void dump_ring(const char *name, const struct ring *r)
+{
+    const volatile struct vmbus_ring_control *c = (const void *)r->control;
+
+    log_info("  %s ring of %u: write %u read %u mask %u pending %u; ours %u, waiting for %u", name, r->size, c->write_index,
+             c->read_index, c->interrupt_mask, c->pending_send_bytes, r->mine, r->waiting_bytes);
+}
+
+void vmbus_dump_channel(const struct vmbus_channel *ch)
+{
+    log_info("%s: relid %u, %s%s%s%s, driver %s; %llu signals, %llu interrupts, %llu out, %llu in", ch->name,
+             channel_relid(ch), channel_state_name(ch), ch->rescinded ? ", rescinded" : "", ch->broken ? ", broken" : "",
+             ch->probing ? ", probing" : "", ch->driver ? ch->driver->name : "none", (unsigned long long)ch->stats.signals,
+             (unsigned long long)ch->stats.interrupts, (unsigned long long)ch->stats.packets_out,
+             (unsigned long long)ch->stats.packets_in);
+    if (ch->memory.virt) {
+        dump_ring("send", &ch->out);
+        dump_ring("receive", &ch->in);
+    }
+}
