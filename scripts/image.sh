@@ -6,7 +6,8 @@
 #   build/ARCH/candela-APP.vhdx   the same for Hyper-V, Generation 2 (dynamic)
 #   build/ARCH/candela-APP.vhd    the same for Azure (fixed, whole MiB, Generation 2)
 #
-# CONF=file takes that file as candela.conf. Needs neither root nor loop devices. The same input gives the same image.
+# CONF=file takes that file as candela.conf, OUT=prefix names the files.
+# Needs neither root nor loop devices. The same input gives the same image.
 set -eu
 arch=${1:?usage: image.sh ARCH APP}
 app=${2:?usage: image.sh ARCH APP}
@@ -20,7 +21,7 @@ arm64)  boot_name=BOOTAA64.EFI ;;
 esac
 efi=build/$arch/BOOT-$app.EFI
 conf=${CONF:-boot/efi/candela.conf}
-out=build/$arch/candela-$app
+out=${OUT:-build/$arch/candela-$app}
 [ -r "$efi" ] || { echo "image: $efi is not built" >&2; exit 1; }
 [ -r "$conf" ] || { echo "image: can't read $conf" >&2; exit 1; }
 

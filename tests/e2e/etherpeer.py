@@ -5,7 +5,6 @@ Frames come and go as datagrams on Unix sockets (QEMU's -netdev dgram). The peer
 ARP and neighbour solicitations, hands out addresses by DHCP, and asks: ping over IPv4 and IPv6, frames of any content.
 Every checksum of a received IPv4, ICMP, UDP and TCP packet is verified; wrong ones are counted in `bad`.
 """
-import os
 import socket
 import struct
 import threading
@@ -51,9 +50,8 @@ def icmp6(source, destination, kind, code, body):
 class Peer:
     """Runs in its own thread from start() to stop(). seen counts what came: "arp", "dhcp discover", "icmp reply" ..."""
 
-    def __init__(self, directory):
-        self.path = os.path.join(directory, "peer")
-        self.guest_path = os.path.join(directory, "guest")
+    def __init__(self, guest_path, peer_path):
+        self.path, self.guest_path = peer_path, guest_path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
         self.socket.settimeout(0.2)

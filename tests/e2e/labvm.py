@@ -362,11 +362,13 @@ class LabVM(Machine):
 class PlainVM(Machine):
     """Candela on QEMU without any Hyper-V underneath, by the loader named: pvh, iso, iso-efi, uefi, linux64."""
 
-    def __init__(self, work, loader, image, disks=(), mem="256M", cpus=1, cmdline="", echo=None, extra=()):
+    def __init__(self, work, loader, image, disks=(), mem="256M", cpus=1, cmdline="", echo=None, extra=(), payload=None):
         arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC", "-smp", str(cpus), "-accel", "tcg,thread=multi",
                      *memory(parse_size(mem)), "-nodefaults", "-device", "isa-debug-exit,iobase=0xf4"]
         if loader == "pvh":
             arguments += ["-kernel", image, "-append", cmdline]
+        elif loader == "linux64":              # tests/linux64: a stub that makes that entry state, the image as its module
+            arguments += ["-kernel", image, "-initrd", payload, "-append", cmdline]
         elif loader == "iso":
             arguments += ["-drive", f"if=ide,media=cdrom,readonly=on,format=raw,file={image}"]
         elif loader in ("iso-efi", "uefi"):

@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The network: the status page, DHCP and ICMP as an independent program on the wire sees them, TCP in bulk, iperf."""
+import hashlib
+import random
+import re
+import shutil
+import socket
+import tempfile
+
+import nbdclient as nbd
+from etherpeer import Peer
+from harness import case
+from labvm import Disk, WireNet
+
+
+@case(limit_s=60)
+def http_status(t):
+    """curl reads the status page and /metrics; the numbers move; unknown pages are 404; a bad request harms nobody."""
+    path = t.random_disk("disk.img", 1)
+    vm = t.lab(disks=[Disk(path)])
+    base = f"http://127.0.0.1:{vm.ports['http']}"
+    page = t.run("curl", "-sSf", "-m", "10", base + "/")
+    for word in ("disk0", "<html", "</html>"):
+        t.check(word in page, f"the status page has {word!r}")
+    first = metrics(t, base)
+    t.check(len(first) > 5, f"{len(first)} metrics")
+    with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
+        for n in range(10):
+            client.read(4096 * n, 4096)
+    second = metrics(t, base)
+    t.check(any(second.get(name, 0) > value for name, value in first.items() if "read" in name or "blk" in name or "disk" in name),
+            "reads are counted")
+    t.equal(t.run("curl", "-s", "-o", "/dev/null", "-w", "%{http_code}", base + "/nonsense"), "404", "an unknown page")
+    for garbage in (b"\0" * 100, b"GET " + b"x" * 20000, b"POST / HTTP/1.1\r\n\r\n", b""):
+        with socket.create_connection(("127.0.0.1", vm.ports["http"]), 5) as s:
+            try:
+                s.sendall(garbage)
+            except OSError:
+                pass
+    t.run("curl", "-sSf", "-m", "10", base + "/")
+
+
+def metrics(t, base):
+    """The Prometheus text, every line of it checked: name -> value."""
+    values = {}
+    for line in t.run("curl", "-sSf", "-m", "10", base + "/metrics").splitlines():
+        if line.startswith("# HELP ") or line.startswith("# TYPE ") or not line:
+            continue
+        found = re.fullmatch(r'([a-zA-Z_:][a-zA-Z0-9_:]*(?:\{[^}]*\})?) (-?[0-9.e+]+)', line)
+        t.check(found, f"not Prometheus text: {line!r}")
+        values[found[1]] = float(found[2])
+    return values
+
+
+@case(limit_s=90)
+def dhcp_and_ping(t):
+    """DHCP, ARP, ping of several sizes (with fragments) and IPv6 ping, as an Ethernet peer in Python sees them."""
+    folder = tempfile.mkdtemp(prefix="candela-")      # short: the path of a Unix socket has 107 characters
+    vm_net = WireNet(folder + "/guest", folder + "/peer")
+    peer = Peer(vm_net.guest_path, vm_net.peer_path).start()
+    try:
+        vm = t.lab(ready=None, disks=[], net=[vm_net])
+        t.check(peer.wait(lambda: peer.leased, 40), f"an address is asked for and taken by DHCP; seen {peer.seen}")
+        vm.expect(r"10\.77\.0\.15", 20)
+        t.check(any(peer.ping(sequence=n, limit_s=1) for n in range(1, 6)), "the first ping is answered")
+        for sequence, size in enumerate((0, 1, 56, 57, 1000, 1472), 10):
+            t.check(peer.ping(size, sequence=sequence) is not None, f"ping of {size} bytes is answered unchanged")
+        t.check(peer.ping(4000, sequence=30, fragment=1480) is not None, "ping of 4000 bytes in fragments")
+        lost = sum(peer.ping(sequence=100 + n) is None for n in range(100))
+        t.equal(lost, 0, "lost of 100 pings")
+        if peer.wait(lambda: peer.guest_ip6, 10):
+            t.check(any(peer.ping6(sequence=n) for n in range(1, 4)), "IPv6 ping is answered")
+        else:
+            t.check(False, f"the guest has a link-local IPv6 address; seen {peer.seen}")
+        # Frames that lie about themselves must neither be answered nor do harm.
+        junk = random.Random(1)
+        for n in range(300):
+            ethertype = junk.choice((b"\x08\x00", b"\x86\xdd", b"\x08\x06", junk.randbytes(2)))
+            peer.send_raw(peer.guest_mac + b"\x52\x54\0\0\0\1" + ethertype + junk.randbytes(junk.randrange(0, 1500)))
+        t.check(any(peer.ping(sequence=n, limit_s=2) for n in range(300, 305)), "alive after 300 frames of garbage")
+        t.equal(peer.bad, [], "bad packets from the guest")
+    finally:
+        peer.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@case(limit_s=90)
+def nic_add_remove(t):
+    """The NIC is unplugged and plugged in again: the address comes back, clients can connect again."""
+    path = t.random_disk("disk.img", 1)
+    vm = t.lab(disks=[Disk(path)])
+    vm.command("link 0 down", r"^lab-command: link 0 down: done")
+    vm.expect(r"link down", 10)
+    vm.command("link 0 up", r"^lab-command: link 0 up: done")
+    t.wait_nbd(vm)
+    mark = len(vm.console)
+    vm.command("nic-remove 0", r"^lab-command: nic-remove 0.*: done")
+    vm.expect(r"removed|gone", 20, start=mark)
+    mark = len(vm.console)
+    vm.command("nic-add 0", r"^lab-command: nic-add 0.*: done")
+    t.wait_nbd(vm)
+    with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
+        t.equal(client.read(0, 512), open(path, "rb").read(512), "a read afterwards")
+
+
+@case(limit_s=150)
+def tcp_bulk(t):
+    """200 MiB through TCP each way, as NBD writes and reads of a disk, checked by SHA-256 on both sides."""
+    path = t.blank_disk("disk.img", 200 << 20)
+    vm = t.lab(disks=[Disk(path, writable=True)], cmdline="nbd.write=disk0")
+    piece, count = 1 << 20, 200
+    source = random.Random(7)
+    sent, received = hashlib.sha256(), hashlib.sha256()
+    with nbd.Client(vm.ports["nbd"], timeout=60).go("disk0") as client:
+        flying = set()
+        for n in range(count):
+            data = source.randbytes(piece)
+            sent.update(data)
+            flying.add(client.send(nbd.CMD_WRITE, n * piece, piece, data))
+            if len(flying) == 4:
+                flying.discard(answer(client, flying))
+        while flying:
+            flying.discard(answer(client, flying))
+        client.flush()
+        for n in range(count):
+            received.update(client.read(n * piece, piece))
+    t.equal(received.hexdigest(), sent.hexdigest(), "SHA-256 of what came back")
+    t.end(vm)
+    digest = hashlib.sha256()
+    with open(path, "rb") as f:
+        while block := f.read(1 << 20):
+            digest.update(block)
+    t.equal(digest.hexdigest(), sent.hexdigest(), "SHA-256 of the file")
+
+
+def answer(client, flying):
+    cookie, error, _ = client.reply(dict.fromkeys(flying, 0))
+    if error:
+        raise nbd.NBDError(error)
+    return cookie
+
+
+@case(limit_s=90)
+def iperf(t):
+    """iperf 2 against the iperf application: to the guest, then both ways."""
+    vm = t.lab(ready=None, app="iperf", disks=[], forward={"iperf": 5001})
+    vm.expect(r"10\.0\.2\.15", 40)
+    output = t.run("iperf", "-c", "127.0.0.1", "-p", vm.ports["iperf"], "-t", "3", "-f", "m", limit_s=30)
+    rate = re.search(r"([\d.]+) Mbits/sec", output)
+    t.check(rate and float(rate[1]) > 1, f"iperf reports a rate: {output}")
+    t.note(f"to the guest: {rate[1]} Mbit/s")
