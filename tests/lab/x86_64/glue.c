@@ -1,0 +1,285 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The model of the host inside the lab: its callbacks, its devices, and the poll between two runs of the guest.
+ *
+ * Duty from host.h: after every call into the model host_poll must run before the guest may sleep. The guest can sleep
+ * without an exit, so it runs before the guest does.
+ */
+#define LOG_ROOM "lab"
+#include <string.h>
+#include "tests/lab/x86_64/glue.h"
+#include "tests/lab/x86_64/pci.h"
+#include "tests/lab/x86_64/settings.h"
+#include "hv/hv_wire.h"
+
+#define AUDIT_100NS     10000000ull   /* host_audit once a second */
+#define APIC_TIMER_HZ   1000000000ull /* QEMU's local APIC timer counts nanoseconds */
+
+struct host *lab_host;
+bool glue_xmm_hypercalls;
+struct lab_disk lab_disks[LAB_MAX_DISKS];
+unsigned lab_disk_count;
+struct lab_nic lab_nics[LAB_MAX_NICS];
+unsigned lab_nic_count;
+
+static struct lab_settings settings;
+static struct host_scsi *controller;
+static bool poll_due = true;
+/* Deadlines of the vcpus' timers, the model's own behind them. */
+static uint64_t deadlines[LAB_MAX_VCPUS + 1];
+
+void glue_model_called(void) { poll_due = true; }
+
+/* ---- callbacks ---- */
+static void *op_alloc(void *ctx, size_t bytes)
+{
+    (void)ctx;
+    return kzalloc(bytes);
+}
+
+static void op_free(void *ctx, void *p, size_t bytes)
+{
+    (void)ctx;
+    (void)bytes;
+    kfree(p);
+}
+
+static void *op_gpa_map(void *ctx, uint64_t gpa, size_t len, bool write)
+{
+    (void)ctx;
+    (void)write;
+    return guest_ptr(gpa, len);
+}
+
+static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
+{
+    (void)ctx;
+    if (auto_eoi) {
+        static bool said;
+        if (!said)
+            log_warn("auto-EOI was asked for; the local APIC is real, so the guest must write EOI itself");
+        said = true;
+    }
+    apic_raise(&lab_vcpus[vp], vector);
+}
+
+static uint64_t op_now(void *ctx)
+{
+    (void)ctx;
+    return clock_now_100ns();
+}
+
+static void op_set_timer(void *ctx, uint32_t vp, uint64_t deadline)
+{
+    (void)ctx;
+    deadlines[vp == HOST_NO_VP ? LAB_MAX_VCPUS : vp] = deadline;
+    uint64_t next = HOST_NEVER;
+    for (unsigned i = 0; i < ARRAY_SIZE(deadlines); i++)
+        next = MIN(next, deadlines[i]);
+    clock_set_deadline(next);
+}
+
+static void op_log(void *ctx, enum host_log_level level, const char *text)
+{
+    (void)ctx;
+    log_line(level == HOST_LOG_ERROR ? LOG_ERR : level == HOST_LOG_WARN ? LOG_WARN : LOG_INFO, "host", "%s", text);
+}
+
+static void op_violation(void *ctx, const char *text)
+{
+    (void)ctx;
+    report_violation(text);
+}
+
+static uint64_t op_guest_tsc(void *ctx)
+{
+    (void)ctx;
+    return arch_counter();
+}
+
+static void op_crash(void *ctx, const uint64_t p[5], const char *text)
+{
+    (void)ctx;
+    log_err("the guest crashed: P0 %#llx P1 %#llx P2 %#llx P3 %#llx P4 %#llx", (unsigned long long)p[0],
+            (unsigned long long)p[1], (unsigned long long)p[2], (unsigned long long)p[3], (unsigned long long)p[4]);
+    if (text)
+        kprintf("lab-crash: %s\n", text);
+    lab_end(LAB_END_CRASH, "the guest reported a crash");
+}
+
+static void op_power(void *ctx, enum host_power kind)
+{
+    (void)ctx;
+    if (kind == HOST_POWER_OFF)
+        lab_end(LAB_END_POWER_OFF, "the guest powered off");
+    lab_end(LAB_END_REBOOT, "the guest reset the machine");
+}
+
+static void op_trace(void *ctx, enum host_trace category, const char *text)
+{
+    (void)ctx;
+    (void)category;
+    kprintf("[%12llu] %s\n", (unsigned long long)clock_now_us(), text);
+}
+
+static const struct host_ops ops = {
+    .alloc = op_alloc, .free = op_free, .gpa_map = op_gpa_map, .raise = op_raise, .now_100ns = op_now,
+    .set_timer = op_set_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_guest_tsc, .crash = op_crash,
+    .power = op_power, .trace = op_trace,
+};
+
+/* ---- devices ---- */
+static bool add_lun(unsigned n)
+{
+    struct lab_disk *d = &lab_disks[n];
+    if (d->attached || !controller || !host_add_lun(lab_host, controller, n, &d->info, d->ops, d->backend))
+        return false;
+    d->attached = true;
+    return true;
+}
+
+static bool add_nic(unsigned n)
+{
+    struct lab_nic *l = &lab_nics[n];
+    struct host_nic_config cfg = settings.nic;
+    if (l->host)
+        return false;
+    for (unsigned i = 0; i < sizeof(cfg.mac); i++)
+        cfg.mac[i] = l->mac[i];
+    if (l->mtu)
+        cfg.mtu = cfg.max_mtu = l->mtu;
+    cfg.link_up = l->link;
+    l->host = host_add_nic(lab_host, &cfg, l->ops, l->backend);
+    return l->host != NULL;
+}
+
+int glue_init(void)
+{
+    for (unsigned i = 0; i < ARRAY_SIZE(deadlines); i++)
+        deadlines[i] = HOST_NEVER;
+    settings_defaults(&settings);
+    settings.host.vps = lab_vcpu_count;
+    settings.host.tsc_hz = clock_tsc_hz();
+    settings.host.apic_hz = APIC_TIMER_HZ;
+    settings_parse(&settings, lab_options.host_words, lab_options.trace);
+    glue_xmm_hypercalls = (settings.host.features & (HV_FEATURE_XMM_INPUT | HV_FEATURE_XMM_OUTPUT)) != 0;
+
+    lab_host = host_create(&settings.host, &ops, NULL);
+    if (!lab_host)
+        return -E_NOMEM;
+    if (lab_options.ramdisk_bytes)
+        ramdisk_create(lab_options.ramdisk_bytes);
+    virtio_scan();
+    if (settings.scsi_present) {
+        controller = host_add_scsi(lab_host, &settings.scsi);
+        if (!controller)
+            return -E_NOMEM;
+    }
+    for (unsigned i = 0; i < lab_disk_count; i++)
+        if (controller && !(settings.absent_luns >> i & 1) && !add_lun(i))
+            log_err("disk %u could not be attached", i);
+    for (unsigned i = 0; i < lab_nic_count; i++)
+        if (!(settings.absent_nics >> i & 1) && !add_nic(i))
+            log_err("nic %u could not be attached", i);
+    return 0;
+}
+
+/* ---- commands ---- */
+static bool parse_index(const char *text, unsigned *n)
+{
+    *n = 0;
+    if (*text < '0' || *text > '9')
+        return false;
+    for (; *text >= '0' && *text <= '9'; text++)
+        *n = *n * 10 + (unsigned)(*text - '0');
+    return *text == '\0';
+}
+
+static bool command(const char *verb, const char *what, const char *more)
+{
+    unsigned n = 0;
+    bool number = parse_index(what, &n);
+    if (!strcmp(verb, "counters"))
+        report_counters();
+    else if (!strcmp(verb, "mark"))
+        report_mark(*what ? what : "mark");
+    else if (!strcmp(verb, "quit"))
+        lab_end(LAB_END_QUIT, "the operator said so");
+    else if (!number)
+        return false;
+    else if (!strcmp(verb, "lun-add"))
+        return n < lab_disk_count && add_lun(n);
+    else if (!strcmp(verb, "lun-remove")) {
+        if (n >= lab_disk_count || !lab_disks[n].attached)
+            return false;
+        lab_disks[n].attached = false;
+        host_remove_lun(lab_host, controller, n);
+    } else if (!strcmp(verb, "nic-add"))
+        return n < lab_nic_count && add_nic(n);
+    else if (!strcmp(verb, "nic-remove")) {
+        if (n >= lab_nic_count || !lab_nics[n].host)
+            return false;
+        struct host_nic *gone = lab_nics[n].host;
+        lab_nics[n].host = NULL;
+        host_remove_nic(lab_host, gone);
+    } else if (!strcmp(verb, "rescind"))
+        return host_rescind(lab_host, n);
+    else if (!strcmp(verb, "link")) {
+        if (n >= lab_nic_count || !lab_nics[n].host || (strcmp(more, "up") && strcmp(more, "down")))
+            return false;
+        lab_nics[n].link = !strcmp(more, "up");
+        host_net_link(lab_nics[n].host, lab_nics[n].link);
+    } else
+        return false;
+    return true;
+}
+
+void glue_command(char *line)
+{
+    char *word[3] = {line, line + strlen(line), line + strlen(line)};
+    for (unsigned i = 1; i < ARRAY_SIZE(word); i++) {
+        char *space = strchr(word[i - 1], ' ');
+        if (!space)
+            break;
+        *space = '\0';
+        word[i] = space + 1;
+    }
+    bool done = command(word[0], word[1], word[2]);
+    kprintf("lab-command: %s %s %s: %s\n", word[0], word[1], word[2], done ? "done" : "refused");
+    poll_due = true;
+}
+
+/* ---- the poll ---- */
+void glue_poll(void)
+{
+    static uint64_t next_audit;
+    if (clock_due()) {
+        uint64_t now = clock_now_100ns();
+        for (unsigned i = 0; i < ARRAY_SIZE(deadlines); i++)
+            if (deadlines[i] <= now) {
+                op_set_timer(NULL, i == LAB_MAX_VCPUS ? HOST_NO_VP : i, HOST_NEVER);
+                host_timer_fired(lab_host, i == LAB_MAX_VCPUS ? HOST_NO_VP : i);
+            }
+        poll_due = true;
+    }
+    if (clock_tick_due()) {
+        char line[128];
+        while (serial_poll_line(line, sizeof(line)))
+            glue_command(line);
+        if (clock_now_100ns() >= next_audit) {
+            next_audit = clock_now_100ns() + AUDIT_100NS;
+            host_audit(lab_host);
+            poll_due = true;
+        }
+    }
+    poll_due |= vblk_poll();
+    poll_due |= vnet_poll();
+    if (poll_due) {
+        while (host_poll(lab_host))
+            ;
+        poll_due = false;
+    }
+    vblk_kick();
+    vnet_kick();
+    clock_arm();
+}

@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The lab's kernel_main: brings up what it borrows from the kernel (memory, exceptions, log), then SVM, clock, model, guest.
+ *
+ * From svm_init on GIF is 0: interrupts and NMIs wait until the guest runs. The lab's own exceptions are still caught by
+ * the kernel's handlers, which end in panic() and so in exit code LAB_END_FAULT.
+ */
+#define LOG_ROOM "lab"
+#include <string.h>
+#include "tests/lab/x86_64/direct.h"
+
+#define IDT_ENTRIES    256
+#define NMI_VECTOR     2
+#define CR4_OSFXSR     (1ull << 9)
+#define CR4_OSXMMEXCPT (1ull << 10)
+#define MSR_PAT        0x277u
+#define PAT_RESET      0x0007040600070406ull
+#define PIC_MASTER_MASK 0x21
+#define PIC_SLAVE_MASK  0xA1
+
+volatile uint64_t lab_nmis_taken;
+
+struct idt_gate { uint16_t low, selector, flags, middle; uint32_t high, reserved; };
+struct descriptor_register { uint16_t limit; uint64_t base; } __attribute__((packed));
+
+static struct idt_gate idt[IDT_ENTRIES];
+
+/* The kernel's own gates, except that an NMI is no fault here. Its stack (IST) is kept. */
+static void install_nmi_gate(void)
+{
+    struct descriptor_register r;
+    __asm__ volatile("sidt %0" : "=m"(r));
+    memcpy(idt, (const void *)(uintptr_t)r.base, MIN((size_t)r.limit + 1, sizeof(idt)));
+    uint64_t entry = (uint64_t)(uintptr_t)lab_nmi_entry;
+    idt[NMI_VECTOR].low = (uint16_t)entry;
+    idt[NMI_VECTOR].middle = (uint16_t)(entry >> 16);
+    idt[NMI_VECTOR].high = (uint32_t)(entry >> 32);
+    r.base = (uint64_t)(uintptr_t)idt;
+    __asm__ volatile("lidt %0" : : "m"(r));
+}
+
+static void end_after_panic(void) { lab_end(LAB_END_FAULT, "panic in the lab"); }
+
+/* The allocator gets the lab's part of the machine only; the rest is the guest's and is never touched without need. */
+static void start_memory(const struct boot_info *boot)
+{
+    static struct mm_region own[BOOT_MAX_REGIONS];
+    unsigned n = 0;
+    for (unsigned i = 0; i < boot->region_count; i++) {
+        struct mm_region r = boot->regions[i];
+        if (r.start.v >= LAB_DIRECT_BYTES)
+            continue;
+        r.bytes = MIN(r.bytes, LAB_DIRECT_BYTES - r.start.v);
+        own[n++] = r;
+    }
+    mm_init(own, n);
+}
+
+static void must(int error, const char *what)
+{
+    if (error) {
+        log_err("%s: %s", what, error_name(error));
+        lab_end(LAB_END_FAULT, "the lab could not start");
+    }
+}
+
+NORETURN void kernel_main(struct boot_info *boot)
+{
+    serial_init();
+    panic_set_end(end_after_panic);
+    log_info("Candela lab, started by %s", boot->loader);
+    if (boot->note[0])
+        log_warn("%s", boot->note);
+    options_parse(boot->cmdline);
+    arch_cpu_init();
+    start_memory(boot);
+    install_nmi_gate();
+    uint64_t cr4;
+    __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
+    __asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | CR4_OSFXSR | CR4_OSXMMEXCPT));   /* hypercalls by vector register */
+
+    must(svm_init(), "SVM");
+    lab_clgi();
+    must(apic_init(), "local APIC");
+    must(clock_init(), "clock");
+    log_set_clock(clock_now_us);
+    must(npt_init(), "nested paging");
+    io_init();
+
+    /* The devices the guest is not to know of fall silent. */
+    outb(PIC_MASTER_MASK, 0xFF);
+    outb(PIC_SLAVE_MASK, 0xFF);
+    apic_reset();
+    lab_wrmsr(MSR_PAT, PAT_RESET);
+
+    lab_vcpu_count = 1;
+    must(vcpu_init(&lab_vcpus[0], 0, apic_own_id()), "vcpu");
+    must(npt_map(APIC_BASE_GPA, APIC_BASE_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE), "local APIC");
+    must(npt_map(0xFEC00000, 0xFEC00000, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE), "I/O APIC");
+    direct_memory(boot);
+    must(glue_init(), "host model");
+    direct_load(boot);
+    log_info("TSC %llu Hz; the guest starts", (unsigned long long)clock_tsc_hz());
+    vcpu_run(&lab_vcpus[0]);
+}

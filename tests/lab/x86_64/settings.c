@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Words that change the host the guest sees:
+ *
+ *   vmbus.version=5.2   vmbus.min=2.4   vmbus.monitor=1   vmbus.multi_client=0
+ *   storvsp.version=6.2 storvsp.min=2.0 storvsp.max_transfer=262144   storvsp.present=0
+ *   netvsp.version=6.1  netvsp.mtu=9000 netvsp.lso=0      netvsp.checksum=0   netvsp.rx_batch=375
+ *   hv.strict=0  hv.access=0x..  hv.privileges=0x..  hv.features=0x..  hv.hints=0x..  hv.rep_batch=N
+ *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
+ */
+#define LOG_ROOM "lab"
+#include <string.h>
+#include "lib/lib.h"
+#include "tests/lab/x86_64/settings.h"
+#include "drivers/netvsc_wire.h"
+#include "drivers/storvsc_wire.h"
+#include "vmbus/vmbus_wire.h"
+
+void settings_defaults(struct lab_settings *s)
+{
+    host_config_default(&s->host);
+    s->host.strict = true;
+    host_scsi_config_default(&s->scsi);
+    host_nic_config_default(&s->nic);
+    s->scsi_present = true;
+}
+
+/* Decimal or 0x; stops at the first other character. */
+static bool number(const char **text, uint64_t *value)
+{
+    const char *t = *text;
+    unsigned base = 10, digits = 0;
+    *value = 0;
+    if (t[0] == '0' && t[1] == 'x') {
+        base = 16;
+        t += 2;
+    }
+    for (;; t++, digits++) {
+        unsigned d = *t >= '0' && *t <= '9' ? (unsigned)(*t - '0')
+                     : *t >= 'a' && *t <= 'f' ? (unsigned)(*t - 'a') + 10 : 99;
+        if (d >= base)
+            break;
+        *value = *value * base + d;
+    }
+    *text = t;
+    return digits > 0;
+}
+
+/* "5.2" -> 5, 2 */
+static bool dotted(const char *text, uint64_t *major, uint64_t *minor)
+{
+    if (!number(&text, major) || *text++ != '.')
+        return false;
+    return number(&text, minor) && *text == '\0';
+}
+
+static bool bit_list(const char *text, uint64_t *bits)
+{
+    uint64_t n;
+    while (number(&text, &n) && n < 64) {
+        *bits |= BIT(n);
+        if (*text == '\0')
+            return true;
+        if (*text++ != ',')
+            break;
+    }
+    return false;
+}
+
+/* NVSP numbers its early versions its own way. */
+static uint32_t nvsp_version(uint64_t major, uint64_t minor)
+{
+    if (major <= 1)
+        return NVSP_VERSION_1;
+    return major <= 3 ? NVSP_VERSION_2 : (uint32_t)(major << 16 | minor);
+}
+
+static bool apply(struct lab_settings *s, const char *key, const char *text)
+{
+    uint64_t major = 0, minor = 0, n = 0;
+    const char *end = text;
+    bool version = dotted(text, &major, &minor), plain = number(&end, &n) && *end == '\0';
+
+    if (!strcmp(key, "lun.absent"))
+        return bit_list(text, &s->absent_luns);
+    if (!strcmp(key, "nic.absent"))
+        return bit_list(text, &s->absent_nics);
+    if (version) {
+        if (!strcmp(key, "vmbus.version"))
+            s->host.vmbus_max = VMBUS_VERSION(major, minor);
+        else if (!strcmp(key, "vmbus.min"))
+            s->host.vmbus_min = VMBUS_VERSION(major, minor);
+        else if (!strcmp(key, "storvsp.version"))
+            s->scsi.max_version = VSTOR_VERSION(major, minor);
+        else if (!strcmp(key, "storvsp.min"))
+            s->scsi.min_version = VSTOR_VERSION(major, minor);
+        else if (!strcmp(key, "netvsp.version"))
+            s->nic.max_nvsp = nvsp_version(major, minor);
+        else
+            return false;
+        return true;
+    }
+    if (!plain)
+        return false;
+    if (!strcmp(key, "vmbus.monitor"))
+        s->host.monitor_pages = s->scsi.monitor = s->nic.monitor = n != 0;
+    else if (!strcmp(key, "vmbus.multi_client"))
+        s->host.multi_client = n != 0;
+    else if (!strcmp(key, "storvsp.max_transfer"))
+        s->scsi.max_transfer_bytes = (uint32_t)n;
+    else if (!strcmp(key, "storvsp.present"))
+        s->scsi_present = n != 0;
+    else if (!strcmp(key, "netvsp.mtu"))
+        s->nic.mtu = s->nic.max_mtu = (uint32_t)n;
+    else if (!strcmp(key, "netvsp.lso"))
+        s->nic.lso_max_bytes = n ? s->nic.lso_max_bytes : 0;
+    else if (!strcmp(key, "netvsp.checksum"))
+        s->nic.tx_checksum = s->nic.rx_checksum = n ? s->nic.tx_checksum : 0;
+    else if (!strcmp(key, "netvsp.rx_batch"))
+        s->nic.rx_batch = (uint16_t)n;
+    else if (!strcmp(key, "hv.strict"))
+        s->host.strict = n != 0;
+    else if (!strcmp(key, "hv.access"))
+        s->host.access = (uint32_t)n;
+    else if (!strcmp(key, "hv.privileges"))
+        s->host.privileges = (uint32_t)n;
+    else if (!strcmp(key, "hv.features"))
+        s->host.features = (uint32_t)n;
+    else if (!strcmp(key, "hv.hints"))
+        s->host.recommendations = (uint32_t)n;
+    else if (!strcmp(key, "hv.rep_batch"))
+        s->host.rep_batch = (uint16_t)n;
+    else
+        return false;
+    return true;
+}
+
+static uint32_t trace_bit(const char *word, size_t n)
+{
+    static const struct { const char *name; uint32_t bits; } names[] = {
+        {"tlfs", HOST_TRACE_TLFS}, {"vmbus", HOST_TRACE_VMBUS}, {"storvsp", HOST_TRACE_STORVSP},
+        {"netvsp", HOST_TRACE_NETVSP}, {"ring", HOST_TRACE_RING}, {"all", 0xFFFFFFFF},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
+        if (strlen(names[i].name) == n && !strncmp(names[i].name, word, n))
+            return names[i].bits;
+    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, all", word);
+    return 0;
+}
+
+static size_t word_length(const char *text, char separator)
+{
+    size_t n = 0;
+    while (text[n] != '\0' && text[n] != separator)
+        n++;
+    return n;
+}
+
+void settings_parse(struct lab_settings *s, const char *words, const char *trace)
+{
+    for (size_t n; (n = word_length(words, ' ')) > 0; words += n + (words[n] != '\0')) {
+        char word[128];
+        ksnprintf(word, MIN(sizeof(word), n + 1), "%s", words);
+        char *value = strchr(word, '=');
+        if (value)
+            *value++ = '\0';
+        if (!value || !apply(s, word, value))
+            log_warn("option %s=%s is unknown or malformed", word, value ? value : "");
+    }
+    for (size_t n; (n = word_length(trace, ',')) > 0; trace += n + (trace[n] != '\0'))
+        s->host.trace |= trace_bit(trace, n);
+}

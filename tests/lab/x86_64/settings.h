@@ -1,0 +1,15 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the words with a dot on the lab's command line set in the model; settings.c lists them. */
+#pragma once
+#include "tests/host/host.h"
+
+struct lab_settings {
+    struct host_config host;
+    struct host_scsi_config scsi;
+    struct host_nic_config nic;          /* MAC, MTU and link come from the virtio NIC */
+    bool scsi_present;
+    uint64_t absent_luns, absent_nics;   /* bit per number: plugged in later, by command */
+};
+void settings_defaults(struct lab_settings *s);
+/* words: "key=value key=value"; trace: "vmbus,storvsp". Bad ones are named and ignored. */
+void settings_parse(struct lab_settings *s, const char *words, const char *trace);
