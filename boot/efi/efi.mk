@@ -11,19 +11,20 @@ EFI_BASE := $(call efi_objs,boot/efi/header_$(ARCH).S lib/string.c lib/printf.c 
 EFI_BOOT := $(call efi_objs,boot/efi/handoff_$(ARCH).S $(wildcard boot/efi/*.c))
 
 define efi_link
-	$(LD) -nostdlib -pie --no-dynamic-linker -z noexecstack -z norelro -z max-page-size=4096 --hash-style=sysv --gc-sections \
+	@echo '  link $@'
+	$(Q)$(LD) -nostdlib -pie --no-dynamic-linker -z noexecstack -z norelro -z max-page-size=4096 --hash-style=sysv --gc-sections \
 	      --fatal-warnings --no-undefined --build-id=none -T boot/efi/image.lds -Map=$(@:.EFI=.efi.map) -o $(@:.EFI=.efi.elf) $(1)
-	$(OBJCOPY) -O binary -R .dynamic $(@:.EFI=.efi.elf) $@
+	$(Q)$(OBJCOPY) -O binary -R .dynamic $(@:.EFI=.efi.elf) $@
 endef
 
 $(O)/efi/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(EFIFLAGS) $(WARN) -c $< -o $@
+	$(Q)$(CC) $(EFIFLAGS) $(WARN) -c $< -o $@
 $(O)/efi/%.o: %.S
 	@mkdir -p $(@D)
-	$(CC) $(EFIFLAGS) -D__ASSEMBLY__ -c $< -o $@
+	$(Q)$(CC) $(EFIFLAGS) -D__ASSEMBLY__ -c $< -o $@
 $(O)/efi/payload-%.o: boot/efi/payload.S $(O)/candela-%.bin
 	@mkdir -p $(@D)
-	$(CC) $(EFIFLAGS) -D__ASSEMBLY__ '-DKERNEL_BIN="$(O)/candela-$*.bin"' -c $< -o $@
+	$(Q)$(CC) $(EFIFLAGS) -D__ASSEMBLY__ '-DKERNEL_BIN="$(O)/candela-$*.bin"' -c $< -o $@
 $(O)/BOOT-%.EFI: $(EFI_BASE) $(EFI_BOOT) $(O)/efi/payload-%.o boot/efi/image.lds
 	$(call efi_link,$(filter %.o,$^))
