@@ -181,6 +181,7 @@ int glue_init(void)
     for (unsigned i = 0; i < lab_nic_count; i++)
         if (!(settings.absent_nics >> i & 1) && !add_nic(i))
             log_err("nic %u could not be attached", i);
+    lab_counters[CNT_BLOCK_REQUESTS] = 0;           /* the lab's own identification of the disks */
     return 0;
 }
 
