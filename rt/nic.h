@@ -16,7 +16,7 @@ enum nic_tx_flag {
     NIC_TX_CSUM_TCP = 2,      /* TCP/UDP checksum field holds the pseudo-header sum; transport_offset is valid */
     NIC_TX_CSUM_UDP = 4,
     NIC_TX_IP6      = 8,
-    NIC_TX_LSO      = 16,     /* TCP segmentation, mss valid */
+    NIC_TX_LSO      = 16,     /* TCP segmentation, mss valid; with NIC_TX_CSUM_TCP; the first piece holds all headers */
 };
 enum nic_rx_flag { NIC_RX_CSUM_IP4_OK = 1, NIC_RX_CSUM_L4_OK = 2, NIC_RX_CSUM_BAD = 4 };
 
@@ -61,6 +61,7 @@ struct nic {
     /* the class's own */
     struct nic_user *user;
     bool removed;
+    unsigned number;                       /* the one in the name */
     struct list node;
     struct { uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes, tx_errors, rx_dropped, tx_copied, tx_referenced; } stats;
 };
@@ -79,5 +80,5 @@ void nic_link_changed(struct nic *n, bool up);
 void nic_receive(struct nic *n, struct nic_rx *frames, unsigned count);
 void nic_tx_ready(struct nic *n);
 /* for the stack and the status page */
-void nic_set_user(struct nic_user *user);
+void nic_set_user(struct nic_user *user);      /* added() is called for the NICs present */
 struct nic *nic_get_index(unsigned index);
