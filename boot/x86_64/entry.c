@@ -63,6 +63,7 @@ void boot_add_module(struct boot_info *boot, uint64_t start, uint64_t bytes, con
 {
     struct boot_module *module;
     size_t length;
+    uint64_t first;
     if (boot->module_count >= BOOT_MAX_MODULES) {
         boot_note(boot, "more than %d modules, the rest is left out", BOOT_MAX_MODULES);
         return;
@@ -72,8 +73,8 @@ void boot_add_module(struct boot_info *boot, uint64_t start, uint64_t bytes, con
     module->bytes = bytes;
     length = name == NULL ? 0 : strnlen(name, MIN(name_max, sizeof module->name - 1));
     memcpy(module->name, name == NULL ? "" : name, length);
-    boot_add_region(boot, ALIGN_DOWN(start, PAGE_BYTES), ALIGN_UP(start + bytes, PAGE_BYTES) - ALIGN_DOWN(start, PAGE_BYTES),
-                    MM_KERNEL);
+    first = ALIGN_DOWN(start, PAGE_BYTES);
+    boot_add_region(boot, first, ALIGN_UP(start + bytes, PAGE_BYTES) - first, MM_KERNEL);
 }
 
 void boot_set_cmdline(struct boot_info *boot, const char *text, size_t max)

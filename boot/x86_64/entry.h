@@ -7,8 +7,8 @@
  *   boot_entry_linux64     64-bit, RSI = struct boot_params, at e_entry   (OpenVMM --kernel)
  *   boot_entry_efi         64-bit, see image_header.h                     (the UEFI loader, boot/efi/)
  *
- * start.S finds where the image lies, builds the boot tables in .bss, and calls boot_enter() on the boot stack at virtual
- * addresses. The boot tables map, all of it writable and executable until mm_init replaces them:
+ * start.S finds where the image lies, builds the boot tables in .bss, and calls boot_enter() on the boot stack at
+ * virtual addresses. The boot tables map, all of it writable and executable until mm_init replaces them:
  *   identity and direct map   the first 4 GiB, and the two GiB from where the image starts when that is higher
  *   kernel virtual            the image at IMAGE_VIRT_BASE
  *

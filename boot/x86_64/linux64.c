@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The Linux 64-bit boot protocol: what RSI points at, the "zero page". Source: Linux documentation, arch/x86/boot and
- * arch/x86/zero-page (offsets below). OpenVMM fills it with type_of_loader 0xFF, version 0 and no RSDP address: then the
- * RSDP is found by looking through 0xE0000..0xFFFFF (boot/acpi.c).
+ * arch/x86/zero-page (offsets below). OpenVMM fills it with type_of_loader 0xFF, version 0 and no RSDP address: then
+ * the RSDP is found by looking through 0xE0000..0xFFFFF (boot/acpi.c).
  */
 #include "boot/x86_64/entry.h"
 #include <string.h>
@@ -76,7 +76,8 @@ void boot_from_linux64(struct boot_info *boot, uint64_t params)
     entries = (unsigned)MIN(zp_read(page, ZP_E820_ENTRIES, 1), (uint64_t)ZP_E820_MAX);
     for (unsigned i = 0; i < entries; i++) {
         const uint8_t *entry = page + ZP_E820_TABLE + i * ZP_E820_BYTES;
-        boot_add_region(boot, zp_read(entry, 0, 8), zp_read(entry, 8, 8), boot_e820_type((uint32_t)zp_read(entry, 16, 4)));
+        uint32_t type = (uint32_t)zp_read(entry, 16, 4);
+        boot_add_region(boot, zp_read(entry, 0, 8), zp_read(entry, 8, 8), boot_e820_type(type));
     }
     start = zp_read(page, ZP_RAMDISK_IMAGE, 4) | zp_read(page, ZP_EXT_RAMDISK_IMAGE, 4) << 32;
     bytes = zp_read(page, ZP_RAMDISK_SIZE, 4) | zp_read(page, ZP_EXT_RAMDISK_SIZE, 4) << 32;

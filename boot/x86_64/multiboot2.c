@@ -111,7 +111,8 @@ static void read_tag(struct boot_info *boot, const struct tag *tag, bool efi)
     case TAG_MODULE: {
         const struct tag_module *module = (const void *)tag;
         if (tag->bytes >= sizeof *module && module->end > module->start)
-            boot_add_module(boot, module->start, module->end - module->start, module->text, tag->bytes - sizeof *module);
+            boot_add_module(boot, module->start, module->end - module->start, module->text,
+                            tag->bytes - sizeof *module);
         break;
     }
     case TAG_MEMORY_MAP:

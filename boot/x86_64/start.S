@@ -38,9 +38,9 @@
     .asciz "Xen"
     .long boot_entry_pvh
 
-    /* Multiboot2 header; tags by number: 1 what we want to be told (6 memory map, 14 and 15 RSDP, 17 EFI memory map), 3 entry,
-     * 5 frame buffer of any size with 32 bits, 6 modules on page boundaries, 10 relocatable. Flag 1 = optional. The tag that
-     * would keep boot services running is left out: GRUB leaves them and says where the EFI map is. */
+    /* Multiboot2 header; tags by number: 1 what we want to be told (6 memory map, 14 and 15 RSDP, 17 EFI memory map),
+     * 3 entry, 5 frame buffer of any size with 32 bits, 6 modules on page boundaries, 10 relocatable. Flag 1 = optional.
+     * The tag that would keep boot services running is left out: GRUB leaves them and says where the EFI map is. */
     .section .boot.multiboot2, "a"
     .balign 8
 multiboot2_header:
@@ -84,7 +84,7 @@ entry32:
     rdtsc
     movl %eax, %esi
     movl %edx, %edi
-    /* No stack yet, and one word of one is needed to learn EIP: borrow it from the loader's structure and give it back. */
+    /* No stack yet, and one word of one is needed to learn EIP: borrow it from the loader's structure, give it back. */
     movl 4(%ebx), %eax
     leal 8(%ebx), %esp
     call 1f
@@ -263,8 +263,8 @@ build_tables:
     addq $PTE_TABLE, %r8
     movq %r8, 511 * 8(%r9)
 
-    /* Load them. Firmware may run on five levels, and that cannot be left in 64-bit mode: then one more table on top, whose
-     * first and last entry are the same four levels. Clearing CR4.PGE drops the firmware's global entries. */
+    /* Load them. Firmware may run on five levels, and that cannot be left in 64-bit mode: then one more table on top,
+     * whose first and last entry are the same four levels. Clearing CR4.PGE drops the firmware's global entries. */
     movq %cr4, %rax
     movl $CR4_PAE, %edx
     btl $CR4_LA57_BIT, %eax

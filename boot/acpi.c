@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * RSDP -> XSDT or RSDT -> FADT -> DSDT. Source: ACPI Specification 6.5, sections 5.2 (tables), 4.8.3 (PM1 control, PM
+ * timer, reset and sleep control registers), 20.2 (AML encoding). The OEM0 table: what Hyper-V's firmware provides.
+ */
+#define LOG_ROOM "acpi"
+#include <string.h>
+#include "boot/acpi.h"
+#include "mm/mm.h"
+
+#define TABLE_BYTES_MAX   (4u << 20)     /* larger than any DSDT seen; bounds the checksum loop */
+#define ROOT_ENTRIES_MAX  256
+#define SEARCH_START      0xE0000ull     /* where a BIOS puts the RSDP, on 16-byte boundaries */
+#define SEARCH_BYTES      0x20000ull
+#define SPACE_MEMORY      0
+#define SPACE_IO          1
+
+struct rsdp {
+    char signature[8];           /* "RSD PTR " */
+    uint8_t checksum;            /* of the first 20 bytes */
+    char oem_id[6];
+    uint8_t revision;            /* 2 and above: the rest exists */
+    uint32_t rsdt;
+    uint32_t length;
+    uint64_t xsdt;
+    uint8_t extended_checksum, reserved[3];
+} __attribute__((packed));
+#define RSDP_V1_BYTES 20
+_Static_assert(sizeof(struct rsdp) == 36, "ACPI 2.0 RSDP");
+
+struct table {
+    char signature[4];
+    uint32_t length;
+    uint8_t revision, checksum;
+    char oem_id[6], oem_table_id[8];
+    uint32_t oem_revision, creator_id, creator_revision;
+};
+_Static_assert(sizeof(struct table) == 36, "ACPI table header");
+
+struct address { uint8_t space, bits, offset, access; uint64_t address; } __attribute__((packed));
+
+/* Offsets in the FADT; a table shorter than a field does not have it. */
+enum {
+    FADT_DSDT = 40, FADT_PM1A_CONTROL = 64, FADT_PM1B_CONTROL = 68, FADT_PM_TIMER = 76, FADT_PM_TIMER_BYTES = 91,
+    FADT_FLAGS = 112, FADT_RESET = 116, FADT_RESET_VALUE = 128, FADT_X_DSDT = 140, FADT_X_PM1A_CONTROL = 172,
+    FADT_X_PM1B_CONTROL = 184, FADT_X_PM_TIMER = 208, FADT_SLEEP_CONTROL = 244,
+};
+#define FADT_FLAG_RESET (1u << 10)
+
+static uint64_t roots[ROOT_ENTRIES_MAX];
+static unsigned root_count;
+
+static bool sums_to_zero(const void *p, size_t bytes)
+{
+    const uint8_t *b = p;
+    uint8_t sum = 0;
+    for (size_t i = 0; i < bytes; i++)
+        sum = (uint8_t)(sum + b[i]);
+    return sum == 0;
+}
+
+/* The whole table at a physical address, mapped and checked, or NULL. Unmapped by table_put. */
+static const struct table *table_get(uint64_t address)
+{
+    const struct table *head, *whole;
+    uint32_t length;
+    if (address == 0 || (head = mm_map_phys(pa(address), sizeof *head, MAP_READ)) == NULL)
+        return NULL;
+    length = head->length;
+    mm_unmap_phys((void *)head, sizeof *head);
+    if (length < sizeof *head || length > TABLE_BYTES_MAX) {
+        log_warn("the table at 0x%llx claims %u bytes", (unsigned long long)address, length);
+        return NULL;
+    }
+    whole = mm_map_phys(pa(address), length, MAP_READ);
+    if (whole == NULL)
+        return NULL;
+    if (whole->length != length || !sums_to_zero(whole, length)) {
+        log_warn("the table %.4s at 0x%llx has a wrong checksum", whole->signature, (unsigned long long)address);
+        mm_unmap_phys((void *)whole, length);
+        return NULL;
+    }
+    return whole;
+}
+
+static void table_put(const struct table *t)
+{
+    if (t != NULL)
+        mm_unmap_phys((void *)t, t->length);
+}
+
+/* The first table of that name, or NULL. */
+static const struct table *table_find(const char *signature)
+{
+    for (unsigned i = 0; i < root_count; i++) {
+        const struct table *t, *head = mm_map_phys(pa(roots[i]), sizeof *head, MAP_READ);
+        bool same = head != NULL && memcmp(head->signature, signature, 4) == 0;
+        if (head != NULL)
+            mm_unmap_phys((void *)head, sizeof *head);
+        if (same && (t = table_get(roots[i])) != NULL)
+            return t;
+    }
+    return NULL;
+}
+
+/* ---- finding the root ---- */
+
+static bool rsdp_valid(const struct rsdp *r)
+{
+    return memcmp(r->signature, "RSD PTR ", 8) == 0 && sums_to_zero(r, RSDP_V1_BYTES);
+}
+
+static bool rsdp_read(uint64_t at, struct rsdp *out)
+{
+    const struct rsdp *r = mm_map_phys(pa(at), sizeof *r, MAP_READ);
+    bool ok = r != NULL && rsdp_valid(r);
+    if (ok) {
+        memcpy(out, r, sizeof *out);
+        if (out->revision >= 2 && (out->length < sizeof *out || out->length > PAGE_BYTES))
+            ok = false;
+    }
+    if (r != NULL)
+        mm_unmap_phys((void *)r, sizeof *r);
+    return ok;
+}
+
+static uint64_t rsdp_search(void)
+{
+    const uint8_t *area;
+    uint64_t found = 0;
+    if (strcmp(ARCH_NAME, "x86_64") != 0 || (area = mm_map_phys(pa(SEARCH_START), SEARCH_BYTES, MAP_READ)) == NULL)
+        return 0;
+    for (uint64_t at = 0; at < SEARCH_BYTES && found == 0; at += 16) {
+        if (rsdp_valid((const void *)(area + at)))
+            found = SEARCH_START + at;
+    }
+    mm_unmap_phys((void *)area, SEARCH_BYTES);
+    return found;
+}
+
+static void read_root(const struct rsdp *r)
+{
+    bool extended = r->revision >= 2 && r->xsdt != 0;
+    const struct table *t = table_get(extended ? r->xsdt : r->rsdt);
+    size_t step = extended ? 8 : 4;
+    if (t == NULL || memcmp(t->signature, extended ? "XSDT" : "RSDT", 4) != 0) {
+        table_put(t);
+        return;
+    }
+    for (uint32_t at = sizeof *t; t->length - at >= step && root_count < ROOT_ENTRIES_MAX; at += step) {
+        uint64_t entry = 0;
+        memcpy(&entry, (const char *)t + at, step);
+        if (entry != 0)
+            roots[root_count++] = entry;
+    }
+    table_put(t);
+}
+
+/* ---- FADT ---- */
+
+static uint64_t field(const struct table *t, uint32_t offset, size_t bytes)
+{
+    uint64_t value = 0;
+    if (t->length < bytes || offset > t->length - bytes)
+        return 0;
+    memcpy(&value, (const char *)t + offset, bytes);
+    return value;
+}
+
+static struct address address_field(const struct table *t, uint32_t offset)
+{
+    struct address a = {0};
+    if (t->length >= sizeof a && offset <= t->length - sizeof a)
+        memcpy(&a, (const char *)t + offset, sizeof a);
+    return a;
+}
+
+/* A port given twice, as plain number and as an address structure; the structure wins where it is filled. */
+static uint16_t port_field(const struct table *t, uint32_t plain, uint32_t extended)
+{
+    struct address a = address_field(t, extended);
+    uint64_t port = a.address != 0 && a.space == SPACE_IO ? a.address : plain == 0 ? 0 : field(t, plain, 4);
+    return port <= 0xFFFF ? (uint16_t)port : 0;
+}
+
+/* ---- \_S5 ---- */
+
+/* One small integer of AML: ZeroOp, OneOp, or a prefix with 1, 2 or 4 bytes. Returns bytes taken, 0: something else. */
+static size_t aml_integer(const uint8_t *p, size_t left, uint8_t *value)
+{
+    static const uint8_t sizes[] = {[0x0A] = 1, [0x0B] = 2, [0x0C] = 4};
+    if (left == 0)
+        return 0;
+    if (p[0] <= 1) {
+        *value = p[0];
+        return 1;
+    }
+    if (p[0] < 0x0A || p[0] > 0x0C || left < 1u + sizes[p[0]])
+        return 0;
+    *value = p[1];
+    return 1u + sizes[p[0]];
+}
+
+/* Name (_S5, Package () {SLP_TYPa, SLP_TYPb, ...}): NameOp, perhaps a root prefix, the name, PackageOp, PkgLength of 1
+ * to 4 bytes, the number of elements, the elements. */
+static bool find_s5(const uint8_t *aml, size_t bytes, uint8_t *type_a, uint8_t *type_b)
+{
+    for (size_t at = 1; at + 4 <= bytes; at++) {
+        size_t p = at + 4, taken;
+        if (memcmp(aml + at, "_S5_", 4) != 0)
+            continue;
+        if (aml[at - 1] != 0x08 && !(aml[at - 1] == '\\' && at >= 2 && aml[at - 2] == 0x08))
+            continue;
+        if (bytes - p < 2 || aml[p] != 0x12)
+            continue;
+        p += 2u + (aml[p + 1] >> 6);
+        if (p >= bytes || aml[p] == 0)
+            continue;
+        p++;
+        taken = aml_integer(aml + p, bytes - p, type_a);
+        if (taken == 0)
+            continue;
+        p += taken;
+        if (aml_integer(aml + p, bytes - p, type_b) == 0)
+            *type_b = 0;
+        return true;
+    }
+    return false;
+}
+
+static bool s5_in(const struct table *t, struct arch_platform *platform)
+{
+    return t != NULL && find_s5((const uint8_t *)(t + 1), t->length - sizeof *t, &platform->s5_type_a,
+                                &platform->s5_type_b);
+}
+
+static void read_fadt(const struct table *t, struct arch_platform *platform)
+{
+    uint64_t dsdt_address = field(t, FADT_X_DSDT, 8);
+    struct address reset = address_field(t, FADT_RESET), sleep = address_field(t, FADT_SLEEP_CONTROL);
+    const struct table *dsdt;
+
+    platform->pm1a_control_port = port_field(t, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
+    platform->pm1b_control_port = port_field(t, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
+    if (field(t, FADT_PM_TIMER_BYTES, 1) == 4)
+        platform->pm_timer_port = port_field(t, FADT_PM_TIMER, FADT_X_PM_TIMER);
+    if (sleep.space == SPACE_IO && sleep.address <= 0xFFFF)
+        platform->sleep_control_port = (uint16_t)sleep.address;
+    if ((field(t, FADT_FLAGS, 4) & FADT_FLAG_RESET) && reset.address != 0 && reset.space <= SPACE_IO) {
+        platform->has_reset = true;
+        platform->reset_address = reset.address;
+        platform->reset_space = reset.space;
+        platform->reset_value = (uint8_t)field(t, FADT_RESET_VALUE, 1);
+    }
+    dsdt = table_get(dsdt_address != 0 ? dsdt_address : field(t, FADT_DSDT, 4));
+    platform->has_s5 = s5_in(dsdt, platform);
+    table_put(dsdt);
+}
+
+bool acpi_init(paddr_t given)
+{
+    struct arch_platform platform = {0};
+    struct rsdp r;
+    uint64_t at = given.v;
+    const struct table *fadt;
+    if (at == 0 || !rsdp_read(at, &r)) {
+        if (at != 0)
+            log_warn("no valid RSDP at 0x%llx, where the loader says it is", (unsigned long long)at);
+        at = rsdp_search();
+        if (at == 0 || !rsdp_read(at, &r)) {
+            log_info("no ACPI: power-off and restart by other ways");
+            return false;
+        }
+    }
+    read_root(&r);
+    fadt = table_find("FACP");
+    if (fadt == NULL) {
+        log_warn("%u tables and no FADT among them", root_count);
+        return false;
+    }
+    read_fadt(fadt, &platform);
+    table_put(fadt);
+    for (unsigned i = 0; i < root_count && !platform.has_s5; i++) {
+        const struct table *t = table_get(roots[i]);
+        if (t != NULL && memcmp(t->signature, "SSDT", 4) == 0)
+            platform.has_s5 = s5_in(t, &platform);
+        table_put(t);
+    }
+    arch_platform_set(&platform);
+    log_info("RSDP at 0x%llx, %u tables, power-off by %s, PM timer at port 0x%x", (unsigned long long)at, root_count,
+             !platform.has_s5 ? "no way" : platform.sleep_control_port ? "sleep control" : "PM1 control",
+             platform.pm_timer_port);
+    return true;
+}
+
+size_t acpi_random_bytes(uint8_t *buf, size_t max)
+{
+    const struct table *t = table_find("OEM0");
+    size_t n = 0;
+    if (t != NULL && memcmp(t->oem_table_id, "MICROSFT", 8) == 0) {
+        n = MIN((size_t)t->length - sizeof *t, max);
+        memcpy(buf, t + 1, n);
+    }
+    table_put(t);
+    return n;
+}
