@@ -7,7 +7,7 @@
  * with shmem_hold, and pages still claimed when their owner frees them are leaked on purpose.
  *
  *   CREATING --created(0)--> CREATED --vmbus_gpadl_teardown--> TEARING --torndown--> gone
- *      |  created(status != 0): gone          limit, rescind: the record stays until its channel or the connection ends
+ *      |  created(status != 0), rescind: gone         limit: the pages stay the host's, the record waits for a late answer
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -59,10 +59,22 @@ static void abandon(struct gpadl *g)
     g->memory = NULL;
 }
 
+/* Answers may come after we stopped waiting for them (rescind, limit): the number was ours once, nothing is wrong. */
+static bool late(const struct gpadl *g, uint32_t id)
+{
+    if (g || !id || id > last_id)
+        return false;
+    vmbus_counters.messages_dropped++;
+    log_debug("a late answer for GPADL 0x%x", id);
+    return true;
+}
+
 void gpadl_created(const struct vmbus_msg_gpadl_created *m)
 {
     struct gpadl *g = find(m->gpadl);
 
+    if (late(g, m->gpadl))
+        return;
     if (!g || g->relid != m->relid || g->state != GPADL_CREATING) {
         vmbus_refuse("GPADL_CREATED for GPADL 0x%x of relid %u, which is not being created", m->gpadl, m->relid);
         return;
@@ -76,6 +88,8 @@ void gpadl_torndown(uint32_t id)
 {
     struct gpadl *g = find(id);
 
+    if (late(g, id))
+        return;
     if (!g || g->state != GPADL_TEARING) {
         vmbus_refuse("GPADL_TORNDOWN for GPADL 0x%x, which is not being torn down", id);
         return;
@@ -178,6 +192,8 @@ int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t 
     }
     if (ch->rescinded) {
         rc = -E_REMOVED;               /* the device and its view of our memory are gone */
+        if (started)
+            post_teardown(g);
         forget(g);
     } else if (g->state == GPADL_REFUSED) {
         log_err("%s: the host refused a GPADL of %zu pages (status 0x%x)", ch->name, memory->pages, g->status);
@@ -219,13 +235,7 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
         abandon(g);
         return;
     }
-    if (g->state == GPADL_GONE) {
-        forget(g);
-        return;
-    }
-    /* Rescinded: the device no longer has our memory; the answer, if one comes, finds a record without it. */
-    shmem_release(g->memory);
-    abandon(g);
+    forget(g);                         /* rescinded: the device no longer has our memory, and may never answer */
 }
 
 static void drop_records(const struct vmbus_channel *ch)
