@@ -18,6 +18,7 @@ mkdir -p "$work/iso/boot/grub"
 objcopy --strip-all "$elf" "$work/iso/boot/candela.elf"
 cat >"$work/iso/boot/grub/grub.cfg" <<END
 set timeout=0
+set gfxpayload=text
 serial --unit=0 --speed=115200
 terminal_output console serial
 menuentry "Candela $app" {
