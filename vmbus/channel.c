@@ -39,6 +39,13 @@ const char *channel_state_name(const struct vmbus_channel *ch) { return state_na
 
 /* ---- stopping ---- */
 
+static void wake_everyone(struct vmbus_channel *ch)
+{
+    event_raise(&ch->event);
+    wait_queue_wake_all(&ch->removal);
+    bus_wake();
+}
+
 /* Event context or task. */
 static void channel_break(struct vmbus_channel *ch, const char *what)
 {
@@ -49,16 +56,20 @@ static void channel_break(struct vmbus_channel *ch, const char *what)
     vmbus_counters.ring_errors++;
     log_err("%s: the host broke the %s ring; the device is removed", ch->name, what);
     vmbus_dump_channel(ch);
-    event_raise(&ch->event);
-    bus_wake();
+    wake_everyone(ch);
 }
 
 void channel_rescind(struct vmbus_channel *ch)
 {
     ch->rescinded = true;
     ch->usable = false;
-    event_raise(&ch->event);
-    bus_wake();
+    wake_everyone(ch);
+}
+
+void channel_stop(struct vmbus_channel *ch)
+{
+    ch->stop = true;
+    wait_queue_wake_all(&ch->removal);
 }
 
 void channel_silence(struct vmbus_channel *ch)
@@ -99,6 +110,7 @@ void channel_init(struct vmbus_channel *ch)
 {
     ch->state = CHANNEL_CLOSED;
     ch->event = (struct rt_event)RT_EVENT_INIT(channel_event, ch);
+    wait_queue_init(&ch->removal);
     list_init(&ch->node);
 }
 

@@ -118,7 +118,7 @@ static void device_task(void *arg)
     bus.probing--;
     bus_wake();
     if (rc == 0) {
-        BUS_WAIT(channel_gone(ch), RT_FOREVER, "vmbus: removal of the device");
+        WAIT_UNTIL(&ch->removal, channel_gone(ch), RT_FOREVER, "vmbus: removal of the device");
         channel_silence(ch);
         driver->remove(ch);
     }
@@ -251,7 +251,7 @@ void offer_rescinded(uint32_t relid)
 
 static void stop_device(struct vmbus_channel *ch, void *arg UNUSED)
 {
-    ch->stop = true;
+    channel_stop(ch);
 }
 
 static void dump_remaining(struct vmbus_channel *ch, void *arg UNUSED)
@@ -263,7 +263,6 @@ static void dump_remaining(struct vmbus_channel *ch, void *arg UNUSED)
 void offers_stop_devices(void)
 {
     vmbus_for_each_channel(stop_device, NULL);
-    bus_wake();
     if (!BUS_WAIT(bus.device_tasks == 0, REMOVE_LIMIT_US, "vmbus: removal of all devices")) {
         log_warn("%u devices did not stop within %u s", bus.device_tasks, REMOVE_LIMIT_US / 1000000);
         vmbus_for_each_channel(dump_remaining, NULL);

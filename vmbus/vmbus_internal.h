@@ -138,6 +138,7 @@ struct vmbus_channel {
     bool probing;
     bool stop;                             /* the bus goes down */
     struct task *task;
+    struct wait_queue removal;             /* the device's task waits here for the end of the device */
     struct list node;                      /* bus.released */
 };
 
@@ -148,6 +149,7 @@ static inline bool channel_gone(const struct vmbus_channel *ch) { return ch->res
 void channel_init(struct vmbus_channel *ch);
 void channel_rescind(struct vmbus_channel *ch);            /* edge "rescind": any state */
 void channel_open_result(struct vmbus_channel *ch, const struct vmbus_msg_open_result *m);
+void channel_stop(struct vmbus_channel *ch);               /* the bus goes down */
 void channel_silence(struct vmbus_channel *ch);            /* no callback runs after this */
 const char *channel_state_name(const struct vmbus_channel *ch);
 
