@@ -125,7 +125,6 @@ static void block_remove(struct zone *z, uint64_t pfn, unsigned order)
 static void block_free(struct zone *z, uint64_t pfn, unsigned order)
 {
     z->state[pfn - z->first] = INSIDE;
-    mem_poison(block_node(pfn), PAGE_BYTES << order);
     for (; order < PAGE_ORDER_MAX; order++) {
         uint64_t buddy = pfn ^ (1ull << order);
         if (!zone_has(z, buddy) || z->state[buddy - z->first] != (FREE | order))
@@ -364,10 +363,12 @@ void page_free(paddr_t page, unsigned order)
     if (!state || !IS_ALIGNED(page.v, PAGE_BYTES) || *state != (USED | order))
         panic("page_free: %#llx of order %u was not allocated so (state %#x)", (unsigned long long)page.v, order,
               state ? *state : 0);
-    if (__builtin_expect(order == 0 && reserve_count < RESERVE_PAGES, 0))
+    if (__builtin_expect(order == 0 && reserve_count < RESERVE_PAGES, 0)) {
         reserve_put(page);
-    else
-        block_free(zone_find(pfn), pfn, order);
+        return;
+    }
+    mem_poison(block_node(pfn), PAGE_BYTES << order);
+    block_free(zone_find(pfn), pfn, order);
 }
 
 int pages_alloc_list(paddr_t *pages, size_t n)
@@ -433,6 +434,7 @@ size_t page_free_run(paddr_t first)
     KASSERT(n > 0);
     struct zone *z = zone_find(pfn);
     memset(&z->state[pfn - z->first], INSIDE, n);
+    mem_poison(block_node(pfn), n * PAGE_BYTES);
     span_free(z, pfn, pfn + n);
     return n;
 }

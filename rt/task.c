@@ -14,6 +14,12 @@
 #include "rt/internal.h"
 
 #define STACK_MIN_BYTES   8192             /* any task's stack may carry event functions and an interrupt */
+#ifdef CANDELA_HOSTED
+#define STACK_FACTOR      8                /* sanitized frames are larger, and the model of the host runs on them too */
+#else
+#define STACK_FACTOR      1
+#endif
+#define STACK_CACHED_BYTES ((size_t)TASK_STACK_DEFAULT * STACK_FACTOR)
 #define STACK_CACHE_MAX   8
 #define ROUNDS_PER_CLOCK  32               /* a loop that never idles looks at the clock every so many turns */
 
@@ -29,7 +35,7 @@ static unsigned stack_cache_count;
 
 static void *task_stack_get(size_t bytes)
 {
-    struct list *cached = bytes == TASK_STACK_DEFAULT ? list_pop_front(&stack_cache) : NULL;
+    struct list *cached = bytes == STACK_CACHED_BYTES ? list_pop_front(&stack_cache) : NULL;
     if (!cached)
         return stack_alloc(bytes);
     stack_cache_count--;
@@ -38,7 +44,7 @@ static void *task_stack_get(size_t bytes)
 
 static void task_stack_put(void *stack, size_t bytes)
 {
-    if (bytes != TASK_STACK_DEFAULT || stack_cache_count >= STACK_CACHE_MAX) {
+    if (bytes != STACK_CACHED_BYTES || stack_cache_count >= STACK_CACHE_MAX) {
         stack_free(stack, bytes);
         return;
     }
@@ -127,9 +133,8 @@ static void task_main(void *arg)
 
 struct task *task_spawn(const char *name, void (*fn)(void *arg), void *arg, size_t stack_bytes)
 {
-    size_t bytes = stack_bytes ? ALIGN_UP(stack_bytes, PAGE_BYTES) : TASK_STACK_DEFAULT;
-    if (bytes < STACK_MIN_BYTES)
-        bytes = STACK_MIN_BYTES;
+    size_t bytes = STACK_FACTOR * MAX(stack_bytes ? ALIGN_UP(stack_bytes, PAGE_BYTES) : TASK_STACK_DEFAULT,
+                                      (size_t)STACK_MIN_BYTES);
     struct task *t = kzalloc(sizeof(*t));
     void *stack = t ? task_stack_get(bytes) : NULL;
     if (!stack) {

@@ -1,0 +1,9 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* What the fake architecture's files say to one another. */
+#pragma once
+#include "tests/fake_arch/fake_arch.h"
+
+void fake_memory_reset(uint64_t ram_bytes);
+void fake_irq_reset(void);
+void fake_log_reset(void);
+void fake_log_dump(void);

@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Fake physical memory and page tables in the format of x86_64.
+ *
+ * One sparse file is physical memory. It is mapped three times: for the host (always open), as the direct map (first
+ * 4 GiB open until the guest installs its tables, then what they say), and in pieces in the vmap region. Entries are
+ * realised when the guest announces or flushes them.
+ */
+#define _GNU_SOURCE
+#include "tests/fake_arch/fake_arch.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "mm/poison.h"
+#include "tests/fake_arch/internal.h"
+
+#define PTE_PRESENT (1ull << 0)
+#define PTE_WRITE   (1ull << 1)
+#define PTE_DEVICE  (1ull << 4)
+#define PTE_WC      (1ull << 3)
+#define PTE_LARGE   (1ull << 7)
+#define PTE_GLOBAL  (1ull << 8)
+#define PTE_NX      (1ull << 63)
+#define PTE_ADDRESS 0x000ffffffffff000ull
+
+#define HOST_BASE       0x300000000000ull
+#define BOOT_MAPPED     (4ull << 30)
+#define MAX_MAP_ENTRIES 1024
+
+uint64_t fake_shared_gpa_boundary;
+static int memory_file = -1;
+static paddr_t root;
+static struct mm_region regions[MAX_MAP_ENTRIES];
+static unsigned region_count;
+
+static void die(const char *what)
+{
+    perror(what);
+    abort();
+}
+
+static void reserve(uint64_t base, uint64_t bytes)
+{
+    void *p = mmap((void *)base, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    if (p == MAP_FAILED)
+        die("mmap of a reservation");
+}
+
+static void map_file(uint64_t base, uint64_t bytes, uint64_t offset, int prot)
+{
+    void *p = mmap((void *)base, bytes, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, memory_file, (off_t)offset);
+    if (p == MAP_FAILED)
+        die("mmap of fake physical memory");
+}
+
+void fake_memory_reset(uint64_t ram_bytes)
+{
+    if (memory_file >= 0) {
+        close(memory_file);
+        mem_unpoison((void *)ARCH_DIRECT_BASE, ARCH_DIRECT_BYTES);
+    }
+    memory_file = memfd_create("fake physical memory", MFD_CLOEXEC);
+    if (memory_file < 0 || ftruncate(memory_file, (off_t)ARCH_DIRECT_BYTES) != 0)
+        die("memory file");
+    map_file(ARCH_DIRECT_BASE, ARCH_DIRECT_BYTES, 0, PROT_NONE);
+    map_file(HOST_BASE, ARCH_DIRECT_BYTES, 0, PROT_READ | PROT_WRITE);
+    if (mprotect((void *)ARCH_DIRECT_BASE, BOOT_MAPPED, PROT_READ | PROT_WRITE) != 0)
+        die("mprotect of what boot maps");
+    reserve(ARCH_VMAP_BASE, ARCH_VMAP_BYTES);
+    root = PADDR_NONE;
+    fake_shared_gpa_boundary = 0;
+    const struct mm_region map[] = {{pa(0), 0xa0000, MM_RAM}, {pa(0x100000), ram_bytes, MM_RAM}};
+    fake_set_memory_map(map, ARRAY_SIZE(map));
+}
+
+void fake_set_memory_map(const struct mm_region *map, unsigned entries)
+{
+    KASSERT(entries <= MAX_MAP_ENTRIES);
+    memcpy(regions, map, entries * sizeof(*map));
+    region_count = entries;
+}
+
+const struct mm_region *fake_memory_map(unsigned *entries)
+{
+    *entries = region_count;
+    return regions;
+}
+
+void *fake_phys(uint64_t gpa)
+{
+    gpa &= ~fake_shared_gpa_boundary;
+    return gpa < ARCH_DIRECT_BYTES ? (void *)(HOST_BASE + gpa) : NULL;
+}
+
+/* ---- the format ---- */
+
+static uint64_t leaf_bytes(unsigned level) { return PAGE_BYTES << (9 * level); }
+
+static uint64_t pte_leaf(paddr_t p, unsigned level, unsigned attr)
+{
+    KASSERT(!((attr & MAP_WRITE) && (attr & MAP_EXEC)));
+    KASSERT((attr & MAP_READ) && level <= 2 && IS_ALIGNED(p.v, leaf_bytes(level)) && (p.v & ~PTE_ADDRESS) == 0);
+    return p.v | PTE_PRESENT | (attr & MAP_WRITE ? PTE_WRITE : 0) | (attr & MAP_EXEC ? 0 : PTE_NX) |
+           (attr & MAP_DEVICE ? PTE_DEVICE : 0) | (attr & MAP_WC ? PTE_WC : 0) | (attr & MAP_GLOBAL ? PTE_GLOBAL : 0) |
+           (level ? PTE_LARGE : 0);
+}
+
+static uint64_t pte_table(paddr_t p) { return p.v | PTE_PRESENT | PTE_WRITE; }
+static bool pte_is_present(uint64_t pte) { return pte & PTE_PRESENT; }
+static bool pte_is_leaf(uint64_t pte, unsigned level) { return level == 0 || (pte & PTE_LARGE); }
+static paddr_t pte_address(uint64_t pte, unsigned level)
+{
+    return pa(pte & PTE_ADDRESS & (pte_is_leaf(pte, level) ? ~(leaf_bytes(level) - 1) : ~0ull));
+}
+static unsigned pte_attributes(uint64_t pte)
+{
+    return (pte & PTE_PRESENT ? (unsigned)MAP_READ : 0u) | (pte & PTE_WRITE ? MAP_WRITE : 0) |
+           (pte & PTE_NX ? 0 : MAP_EXEC) | (pte & PTE_DEVICE ? MAP_DEVICE : 0) | (pte & PTE_WC ? MAP_WC : 0) |
+           (pte & PTE_GLOBAL ? MAP_GLOBAL : 0);
+}
+
+struct pt_format fake_pt_format = {
+    .top_level = 3, .max_leaf_level = 2, .leaf = pte_leaf, .table = pte_table, .is_present = pte_is_present,
+    .is_leaf = pte_is_leaf, .address = pte_address, .attributes = pte_attributes,
+};
+const struct pt_format *arch_pt_format(void) { return &fake_pt_format; }
+
+/* ---- realising entries ---- */
+
+struct piece { uint64_t start, end, phys; bool mapped, writable; };
+
+/* What the tables say about an address, and up to where it holds for sure. */
+static struct piece look(uint64_t address)
+{
+    const uint64_t *table = fake_phys(root.v);
+    for (unsigned level = 3;; level--) {
+        uint64_t pte = table[(address >> (12 + 9 * level)) & 511], span = leaf_bytes(level);
+        uint64_t end = ALIGN_DOWN(address, span) + span;
+        if (!pte_is_present(pte))
+            return (struct piece){.start = address, .end = end};
+        if (pte_is_leaf(pte, level))
+            return (struct piece){address, end, pte_address(pte, level).v + (address & (span - 1)), true, pte & PTE_WRITE};
+        table = fake_phys(pte_address(pte, level).v);
+    }
+}
+
+static void apply(const struct piece *p)
+{
+    uint64_t bytes = p->end - p->start, phys = p->phys & ~fake_shared_gpa_boundary;
+    int prot = !p->mapped ? PROT_NONE : p->writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    if (p->start - ARCH_DIRECT_BASE < ARCH_DIRECT_BYTES) {
+        KASSERT(!p->mapped || p->phys == p->start - ARCH_DIRECT_BASE);
+        if (mprotect((void *)p->start, bytes, prot) != 0)
+            die("mprotect of the direct map");
+        return;
+    }
+    KASSERT(p->start - ARCH_VMAP_BASE < ARCH_VMAP_BYTES && p->end - ARCH_VMAP_BASE <= ARCH_VMAP_BYTES);
+    if (!p->mapped) {
+        reserve(p->start, bytes);
+        return;
+    }
+    mem_unpoison((void *)p->start, bytes);     /* of what was here before */
+    if (phys >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - phys)
+        panic("fake_arch: %#llx is beyond physical memory", (unsigned long long)p->phys);
+    else
+        map_file(p->start, bytes, phys, prot);
+}
+
+static void realise(uint64_t start, uint64_t end)
+{
+    struct piece run = {.start = start, .end = start};
+    if (pa_is_none(root))
+        return;
+    for (uint64_t at = start; at < end;) {
+        struct piece p = look(at);
+        p.end = MIN(p.end, end);
+        bool joins = run.end > run.start && p.mapped == run.mapped && p.writable == run.writable &&
+                     (!p.mapped || p.phys == run.phys + (p.start - run.start));
+        if (joins) {
+            run.end = p.end;
+        } else {
+            if (run.end > run.start)
+                apply(&run);
+            run = p;
+        }
+        at = p.end;
+    }
+    if (run.end > run.start)
+        apply(&run);
+}
+
+paddr_t arch_pt_root(void) { return root; }
+
+void arch_pt_set_root(paddr_t new_root)
+{
+    root = new_root;
+    realise(ARCH_DIRECT_BASE, ARCH_DIRECT_BASE + ARCH_DIRECT_BYTES);
+    realise(ARCH_VMAP_BASE, ARCH_VMAP_BASE + ARCH_VMAP_BYTES);
+}
+
+void arch_pt_sync(vaddr_t start, uint64_t bytes) { realise(start.v, start.v + bytes); }
+void arch_tlb_flush(vaddr_t start, uint64_t bytes) { realise(start.v, start.v + bytes); }
+void arch_tlb_flush_all(void) { realise(ARCH_VMAP_BASE, ARCH_VMAP_BASE + ARCH_VMAP_BYTES); }
+
+unsigned arch_image_sections(const struct arch_image_section **sections)
+{
+    *sections = NULL;
+    return 0;
+}
