@@ -3,7 +3,7 @@
  * Offers, and the task that each served device has.
  *
  *   OFFER_CHANNEL   checked, then kept by relid; when a driver serves its class a task runs the driver's probe
- *   device_task     probe -> waits until the device is to go -> callbacks stopped -> remove -> RELID_RELEASED if rescinded
+ *   device_task     probe -> waits until the device is to go -> (rescinded: callbacks stopped) -> remove -> RELID_RELEASED
  *   RESCIND_OFFER   the channel is told (channel_rescind); the task does the rest. Offers without a task are answered by the
  *                   bus task, because posting may have to wait and messages are handled where nothing may
  *
@@ -119,7 +119,9 @@ static void device_task(void *arg)
     bus_wake();
     if (rc == 0) {
         WAIT_UNTIL(&ch->removal, channel_gone(ch), RT_FOREVER, "vmbus: removal of the device");
-        channel_silence(ch);
+        /* An orderly goodbye is a dialogue: then the callbacks run until the driver closes. */
+        if (ch->rescinded || ch->broken)
+            channel_silence(ch);
         driver->remove(ch);
     }
     KASSERT(ch->state == CHANNEL_CLOSED);
