@@ -2,8 +2,8 @@
 /*
  * RNDIS messages: building ours, checking the host's. No state, no sleeping, no logging: netvsc is the user.
  *
- * What the host sends lies in memory it can still change, so every function here copies the part it looks at, once, and
- * checks the copy. Sources: Remote NDIS 1.1, and the NDIS offload structures' documentation.
+ * What the host sends lies in memory it can still change, so every function here copies the part it looks at, once,
+ * and checks the copy. Sources: Remote NDIS 1.1, and the NDIS offload structures' documentation.
  */
 #pragma once
 #include "drivers/rndis_wire.h"

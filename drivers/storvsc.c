@@ -15,7 +15,8 @@
 #include "drivers/drivers.h"
 #include "drivers/storvsc.h"
 
-#define SLOT_NONE UINT16_MAX
+#define SLOT_NONE     UINT16_MAX
+#define WAIT_SLICE_MS 200
 
 static const uint16_t versions[] = {
     VSTOR_VERSION_WIN10, VSTOR_VERSION_WIN8_1, VSTOR_VERSION_WIN8, VSTOR_VERSION_WIN7, VSTOR_VERSION_WIN6,
@@ -287,7 +288,7 @@ int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_
     command->data = s->data_page;
     command->packet.flags = VSTOR_FLAG_REQUEST_COMPLETION;
     for (;;) {
-        if (s->closing)
+        if (s->closing || vmbus_channel_rescinded(s->channel))
             return -E_REMOVED;
         e = send_command(s, command);
         if (e != -E_AGAIN)
@@ -295,11 +296,17 @@ int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_
         /* No slot, no room, or no bounce memory: an answer to something else changes each of them. */
         if (rt_now_100ns() >= end_100ns)
             return -E_TIMEOUT;
-        wait_queue_sleep(&s->wait, MIN(end_100ns, rt_now_100ns() + MS_100NS(100)), "room on a SCSI channel");
+        wait_queue_sleep(&s->wait, MIN(end_100ns, rt_now_100ns() + MS_100NS(WAIT_SLICE_MS)), "room on a SCSI channel");
     }
     if (e)
         return e;
-    if (!WAIT_UNTIL(&s->wait, command->done || s->closing, limit_us, "a SCSI controller's answer")) {
+    /* In slices, because nobody wakes us when the channel is rescinded meanwhile. */
+    while (!command->done && !s->closing && !vmbus_channel_rescinded(s->channel) && rt_now_100ns() < end_100ns)
+        wait_queue_sleep(&s->wait, MIN(end_100ns, rt_now_100ns() + MS_100NS(WAIT_SLICE_MS)),
+                         "a SCSI controller's answer");
+    if (command->done)
+        return 0;
+    if (!s->closing && !vmbus_channel_rescinded(s->channel)) {
         log_err("%s: no answer to operation %u within %llu s", s->name, command->packet.operation,
                 (unsigned long long)(limit_us / 1000000));
         vmbus_dump_channel(s->channel);
@@ -307,11 +314,8 @@ int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_
         abandon(s, command);
         return -E_TIMEOUT;
     }
-    if (!command->done) {
-        abandon(s, command);
-        return -E_REMOVED;
-    }
-    return 0;
+    abandon(s, command);
+    return -E_REMOVED;
 }
 
 /* ---- handshake ---- */
