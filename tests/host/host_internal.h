@@ -106,7 +106,7 @@ struct host_dev_ops {
     enum host_take (*packet)(struct host_chan *ch, const struct host_packet *packet);
     void (*output)(struct host_chan *ch);         /* once per poll of the channel: queued data may be sent */
     uint32_t (*in_flight)(struct host_chan *ch);  /* requests that still use guest memory */
-    void (*freed)(struct host_chan *ch);          /* relid released: forget the channel */
+    void (*freed)(struct host_chan *ch);          /* the channel is about to vanish */
 };
 
 struct host_chan {
@@ -119,13 +119,16 @@ struct host_chan {
     struct guid interface_type, instance;
     bool wants_monitor;
     uint8_t monitor_id;
-    bool offered, open, rescinded, held, dead, closing;
+    bool offered, open, rescinded, held, closing;
+    bool dead;                                    /* the guest broke the ring: not served any more */
+    bool stalled;                                 /* the device cannot take the next packet now */
     uint32_t open_id, target_vp;
     struct host_gpadl *ring_gpadl;
     struct host_ring in, out;                     /* guest to host, host to guest */
     struct host_owed *owed, **owed_tail;
     bool interrupt;                               /* the guest must be told at the end of this poll */
     bool queued;                                  /* in h->work */
+    bool polling;                                 /* being served now */
     bool signalled;                               /* the guest signalled since the ring was last looked at */
     struct list work;
     uint64_t unread_since;                        /* audit: data waits in the ring without a signal */
@@ -139,7 +142,7 @@ struct host_vmbus {
     uint32_t target_vp;                           /* of messages */
     uint32_t connection;                          /* message connection the guest must use */
     bool offers_requested, unloading, reconnecting;
-    uint32_t contact_version;                     /* reconnecting: the INITIATE_CONTACT that waits */
+    struct vmbus_msg_initiate_contact waiting_contact; /* reconnecting: goes on when all is closed */
     struct vmbus_monitor_page *monitor;           /* guest to host */
     struct host_msg *first, **tail;
     struct list gpadls;
@@ -246,7 +249,8 @@ uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *i
 
 void vmbus_init(struct host *h);
 void vmbus_reset(struct host *h);                            /* everything closed at once, nothing told */
-uint16_t vmbus_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload, uint32_t bytes);
+uint16_t vmbus_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload,
+                    uint32_t bytes);
 uint16_t vmbus_signal(struct host *h, uint32_t connection, uint16_t flag);
 bool vmbus_poll(struct host *h);
 void vmbus_audit(struct host *h);
@@ -255,14 +259,15 @@ void vmbus_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
 bool vmbus_all_idle(const struct host *h);
 
 struct host_chan *chan_create(struct host *h, const struct host_dev_ops *dev, void *device,
-                              const struct guid *interface_type, struct host_chan *primary, uint16_t sub_index,
-                              bool wants_monitor);
+                              const struct guid *interface_type, struct host_chan *primary,
+                              uint16_t sub_index, bool wants_monitor);
 void chan_offer(struct host_chan *ch);                       /* when the guest has asked for offers */
 void chan_rescind(struct host_chan *ch);
 void chan_shut(struct host_chan *ch);                        /* the device stops; the ring is given up */
 /* chan_shut, now or when its requests are done */
 void chan_close(struct host_chan *ch);
 void chan_check_closed(struct host_chan *ch);
+bool chan_reap(struct host_chan *ch);                        /* true: rescinded and released, nothing to serve */
 void chan_free(struct host_chan *ch);
 struct host_chan *chan_find(struct host *h, uint32_t relid);
 void chan_request_offers(struct host *h);
@@ -313,15 +318,15 @@ struct host_piece {
 void chan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
                const struct host_piece *type_header, const struct host_piece *payload);
 /* Completion with fault injection: error_at is the offset of a 32-bit status that an error overwrites. */
-void chan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload, uint32_t bytes,
-                   uint32_t error_at, uint32_t error);
+void chan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
+                   uint32_t bytes, uint32_t error_at, uint32_t error);
 /* nothing owed, and a packet of that size fits now */
 bool chan_has_room(struct host_chan *ch, uint32_t bytes);
 bool chan_poll(struct host_chan *ch);                        /* true: more to do */
 void chan_drop_owed(struct host_chan *ch);
 /* Pieces of guest memory named by a packet, neighbours joined. false: a page is not the guest's to give. */
-bool chan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write, struct host_seg *segs,
-                     uint32_t max, uint32_t *count);
+bool chan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write,
+                     struct host_seg *segs, uint32_t max, uint32_t *count);
 uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to,
                             uint32_t bytes);
 uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t offset, const void *from,

@@ -30,6 +30,15 @@ static void limit_set(struct host *h, struct vp_bits *set)
     }
 }
 
+static uint32_t bits_set(uint64_t word)
+{
+    uint32_t n = 0;
+
+    for (; word != 0; word &= word - 1)
+        n++;
+    return n;
+}
+
 /* set: struct hv_vp_set followed by its banks, of which the control word counts `banks`. */
 static bool expand(struct host *h, const uint8_t *in, uint32_t banks, struct vp_bits *set)
 {
@@ -41,7 +50,7 @@ static bool expand(struct host *h, const uint8_t *in, uint32_t banks, struct vp_
         add_all(h, set);
         return true;
     }
-    if (header.format != HV_VP_SET_SPARSE_4K || (uint32_t)__builtin_popcountll(header.valid_bank_mask) != banks) {
+    if (header.format != HV_VP_SET_SPARSE_4K || bits_set(header.valid_bank_mask) != banks) {
         host_violation(h, in, sizeof(header), "processor set: format, or %u banks do not match the mask", banks);
         return false;
     }

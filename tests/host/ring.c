@@ -1,0 +1,167 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * ring.c: one ring buffer, seen from the host.
+ *
+ * The host owns the read index and the interrupt mask of the incoming ring, the write index and the pending send size
+ * of the outgoing one; it keeps its own copy of each and never believes the shared word. The guest owns the other
+ * four. Indices are read with acquire and published with release; the partner is the guest's ring code.
+ *
+ * The pages need not be neighbours in the host's view, so copies go page by page.
+ */
+#include "tests/host/host_internal.h"
+
+static uint32_t load(const uint32_t *word)
+{
+    return __atomic_load_n(word, __ATOMIC_ACQUIRE);
+}
+
+static void full_barrier(void)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
+
+void ring_attach(struct host_ring *r, uint8_t **page, uint32_t pages)
+{
+    memset(r, 0, sizeof(*r));
+    r->ctl = (struct vmbus_ring_control *)(void *)page[0];
+    r->page = page + 1;
+    r->bytes = (pages - 1) * HV_PAGE_SIZE;
+}
+
+bool ring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid)
+{
+    if (r->ctl->write_index == 0 && r->ctl->read_index == 0 && r->ctl->pending_send_bytes == 0)
+        return true;
+    host_violation(h, r->ctl, 16, "channel %u: the %s ring is not empty at open", relid, name);
+    return false;
+}
+
+uint32_t ring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write)
+{
+    return write >= read ? r->bytes - (write - read) : read - write;
+}
+
+static bool sane_index(const struct host_ring *r, uint32_t index)
+{
+    return index < r->bytes && index % VMBUS_PACKET_ALIGN == 0;
+}
+
+/* Copies between a buffer and the ring, wherever pages and the wrap cut it. */
+static uint32_t copy(const struct host_ring *r, uint32_t index, void *buffer, uint32_t bytes, bool to_ring)
+{
+    uint8_t *p = buffer;
+
+    while (bytes > 0) {
+        uint32_t at = index % HV_PAGE_SIZE;
+        uint32_t part = HV_PAGE_SIZE - at < bytes ? HV_PAGE_SIZE - at : bytes;
+        uint8_t *ring = r->page[index / HV_PAGE_SIZE] + at;
+        if (to_ring)
+            memcpy(ring, p, part);
+        else
+            memcpy(p, ring, part);
+        p += part;
+        bytes -= part;
+        index += part;
+        if (index == r->bytes)
+            index = 0;
+    }
+    return index;
+}
+
+/* ---- incoming ------------------------------------------------------------------------------------------ */
+
+bool ring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
+{
+    const struct host_ring *r = &ch->in;
+    uint32_t write = load(&r->ctl->write_index);
+
+    *bytes = 0;
+    if (!sane_index(r, write)) {
+        host_violation(h, r->ctl, 16, "channel %u: write index %#x of a ring of %#x bytes", ch->relid, write, r->bytes);
+        return false;
+    }
+    if (r->ctl->read_index != r->published || r->ctl->interrupt_mask != r->mask) {
+        host_violation(h, r->ctl, 16, "channel %u: the guest wrote the host's words of its send ring", ch->relid);
+        return false;
+    }
+    *bytes = r->bytes - ring_free_bytes(r, r->index, write);
+    return true;
+}
+
+void ring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes)
+{
+    copy(r, index % r->bytes, to, bytes, false);
+}
+
+void ring_set_mask(struct host_ring *r, uint32_t mask)
+{
+    if (r->mask == mask)
+        return;
+    r->mask = mask;
+    __atomic_store_n(&r->ctl->interrupt_mask, mask, __ATOMIC_RELEASE);
+    full_barrier();                              /* then look at the write index again */
+}
+
+bool ring_publish_read(struct host_ring *r)
+{
+    uint32_t taken, pending, free_now;
+
+    if (r->index == r->published)
+        return false;
+    taken = r->index >= r->published ? r->index - r->published : r->bytes - (r->published - r->index);
+    r->published = r->index;
+    __atomic_store_n(&r->ctl->read_index, r->index, __ATOMIC_RELEASE);
+    full_barrier();                              /* the guest writes its pending size, then reads our index */
+    if (!(r->ctl->feature_bits & VMBUS_RING_FEATURE_PENDING_SEND))
+        return false;
+    pending = load(&r->ctl->pending_send_bytes);
+    if (pending == 0)
+        return false;
+    free_now = ring_free_bytes(r, r->index, load(&r->ctl->write_index) % r->bytes);
+    return free_now > pending && free_now - taken <= pending;
+}
+
+/* ---- outgoing ------------------------------------------------------------------------------------------- */
+
+bool ring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
+{
+    const struct host_ring *r = &ch->out;
+    uint32_t read = load(&r->ctl->read_index);
+
+    *free_bytes = 0;
+    if (!sane_index(r, read)) {
+        host_violation(h, r->ctl, 16, "channel %u: read index %#x of a ring of %#x bytes", ch->relid, read, r->bytes);
+        return false;
+    }
+    if (r->ctl->write_index != r->published) {
+        host_violation(h, r->ctl, 16, "channel %u: the guest wrote the write index of its receive ring", ch->relid);
+        return false;
+    }
+    *free_bytes = ring_free_bytes(r, read, r->index);
+    return true;
+}
+
+void ring_put(struct host_ring *r, const void *from, uint32_t bytes)
+{
+    r->index = copy(r, r->index, (void *)(uintptr_t)from, bytes, true);
+}
+
+bool ring_publish_write(struct host_ring *r)
+{
+    uint32_t before = r->published;
+
+    if (r->index == before)
+        return false;
+    r->published = r->index;
+    __atomic_store_n(&r->ctl->write_index, r->index, __ATOMIC_RELEASE);
+    full_barrier();                              /* the guest unmasks, then reads our index */
+    if (load(&r->ctl->interrupt_mask) != 0)
+        return false;
+    return load(&r->ctl->read_index) == before;
+}
+
+void ring_want_space(struct host_ring *r, uint32_t bytes)
+{
+    __atomic_store_n(&r->ctl->pending_send_bytes, bytes, __ATOMIC_RELEASE);
+    full_barrier();
+}

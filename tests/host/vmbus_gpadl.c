@@ -1,0 +1,255 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * vmbus_gpadl.c: lists of guest pages under numbers the guest chose.
+ *
+ *   header (+ bodies) --all bytes here--> complete --teardown, no user--> torn down
+ *                                            |  ^                            ^
+ *                               gpadl_use()  v  | gpadl_release()            |
+ *                                          in use --teardown: waits----------+
+ *
+ * The host keeps its own view of every page, so that rings and receive buffers cost no lookup afterwards.
+ */
+#include "tests/host/host_internal.h"
+
+#define RANGE_HEADER_BYTES ((uint32_t)sizeof(struct vmbus_gpa_range_header))
+
+struct host_gpadl *gpadl_find(struct host *h, uint32_t relid, uint32_t id)
+{
+    list_for_each(node, &h->vmbus.gpadls) {
+        struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
+        if (g->id == id && (relid == 0 || g->relid == relid))
+            return g;
+    }
+    return NULL;
+}
+
+static void gpadl_free(struct host *h, struct host_gpadl *g)
+{
+    list_remove(&g->node);
+    host_free(h, g->ranges);
+    host_free(h, g->page);
+    host_free(h, g);
+}
+
+void gpadl_free_all(struct host *h, uint32_t relid)
+{
+    list_for_each_safe(node, &h->vmbus.gpadls) {
+        struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
+        if (relid == 0 || g->relid == relid)
+            gpadl_free(h, g);
+    }
+}
+
+uint32_t gpadl_count(const struct host *h, uint32_t relid)
+{
+    uint32_t n = 0;
+
+    list_for_each(node, &h->vmbus.gpadls)
+        n += list_entry(node, struct host_gpadl, node)->relid == relid;
+    return n;
+}
+
+static uint64_t gpn_mask(const struct host *h)
+{
+    if (h->visible == NULL || h->cfg.boundary_bit <= HV_PAGE_SHIFT)
+        return UINT64_MAX;
+    return ~(1ull << (h->cfg.boundary_bit - HV_PAGE_SHIFT));
+}
+
+bool gpadl_covers(const struct host *h, uint64_t gpn)
+{
+    list_for_each(node, &h->vmbus.gpadls) {
+        const struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
+        if (!g->complete)
+            continue;
+        /* ranges[0] is the header of the first range; further ranges are rare, their headers never look like pages */
+        for (uint32_t i = 1; i < g->bytes_wanted / 8; i++) {
+            if ((g->ranges[i] & gpn_mask(h)) == gpn)
+                return true;
+        }
+    }
+    return false;
+}
+
+static void answer(struct host *h, uint32_t relid, uint32_t id, uint32_t status)
+{
+    struct vmbus_msg_gpadl_created msg = {
+        .header = {.type = VMBUS_MSG_GPADL_CREATED},
+        .relid = relid,
+        .gpadl = id,
+        .status = status,
+    };
+
+    vmbus_send(h, &msg, sizeof(msg), true);
+}
+
+/* Walks the ranges. With pages == NULL only counts and checks; false: the buffer is not what it says. */
+static bool walk_ranges(struct host *h, struct host_gpadl *g, uint8_t **pages, uint32_t *count)
+{
+    uint32_t at = 0, words = g->bytes_wanted / 8;
+
+    *count = 0;
+    for (uint32_t r = 0; r < g->range_count; r++) {
+        struct vmbus_gpa_range_header head;
+        uint64_t n;
+
+        if (at >= words)
+            return false;
+        memcpy(&head, &g->ranges[at++], RANGE_HEADER_BYTES);
+        if (head.byte_count == 0 || head.byte_offset >= HV_PAGE_SIZE)
+            return false;
+        n = ((uint64_t)head.byte_offset + head.byte_count + HV_PAGE_SIZE - 1) / HV_PAGE_SIZE;
+        if (n > words - at)
+            return false;
+        if (r == 0) {
+            g->byte_count = head.byte_count;
+            g->byte_offset = head.byte_offset;
+        }
+        for (uint64_t i = 0; i < n; i++, at++) {
+            if (pages == NULL)
+                continue;
+            pages[*count + i] = host_map_shared(h, g->ranges[at] << HV_PAGE_SHIFT, HV_PAGE_SIZE, true);
+            if (pages[*count + i] == NULL) {
+                host_violation(h, &g->ranges[at], 8, "GPADL %#x: page %#llx is not visible memory", g->id,
+                               (unsigned long long)g->ranges[at]);
+                return false;
+            }
+        }
+        *count += (uint32_t)n;
+    }
+    return at == words;
+}
+
+static void finish(struct host *h, struct host_gpadl *g)
+{
+    uint32_t relid = g->relid, id = g->id, count;
+
+    if (!walk_ranges(h, g, NULL, &count)) {
+        host_violation(h, g->ranges, g->bytes_wanted, "GPADL %#x: ranges do not fill the range buffer", id);
+        goto refuse;
+    }
+    g->page = host_alloc(h, count * sizeof(*g->page));
+    if (g->page == NULL || !walk_ranges(h, g, g->page, &count))
+        goto refuse;
+    g->pages = count;
+    g->complete = true;
+    host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x of channel %u: %u pages", id, relid, count);
+    answer(h, relid, id, NTSTATUS_SUCCESS);
+    return;
+
+refuse:
+    gpadl_free(h, g);
+    answer(h, relid, id, NTSTATUS_FAILURE);
+}
+
+static void take(struct host *h, struct host_gpadl *g, const uint8_t *bytes, uint32_t len)
+{
+    uint32_t room = g->bytes_wanted - g->bytes_here;
+
+    if (len > room)
+        len = room;                              /* guests may post messages longer than they need */
+    memcpy((uint8_t *)g->ranges + g->bytes_here, bytes, len);
+    g->bytes_here += len;
+    if (g->bytes_here == g->bytes_wanted)
+        finish(h, g);
+}
+
+void gpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
+{
+    struct vmbus_msg_gpadl_header msg;
+    struct host_chan *ch;
+    struct host_gpadl *g;
+
+    memcpy(&msg, payload, sizeof(msg));
+    ch = chan_find(h, msg.relid);
+    if (ch == NULL || gpadl_find(h, 0, msg.gpadl) != NULL) {
+        host_violation(h, payload, bytes, "GPADL header: channel %u unknown, or id %#x in use", msg.relid,
+                       msg.gpadl);
+        answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
+        return;
+    }
+    if (ch->rescinded) {
+        answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
+        return;
+    }
+    if (msg.range_count == 0 || msg.range_buffer_bytes % 8 != 0 ||
+        msg.range_buffer_bytes < msg.range_count * (RANGE_HEADER_BYTES + 8)) {
+        host_violation(h, payload, bytes, "GPADL header: %u ranges in %u bytes", msg.range_count,
+                       msg.range_buffer_bytes);
+        answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
+        return;
+    }
+    g = host_alloc(h, sizeof(*g));
+    if (g != NULL)
+        g->ranges = host_alloc(h, msg.range_buffer_bytes);
+    if (g == NULL || g->ranges == NULL) {
+        host_free(h, g);
+        answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
+        return;
+    }
+    g->id = msg.gpadl;
+    g->relid = msg.relid;
+    g->range_count = msg.range_count;
+    g->bytes_wanted = msg.range_buffer_bytes;
+    list_push_back(&h->vmbus.gpadls, &g->node);
+    take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
+}
+
+void gpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes)
+{
+    struct vmbus_msg_gpadl_body msg;
+    struct host_gpadl *g;
+
+    memcpy(&msg, payload, sizeof(msg));
+    g = gpadl_find(h, 0, msg.gpadl);
+    if (g == NULL || g->complete) {
+        host_violation(h, payload, bytes, "GPADL body: %#x is not being built", msg.gpadl);
+        return;
+    }
+    take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
+}
+
+static void torn_down(struct host *h, struct host_gpadl *g)
+{
+    struct vmbus_msg_gpadl_torndown msg = {
+        .header = {.type = VMBUS_MSG_GPADL_TORNDOWN},
+        .gpadl = g->id,
+    };
+
+    host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x torn down", g->id);
+    gpadl_free(h, g);
+    vmbus_send(h, &msg, sizeof(msg), true);
+}
+
+void gpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg)
+{
+    struct host_gpadl *g = gpadl_find(h, msg->relid, msg->gpadl);
+
+    if (g == NULL || g->teardown_wanted) {
+        host_violation(h, msg, sizeof(*msg), "GPADL teardown: no %#x on channel %u", msg->gpadl, msg->relid);
+        return;
+    }
+    if (g->users != 0)
+        g->teardown_wanted = true;               /* answered when the channel is closed */
+    else
+        torn_down(h, g);
+}
+
+struct host_gpadl *gpadl_use(struct host *h, uint32_t relid, uint32_t id)
+{
+    struct host_gpadl *g = gpadl_find(h, relid, id);
+
+    if (g == NULL || !g->complete || g->teardown_wanted || g->range_count != 1 || g->byte_offset != 0 ||
+        g->byte_count % HV_PAGE_SIZE != 0)
+        return NULL;
+    g->users++;
+    return g;
+}
+
+void gpadl_release(struct host *h, struct host_gpadl *g)
+{
+    if (g == NULL)
+        return;
+    if (--g->users == 0 && g->teardown_wanted)
+        torn_down(h, g);
+}
