@@ -102,6 +102,8 @@ static bool global_ip6(const struct netif *netif, unsigned i)
     return ip6_addr_ispreferred(netif_ip6_addr_state(netif, i)) && ip6_addr_isglobal(netif_ip6_addr(netif, i));
 }
 
+bool net_is_up(void) { return up; }
+
 static bool has_address(void)
 {
     const struct netif *netif = net_netif();

@@ -17,6 +17,7 @@
 /* Brings the stack up and attaches to the NICs there are and to come. Once, after the drivers' bus is up. Returns 0, or
  * a negative error after one log line that names it: the machine goes on without a network. */
 int net_init(void);
+bool net_is_up(void);                   /* net_init succeeded; there may be no address yet */
 
 /* net_wait_ready and net_address_text are in rt/candela.h. */
 
