@@ -18,6 +18,7 @@
 #include <string.h>
 #include "boot/acpi.h"
 #include "boot/boot_info.h"
+#include "boot/selftest.h"
 #include "drivers/drivers.h"
 #include "hv/hv.h"
 #include "rt/candela.h"
@@ -55,11 +56,12 @@ static void end_by_power_off(void)
     arch_power_off();
 }
 
-/* panic=halt (the default: the text stays on the screen), reboot or off. */
+/* panic=halt (the default: the text stays on the screen), reboot or off; and -1, with which loaders that expect Linux ask
+ * for a restart. */
 static void choose_panic_end(void)
 {
     const char *how = config_string("panic", "halt");
-    if (strcmp(how, "reboot") == 0)
+    if (strcmp(how, "reboot") == 0 || strcmp(how, "-1") == 0)
         panic_set_end(end_by_reboot);
     else if (strcmp(how, "off") == 0)
         panic_set_end(end_by_power_off);
@@ -158,6 +160,7 @@ static void run_app(void *arg)
 
 void kernel_main(struct boot_info *boot)
 {
+    const char *selftest;
     int error;
     arch_cpu_init();
     boot_phase_mark("entry");
@@ -197,6 +200,10 @@ void kernel_main(struct boot_info *boot)
     phase("random");
     if (hv_present())
         connect_host();
+
+    selftest = config_string("selftest", "");
+    if (selftest[0] != '\0')
+        selftest_run(selftest);
 
     net_init();
     phase("network");

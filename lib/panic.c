@@ -40,17 +40,18 @@ static void append(const char *fmt, ...)
     text_bytes += MIN((size_t)n, left - 1);
 }
 
-static void append_address(uint64_t address)
+/* call_bytes 1 for a return address: it belongs to the call before it, whose function may end there. */
+static void append_address(uint64_t address, unsigned call_bytes)
 {
     uint64_t offset;
-    const char *name = symbol_find(address, &offset);
+    const char *name = symbol_find(address - call_bytes, &offset);
     if (name != NULL)
-        append("    %016llx %s+0x%llx\n", (unsigned long long)address, name, (unsigned long long)offset);
+        append("    %016llx %s+0x%llx\n", (unsigned long long)address, name, (unsigned long long)offset + call_bytes);
     else
         append("    %016llx\n", (unsigned long long)address);
 }
 
-static void print(uint64_t ip, uint64_t frame, const char *fmt, va_list ap)
+static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char *fmt, va_list ap)
 {
     uint64_t pcs[PANIC_FRAMES];
     unsigned n = arch_backtrace(frame, pcs, PANIC_FRAMES);
@@ -61,11 +62,10 @@ static void print(uint64_t ip, uint64_t frame, const char *fmt, va_list ap)
     length = kvsnprintf(text + text_bytes, left, fmt, ap);
     text_bytes += MIN((size_t)length, left - 1);
     append("\nbacktrace:\n");
-    append_address(ip);
+    append_address(ip, ip_is_return);
     for (unsigned i = 0; i < n; i++) {
-        /* A return address belongs to the call before it. */
         if (pcs[i] != ip)
-            append_address(pcs[i]);
+            append_address(pcs[i], 1);
     }
     log_raw(text, text_bytes);
 }
@@ -79,7 +79,7 @@ static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint6
     arch_irq_disable();
     if (next_step == PRINT) {
         next_step = REPORT;
-        print(ip, frame, fmt, ap);
+        print(ip, kind == PANIC_KIND_OURS, frame, fmt, ap);
         report = (struct panic_report){{PANIC_CLASS | kind, 0, ip, detail, sp}, text, text_bytes};
     } else if (!told) {
         told = true;

@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * selftest=NAME on the command line breaks something on purpose, so that the ways a kernel dies can be watched and tested:
+ * what is printed, what the hypervisor is told, how the machine ends (panic=).
+ */
+#define LOG_ROOM "boot"
+#include <string.h>
+#include "boot/selftest.h"
+#include "rt/rt.h"
+
+static volatile uint64_t nowhere = 16;
+static const uint32_t constant = 1;
+
+static void assertion(void *arg) { KASSERT(arg != NULL); }
+static void null_read(void *arg) { (void)arg; (void)*(volatile uint32_t *)(uintptr_t)nowhere; }
+static void write_constant(void *arg) { (void)arg; *(volatile uint32_t *)(uintptr_t)&constant = 2; }
+static void undefined(void *arg) { (void)arg; __builtin_trap(); }
+
+static void execute_data(void *arg)
+{
+    static volatile uint8_t code[16];
+    (void)arg;
+    ((void (*)(void))(uintptr_t)code)();
+}
+
+static uint64_t deeper(uint64_t n)
+{
+    volatile uint64_t frame[32];
+    frame[n % ARRAY_SIZE(frame)] = n;
+    return n == UINT64_MAX ? 0 : deeper(n + 1) + frame[n % ARRAY_SIZE(frame)];
+}
+static void overflow(void *arg) { (void)arg; nowhere = deeper(0); }
+
+static void in_a_task(void *arg)
+{
+    (void)arg;
+    overflow(NULL);
+}
+
+static void overflow_task(void *arg)
+{
+    (void)arg;
+    if (task_spawn("selftest", in_a_task, NULL, 0) == NULL)
+        panic("no memory for the self test's task");
+    for (;;)
+        task_yield();
+}
+
+void selftest_run(const char *name)
+{
+    static const struct { const char *name; void (*fn)(void *arg); } tests[] = {
+        {"assert", assertion}, {"null", null_read}, {"write-constant", write_constant}, {"undefined", undefined},
+        {"execute-data", execute_data}, {"boot-stack", overflow}, {"task-stack", overflow_task},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
+        if (strcmp(name, tests[i].name) == 0) {
+            log_info("self test %s: about to fail on purpose", name);
+            tests[i].fn(NULL);
+            log_err("self test %s: nothing happened", name);
+            return;
+        }
+    }
+    log_warn("selftest=%s is unknown", name);
+}
