@@ -4,7 +4,7 @@
  *
  * The first of these that the host provides is the clock:
  *
- *   reference TSC page    a multiplication; while the page says "invalid", each reading asks the counter register instead
+ *   reference TSC page    a multiplication; while the page says "invalid", each reading asks the counter register
  *   reference counter     a register that costs an exit, so the CPU's own counter runs between readings, one a second;
  *                         each reading corrects the rate, so the announced frequency needs to be only roughly right
  *   plain counter         the CPU's counter at the host's frequency, else at the frequency the platform tells
@@ -32,7 +32,7 @@ static struct {
     uint64_t newest_100ns;             /* no reading is older than another before it */
 } hv_time;
 
-/* (high:low) / d; the quotient must fit 64 bits. Shifts and subtracts: no library division of 128 bits in the kernel. */
+/* (high:low) / d; the quotient must fit 64 bits. Shifts and subtracts: there is no library division of 128 bits. */
 static uint64_t divide_128(uint64_t high, uint64_t low, uint64_t d)
 {
     uint64_t quotient = 0;
@@ -169,7 +169,8 @@ static bool start_tsc_page(void)
     if (pa_is_none(p))
         return false;
     arch_hv_reg_read(HV_X64_MSR_REFERENCE_TSC, &old);
-    if (!arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, (old & HV_MSR_PAGE_PRESERVE_MASK) | hv_gpa(p).v | HV_MSR_PAGE_ENABLE)) {
+    old &= HV_MSR_PAGE_PRESERVE_MASK;
+    if (!arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old | hv_gpa(p).v | HV_MSR_PAGE_ENABLE)) {
         page_free(p, 0);
         return false;
     }
@@ -177,7 +178,7 @@ static bool start_tsc_page(void)
     if (((const volatile struct hv_reference_tsc_page *)hv_time.page)->sequence == HV_REFERENCE_TSC_INVALID) {
         log_info("the reference TSC page is invalid at present");
         if (!hv_access(HV_ACCESS_REFERENCE_COUNTER)) {
-            arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old & HV_MSR_PAGE_PRESERVE_MASK);
+            arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old);
             page_free(p, 0);
             return false;
         }
@@ -209,7 +210,8 @@ static uint64_t start_counter(bool reference)
     if (!host_frequency(HV_X64_MSR_TSC_FREQUENCY, &hz)) {
         hz = reference ? measure_hz() : arch_counter_calibrate();
         if (hz < MIN_HZ) {
-            log_warn("nothing tells the frequency of the CPU's counter: taking %llu Hz", (unsigned long long)GUESSED_HZ);
+            log_warn("nothing tells the frequency of the CPU's counter: taking %llu Hz",
+                     (unsigned long long)GUESSED_HZ);
             hz = GUESSED_HZ;
         }
     }

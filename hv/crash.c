@@ -2,8 +2,9 @@
 /*
  * The crash report to the hypervisor: five registers and the panic's text. Source: TLFS, guest crash enlightenment.
  *
- * Runs inside panic(): no allocation, no lock, no page-table walk; the text's address was computed beforehand. One write of
- * CRASH_CTL per crash: in its message form P3 and P4 name the text instead of carrying detail and stack pointer.
+ * Runs inside panic(): no allocation, no lock, no page-table walk; the text's address was computed beforehand. One
+ * write of CRASH_CTL per crash: in its message form P3 and P4 name the text instead of carrying detail and stack
+ * pointer.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"

@@ -2,9 +2,9 @@
 /*
  * Page frames behind the spans of one request.
  *
- * Memory in the direct map is physically contiguous as it stands, so a span there costs one subtraction and then one store
- * per frame. Other addresses (image, vmap) are looked up per mapped block, never per page of a large block. The host gets one
- * run of bytes: offset into the first page, then whole pages; so spans must meet at page boundaries.
+ * Memory in the direct map is physically contiguous as it stands, so a span there costs one subtraction and then one
+ * store per frame. Other addresses (image, vmap) are looked up per mapped block, never per page of a large block. The
+ * host gets one run of bytes: offset into the first page, then whole pages; so spans must meet at page boundaries.
  */
 #include "hv/dma.h"
 
@@ -73,7 +73,8 @@ int dma_map(struct dma_mapping *m, const struct dma_span *spans, unsigned count,
 }
 
 /* The host used the caller's own pages: nothing to copy, nothing to return. */
-void dma_unmap(struct dma_mapping *m, const struct dma_span *spans UNUSED, unsigned count UNUSED, enum dma_direction dir UNUSED)
+void dma_unmap(struct dma_mapping *m, const struct dma_span *spans UNUSED, unsigned count UNUSED,
+               enum dma_direction dir UNUSED)
 {
     KASSERT(!m->bounce);
 }

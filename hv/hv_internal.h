@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Between the files of hv/ only: what discovery found, the three hypercall primitives, and the hooks by which clock, timer
- * and SynIC meet.
+ * Between the files of hv/ only: what discovery found, the three hypercall primitives, and the hooks by which clock,
+ * timer and SynIC meet.
  *
  * Registers are named by their x86_64 MSR number everywhere in hv/; an architecture without MSRs translates the number
  * inside arch_hv_reg_read/write.
@@ -39,8 +39,8 @@ void hv_vp_online(uint32_t vp);
 int hv_hypercall_init(void);           /* this CPU's page and, once, the hypercall page. 0 or -E_* */
 void hv_hypercall_stop(void);
 /*
- * The halves of this CPU's page. Fill the input, call, read the output before anything else may call: nothing in between
- * may block or log. Interrupt handlers make no hypercalls in memory, so interrupts may stay on.
+ * The halves of this CPU's page. Fill the input, call, read the output before anything else may call: nothing in
+ * between may block or log. Interrupt handlers make no hypercalls in memory, so interrupts may stay on.
  */
 void *hv_call_input(void);
 const void *hv_call_output(void);

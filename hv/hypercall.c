@@ -2,9 +2,10 @@
 /*
  * Hypercalls: three primitives and the two calls that VMBus lives on. Source: TLFS, hypercall interface.
  *
- * Each CPU has one page. Its lower half is input, its upper half output: they cannot overlap and neither can cross a page,
- * whatever a caller does, and half a page of input means at worst a few calls more. There is no lock: a CPU's page is used
- * only by the CPU itself, outside interrupt handlers, and between filling the input and reading the output nothing blocks.
+ * Each CPU has one page. Its lower half is input, its upper half output: they cannot overlap and neither can cross a
+ * page, whatever a caller does, and half a page of input means at worst a few calls more. There is no lock: a CPU's
+ * page is used only by the CPU itself, outside interrupt handlers, and between filling the input and reading the
+ * output nothing blocks.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -125,8 +126,8 @@ uint16_t hv_call_fast(uint16_t code, uint64_t input0, uint64_t input1)
     return hv_result_status(arch_hypercall_fast(hv_control(code, 0, 0, 0) | HV_CONTROL_FAST, input0, input1));
 }
 
-/* Posting and signalling are the only calls that concern the host's VMBus server: in an isolated VM they alone bypass the
- * paravisor, so they have no second door anywhere else. */
+/* Posting and signalling are the only calls that concern the host's VMBus server: in an isolated VM they alone bypass
+ * the paravisor, so they have no second door anywhere else. */
 uint16_t hv_post_message(uint32_t connection_id, uint32_t message_type, const void *payload, uint32_t bytes)
 {
     struct hv_post_message *in = hv_call_input();

@@ -2,8 +2,8 @@
 /*
  * Finding the hypervisor and introducing ourselves to it; saying goodbye. Source: TLFS, feature discovery.
  *
- * Only the hypercall page and the SynIC are needed by VMBus. Hosts exist that announce no version, no limits and none of the
- * PostMessages / SignalEvents privileges and still serve both calls, so those words decide nothing here.
+ * Only the hypercall page and the SynIC are needed by VMBus. Hosts exist that announce no version, no limits and none
+ * of the PostMessages / SignalEvents privileges and still serve both calls, so those words decide nothing here.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -17,9 +17,9 @@ static char description[128] = "no Hyper-V";
 
 static void describe(const struct arch_hv_features *f)
 {
-    ksnprintf(description, sizeof(description), "Hyper-V %u.%u.%u, privileges 0x%08x 0x%08x, features 0x%08x, hints 0x%08x",
-              f->version[1] >> 16, f->version[1] & 0xFFFF, f->version[0], f->features[0], f->features[1], f->features[3],
-              f->hints[0]);
+    ksnprintf(description, sizeof(description),
+              "Hyper-V %u.%u.%u, privileges 0x%08x 0x%08x, features 0x%08x, hints 0x%08x", f->version[1] >> 16,
+              f->version[1] & 0xFFFF, f->version[0], f->features[0], f->features[1], f->features[3], f->hints[0]);
 }
 
 bool hv_init(void)
@@ -61,7 +61,7 @@ void hv_shutdown(void)
         return;
     hv_timer_stop();
     hv_synic_stop();
-    /* The page below the overlay is zero, so a clock read from now on finds sequence 0 and asks the counter register. */
+    /* Below the overlay the page is zero, so a clock read from now on finds sequence 0 and asks the register. */
     if (hv_access(HV_ACCESS_REFERENCE_TSC))
         arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, 0);
     if (hv_state.hypercalls) {

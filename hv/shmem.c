@@ -2,9 +2,10 @@
 /*
  * Memory that the host reads or writes: pages from anywhere, one virtual range, and the frame list to tell the host.
  *
- * A page the host still knows by a number (a GPADL it did not give back) must not serve anyone else: shmem_hold counts such
- * claims, and shmem_free leaks the pages when one is left. Everything about sharing pages with the host belongs into
- * alloc_pages and give_back below: an isolated VM makes pages visible in the one and private in the other.
+ * A page the host still knows by a number (a GPADL it did not give back) must not serve anyone else: shmem_hold
+ * counts such claims, and shmem_free leaks the pages when one is left. Everything about sharing pages with the host
+ * belongs into alloc_pages and give_back below: an isolated VM makes pages visible in the one and private in the
+ * other.
  */
 #define LOG_ROOM "hv"
 #include "hv/shmem.h"

@@ -3,11 +3,12 @@
  * The one-shot timer of the event loop. Source: TLFS, synthetic timers.
  *
  *   direct     stimer 0 raises its own vector
- *   message    stimer 0 sends a message to VMBus's SINT; possible once the SynIC runs, until then the local timer serves
+ *   message    stimer 0 sends a message to VMBus's SINT; possible once the SynIC runs, before that the local timer is
  *   local      the CPU's own timer, also when the clock is not reference time, which is what stimers compare with
  *
- * Arming costs an exit, so the hardware is left alone when it will fire soon enough anyway: a later deadline than the armed
- * one is only remembered, and the early interrupt arms the rest. Configuration: hv.stimer=0, hv.stimer_direct=0.
+ * Arming costs an exit, so the hardware is left alone when it will fire soon enough anyway: a later deadline than the
+ * armed one is only remembered, and the early interrupt arms the rest. Configuration: hv.stimer=0,
+ * hv.stimer_direct=0.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -89,12 +90,13 @@ static void start_local(void)
 
 void hv_timer_init(void)
 {
-    bool stimer = hv_state.present && hv_clock_is_reference() && hv_access(HV_ACCESS_STIMER) && config_bool("hv.stimer", true);
+    bool asked = config_bool("hv.stimer", true), direct = config_bool("hv.stimer_direct", true);
+    bool stimer = asked && hv_state.present && hv_clock_is_reference() && hv_access(HV_ACCESS_STIMER);
 
     mode = TIMER_NONE;
     wanted = armed = RT_FOREVER;
     message_possible = local_started = false;
-    if (stimer && hv_feature(HV_FEATURE_STIMER_DIRECT) && config_bool("hv.stimer_direct", true)) {
+    if (stimer && direct && hv_feature(HV_FEATURE_STIMER_DIRECT)) {
         arch_irq_set_handler(ARCH_IRQ_STIMER, timer_interrupt, NULL);
         if (stimer_config(HV_STIMER_AUTO_ENABLE | HV_STIMER_DIRECT |
                           (uint64_t)arch_irq_number(ARCH_IRQ_STIMER) << HV_STIMER_VECTOR_SHIFT)) {

@@ -3,15 +3,15 @@
  * The synthetic interrupt controller: one SINT, its message slot and its event flags. Source: TLFS, inter-partition
  * communication.
  *
- * The interrupt handler does the least that is right: it takes event flags (one handler each, which raises an event) and,
- * when the message slot is full, wakes the loop. The loop takes messages, one at a time:
+ * The interrupt handler does the least that is right: it takes event flags (one handler each, which raises an event)
+ * and, when the message slot is full, wakes the loop. The loop takes messages, one at a time:
  *
  *     copy the slot -> type := none -> full barrier -> if the slot said "pending": EOM
  *
- * The order matters. The host queues a message that finds the slot busy and sets "pending"; having emptied the slot we must
- * look at the flag, because only our EOM makes the host try again. The flag is therefore read after the type was cleared:
- * a host that saw the slot busy before that has set it by then. Until the slot is emptied no further message comes, so
- * nothing can overrun us; and everything is checked in the copy, never in the slot.
+ * The order matters. The host queues a message that finds the slot busy and sets "pending"; having emptied the slot
+ * we must look at the flag, because only our EOM makes the host try again. The flag is therefore read after the type
+ * was cleared: a host that saw the slot busy before that has set it by then. Until the slot is emptied no further
+ * message comes, so nothing can overrun us; and everything is checked in the copy, never in the slot.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -135,7 +135,8 @@ static bool write_page_register(uint32_t reg, paddr_t page)
 
     if (!arch_hv_reg_read(reg, &old))
         return false;
-    return arch_hv_reg_write(reg, (old & HV_MSR_PAGE_PRESERVE_MASK) | (pa_is_none(page) ? 0 : hv_gpa(page).v | HV_MSR_PAGE_ENABLE));
+    old &= HV_MSR_PAGE_PRESERVE_MASK;
+    return arch_hv_reg_write(reg, pa_is_none(page) ? old : old | hv_gpa(page).v | HV_MSR_PAGE_ENABLE);
 }
 
 /* Order as TLFS and every guest: pages first, then the SINT, then the switch. */
@@ -146,7 +147,8 @@ static bool enable(void)
 
     arch_irq_set_handler(ARCH_IRQ_VMBUS, synic_interrupt, NULL);
     arch_irq_set_eoi(ARCH_IRQ_VMBUS, !auto_eoi);
-    if (!write_page_register(HV_X64_MSR_SIMP, synic.message_page) || !write_page_register(HV_X64_MSR_SIEFP, synic.event_page))
+    if (!write_page_register(HV_X64_MSR_SIMP, synic.message_page) ||
+        !write_page_register(HV_X64_MSR_SIEFP, synic.event_page))
         return false;
     if (!arch_hv_reg_read(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), &sint))
         return false;

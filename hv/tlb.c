@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TLB flushes that must reach every VP running our kernel, by hypercall. Source: TLFS, HvCallFlushVirtualAddressList and its
- * Ex form.
+ * TLB flushes that must reach every VP running our kernel, by hypercall. Source: TLFS, HvCallFlushVirtualAddressList
+ * and its Ex form.
  *
  * Kernel mappings are global and live in every address space, so the calls name all address spaces and never ask for
- * "non-global only". Ranges go as list entries of up to 4096 pages; beyond one list full of entries a flush of everything is
- * cheaper. VPs 0..63 fit the plain form's mask; beyond, a sparse set of 64-bit banks is sent. With one VP the architecture's
- * own instruction does the same without an exit. A call that fails falls back to the architecture's way, and says so once.
+ * "non-global only". Ranges go as list entries of up to 4096 pages; beyond one list full of entries a flush of
+ * everything is cheaper. VPs 0..63 fit the plain form's mask; beyond, a sparse set of 64-bit banks is sent. With one
+ * VP the architecture's own instruction does the same without an exit. A call that fails falls back to the
+ * architecture's way, and says so once.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -40,7 +41,10 @@ static uint64_t *begin(bool ex, uint16_t *varhead)
             banks[(*varhead)++] = hv_state.online[b];
         }
     }
-    *in = (struct hv_flush_ex){.flags = FLUSH_FLAGS, .processors = {.format = HV_VP_SET_SPARSE_4K, .valid_bank_mask = mask}};
+    *in = (struct hv_flush_ex){
+        .flags = FLUSH_FLAGS,
+        .processors = {.format = HV_VP_SET_SPARSE_4K, .valid_bank_mask = mask},
+    };
     return banks + *varhead;
 }
 

@@ -3,8 +3,8 @@
  * Virtual processors: their index, their registers by hypercall, and the trust level we run at.
  * Source: TLFS, HvCallGetVpRegisters, HvCallSetVpRegisters, VSM.
  *
- * Both calls take any number of registers and go in batches: a Get is bounded by its output (16 bytes a register), a Set by
- * its input (32 bytes a register).
+ * Both calls take any number of registers and go in batches: a Get is bounded by its output (16 bytes a register), a
+ * Set by its input (32 bytes a register).
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -15,7 +15,7 @@
 #define SET_BATCH HV_CALL_ELEMENTS(sizeof(struct hv_vp_registers), sizeof(struct hv_register_assignment))
 #define MIN_CONST(a, b) ((a) < (b) ? (a) : (b))
 
-_Static_assert(GET_BATCH == 128 && GET_BATCH * sizeof(struct hv_register_value) <= HV_CALL_HALF, "output fits its half");
+_Static_assert(GET_BATCH == 128 && GET_BATCH * sizeof(struct hv_register_value) <= HV_CALL_HALF, "output fits");
 _Static_assert(SET_BATCH == 63 && sizeof(struct hv_vp_registers) + SET_BATCH * sizeof(struct hv_register_assignment) <=
                HV_CALL_HALF, "input fits its half");
 
@@ -63,7 +63,8 @@ static int finish(uint16_t status, const char *what, uint32_t name)
 }
 
 /* vp: an index or HV_VP_INDEX_SELF. vtl: HV_INPUT_VTL_USE | level, or 0 for the current one. */
-int hv_get_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, struct hv_register_value *values, unsigned count)
+int hv_get_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, struct hv_register_value *values,
+                        unsigned count)
 {
     while (count) {
         unsigned n = count < GET_BATCH ? count : GET_BATCH, done;
@@ -81,7 +82,8 @@ int hv_get_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, struct 
     return 0;
 }
 
-int hv_set_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, const struct hv_register_value *values, unsigned count)
+int hv_set_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, const struct hv_register_value *values,
+                        unsigned count)
 {
     while (count) {
         unsigned n = count < SET_BATCH ? count : SET_BATCH, done;
@@ -99,7 +101,7 @@ int hv_set_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, const s
     return 0;
 }
 
-/* The level is 0 for every guest that is not part of the virtualization stack itself, and for hosts without the call. */
+/* The level is 0 for every guest that is not part of the virtualization stack, and for hosts without the call. */
 int hv_current_vtl(uint8_t *vtl)
 {
     static const uint32_t name = HV_REGISTER_VSM_VP_STATUS;

@@ -19,12 +19,12 @@
  *
  * Beside the states there are three reasons to stop, each a flag that any state may get and none loses:
  *
- *   rescinded   channel_rescind: the host withdrew the offer. Every wait above ends with -E_REMOVED; no CLOSE_CHANNEL is sent
+ *   rescinded   channel_rescind: the host withdrew the offer. Every wait above ends with -E_REMOVED; nothing is closed
  *   broken      channel_break: the host wrote nonsense into a ring. The channel is closed as usual
  *   abort_open  vmbus_close while another task is in vmbus_open: that task does the closing
  *
- * In state OPEN with none of them the channel is `usable`: the one test on the packet paths. Packets are received in event
- * context or by the driver's task; sends may come from either. Nothing here blocks but open and close.
+ * In state OPEN with none of them the channel is `usable`: the one test on the packet paths. Packets are received in
+ * event context or by the driver's task; sends may come from either. Nothing here blocks but open and close.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -95,12 +95,12 @@ static void channel_event(void *arg)
 
     ch->budget = VMBUS_RECEIVE_BUDGET;
     if (UNLIKELY(!ch->usable)) {
-        /* A probe that waits for an answer gets one last call, so that it can see vmbus_channel_rescinded. */
-        if (ch->probing && ch->on_readable)
+        /* A probe or goodbye that waits for an answer gets a last call, to see vmbus_channel_rescinded. */
+        if ((ch->probing || ch->stop) && ch->on_readable)
             ch->on_readable(ch->arg);
         return;
     }
-    if (UNLIKELY(ring_writable(&ch->out)) && ch->on_writable)
+    if (UNLIKELY(ring_unblocked(&ch->out)) && ch->on_writable)
         ch->on_writable(ch->arg);
     if (ch->usable && ch->on_readable)
         ch->on_readable(ch->arg);
@@ -211,7 +211,8 @@ static int send_pieces(struct vmbus_channel *ch, uint16_t type, uint16_t flags, 
 int vmbus_send(struct vmbus_channel *ch, const struct vmbus_piece *pieces, unsigned count, uint64_t transaction_id,
                bool completion)
 {
-    return send_pieces(ch, VMBUS_PACKET_INBAND, completion ? VMBUS_PACKET_FLAG_COMPLETION : 0, transaction_id, pieces, count);
+    return send_pieces(ch, VMBUS_PACKET_INBAND, completion ? VMBUS_PACKET_FLAG_COMPLETION : 0, transaction_id, pieces,
+                       count);
 }
 
 int vmbus_send_completion(struct vmbus_channel *ch, const void *payload, uint32_t bytes, uint64_t transaction_id)
@@ -235,7 +236,8 @@ int vmbus_send_gpa(struct vmbus_channel *ch, const struct vmbus_gpa_range *range
         header += (uint32_t)(sizeof(struct vmbus_gpa_range_header) + ranges[i].frame_count * sizeof(uint64_t));
     }
     padded = (uint32_t)sizeof(struct vmbus_packet_header) + header + ALIGN_UP(bytes, VMBUS_PACKET_ALIGN);
-    int rc = begin_packet(ch, VMBUS_PACKET_GPA_DIRECT, VMBUS_PACKET_FLAG_COMPLETION, transaction_id, header, padded, &to);
+    int rc = begin_packet(ch, VMBUS_PACKET_GPA_DIRECT, VMBUS_PACKET_FLAG_COMPLETION, transaction_id, header, padded,
+                          &to);
     if (UNLIKELY(rc))
         return rc;
     uint32_t *count = (void *)to;
@@ -258,7 +260,7 @@ int vmbus_send_gpa(struct vmbus_channel *ch, const struct vmbus_gpa_range *range
 
 uint32_t vmbus_send_space(struct vmbus_channel *ch)
 {
-    return ch->usable ? ring_free_bytes(&ch->out) : 0;
+    return ch->usable ? ring_room_bytes(&ch->out) : 0;
 }
 
 /* ---- receiving ---- */
@@ -371,7 +373,7 @@ static int send_open(struct vmbus_channel *ch, const void *user_data, uint32_t u
     ch->state = CHANNEL_OPENING;
     /* Before the host may signal: an event flag without a handler would be lost. */
     hv_set_event_handler(channel_relid(ch), channel_interrupt, ch);
-    int rc = vmbus_post(&m, sizeof(m));
+    int rc = vmbus_post_message(&m, sizeof(m));
     if (rc) {
         ch->state = CHANNEL_GPADL;     /* the host does not know of it */
         return rc;
@@ -395,13 +397,14 @@ static void close_rings(struct vmbus_channel *ch)
 {
     struct vmbus_msg_relid m = {.header.type = VMBUS_MSG_CLOSE_CHANNEL, .relid = channel_relid(ch)};
     /* An open without an answer counts: it may be open. A host that rescinded has closed it already. */
-    bool host_open = ch->state == CHANNEL_OPEN || (ch->state == CHANNEL_OPENING && !(ch->open_answered && ch->open_status));
+    bool refused = ch->open_answered && ch->open_status;
+    bool host_open = ch->state == CHANNEL_OPEN || (ch->state == CHANNEL_OPENING && !refused);
 
     ch->usable = false;
     ch->state = CHANNEL_CLOSING;
     channel_silence(ch);
     if (host_open && !ch->rescinded)
-        vmbus_post(&m, sizeof(m));
+        vmbus_post_message(&m, sizeof(m));
     if (ch->ring_gpadl)
         vmbus_gpadl_teardown(ch, ch->ring_gpadl);
     ch->ring_gpadl = 0;
@@ -473,17 +476,19 @@ static void dump_ring(const char *name, const struct ring *r)
 {
     const volatile struct vmbus_ring_control *c = (const void *)r->control;
 
-    log_info("  %s ring of %u: write %u read %u mask %u pending %u; ours %u, waiting for %u", name, r->size, c->write_index,
-             c->read_index, c->interrupt_mask, c->pending_send_bytes, r->mine, r->waiting_bytes);
+    log_info("  %s ring of %u: write %u read %u mask %u pending %u; ours %u, waiting for %u", name, r->size,
+             c->write_index, c->read_index, c->interrupt_mask, c->pending_send_bytes, r->mine, r->waiting_bytes);
 }
 
 void vmbus_dump_channel(const struct vmbus_channel *ch)
 {
+    const struct vmbus_channel_stats *s = &ch->stats;
+
     log_info("%s: relid %u, %s%s%s%s, driver %s; %llu signals, %llu interrupts, %llu out, %llu in", ch->name,
-             channel_relid(ch), channel_state_name(ch), ch->rescinded ? ", rescinded" : "", ch->broken ? ", broken" : "",
-             ch->probing ? ", probing" : "", ch->driver ? ch->driver->name : "none", (unsigned long long)ch->stats.signals,
-             (unsigned long long)ch->stats.interrupts, (unsigned long long)ch->stats.packets_out,
-             (unsigned long long)ch->stats.packets_in);
+             channel_relid(ch), channel_state_name(ch), ch->rescinded ? ", rescinded" : "",
+             ch->broken ? ", broken" : "", ch->probing ? ", probing" : "", ch->driver ? ch->driver->name : "none",
+             (unsigned long long)s->signals, (unsigned long long)s->interrupts, (unsigned long long)s->packets_out,
+             (unsigned long long)s->packets_in);
     if (ch->memory.virt) {
         dump_ring("send", &ch->out);
         dump_ring("receive", &ch->in);

@@ -2,9 +2,10 @@
 /*
  * The connection: which version is spoken, on which message connection, and its orderly end.
  *
- * Versions are tried from newest to oldest, one INITIATE_CONTACT each. From 5.0 on the contact goes to message connection 4
- * and the answer names the connection for everything after it; a host that does not know connection 4 is older than that, so
- * the walk goes on at 4.1 on connection 1. Source: reference of the VMBus protocol; hosts differ in the details named below.
+ * Versions are tried from newest to oldest, one INITIATE_CONTACT each. From 5.0 on the contact goes to message
+ * connection 4 and the answer names the connection for everything after it; a host that does not know connection 4 is
+ * older than that, so the walk goes on at 4.1 on connection 1. Source: reference of the VMBus protocol; hosts differ
+ * in the details named below.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -35,7 +36,7 @@ static bool transient(uint16_t status, bool contact)
            (status == HV_STATUS_INVALID_CONNECTION_ID && !contact);
 }
 
-int vmbus_post_on(uint32_t connection, const void *message, uint32_t bytes)
+int vmbus_post_message_on(uint32_t connection, const void *message, uint32_t bytes)
 {
     const struct vmbus_msg_header *header = message;
     bool contact = header->type == VMBUS_MSG_INITIATE_CONTACT;
@@ -62,9 +63,9 @@ int vmbus_post_on(uint32_t connection, const void *message, uint32_t bytes)
     return transient(status, contact) ? -E_TIMEOUT : -E_REFUSED;
 }
 
-int vmbus_post(const void *message, uint32_t bytes)
+int vmbus_post_message(const void *message, uint32_t bytes)
 {
-    return vmbus_post_on(bus.message_connection, message, bytes);
+    return vmbus_post_message_on(bus.message_connection, message, bytes);
 }
 
 /* ---- contact ---- */
@@ -109,7 +110,7 @@ static int try_version(uint32_t version)
     bus.version = version;
     bus.contact_answered = false;
     memset(&bus.contact, 0, sizeof(bus.contact));
-    int rc = vmbus_post_on(connection, &m, sizeof(m));
+    int rc = vmbus_post_message_on(connection, &m, sizeof(m));
     if (rc == -E_NOTSUP)
         return 2;
     if (rc)
@@ -121,8 +122,8 @@ static int try_version(uint32_t version)
     if (!bus.contact.supported)
         return 1;
     if (bus.contact.connection_state != VMBUS_CONNECTION_OK) {
-        log_err("the host supports version %u.%u but refuses the connection (state %u)", version >> 16, version & 0xFFFF,
-                bus.contact.connection_state);
+        log_err("the host supports version %u.%u but refuses the connection (state %u)", version >> 16,
+                version & 0xFFFF, bus.contact.connection_state);
         return -E_REFUSED;
     }
     bus.message_connection = modern ? bus.contact.message_connection : VMBUS_CONNECTION_MESSAGE;
@@ -174,7 +175,8 @@ static int negotiate(void)
             continue;
         int rc = try_version(versions[i]);
         if (rc == 0) {
-            log_info("version %u.%u, message connection %u", versions[i] >> 16, versions[i] & 0xFFFF, bus.message_connection);
+            log_info("version %u.%u, message connection %u", versions[i] >> 16, versions[i] & 0xFFFF,
+                     bus.message_connection);
             return 0;
         }
         if (rc < 0)
@@ -262,7 +264,7 @@ int vmbus_connect(void)
         return rc;
     }
     bus.state = BUS_CONNECTED;
-    rc = vmbus_post(&request, sizeof(request));
+    rc = vmbus_post_message(&request, sizeof(request));
     if (rc == 0 && !BUS_WAIT(bus.offers_delivered, OFFERS_LIMIT_US, "vmbus: ALL_OFFERS_DELIVERED"))
         rc = -E_TIMEOUT;
     if (rc) {
@@ -302,7 +304,9 @@ static void unload_quick(void)
         status = hv_post_message(bus.message_connection, VMBUS_MESSAGE_TYPE, &unload, sizeof(unload));
         hv_synic_poll();               /* what the host wants to tell first may fill its queue */
     }
-    for (unsigned i = 0; i < QUICK_POLLS && !bus.unloaded && rt_now_100ns() - start < US_100NS(UNLOAD_QUICK_LIMIT_US); i++) {
+    for (unsigned i = 0; i < QUICK_POLLS && !bus.unloaded; i++) {
+        if (rt_now_100ns() - start >= US_100NS(UNLOAD_QUICK_LIMIT_US))
+            break;
         hv_synic_poll();
         arch_cpu_relax();
     }
@@ -321,7 +325,7 @@ void vmbus_disconnect(bool quick)
     bus.state = BUS_DISCONNECTING;
     offers_stop_devices();
     bus.state = BUS_UNLOADING;
-    if (vmbus_post(&unload, sizeof(unload)) == 0 &&
+    if (vmbus_post_message(&unload, sizeof(unload)) == 0 &&
         !BUS_WAIT(bus.unloaded, UNLOAD_LIMIT_US, "vmbus: UNLOAD_RESPONSE"))
         log_warn("no UNLOAD_RESPONSE within %u s", UNLOAD_LIMIT_US / 1000000);
     tear_down();

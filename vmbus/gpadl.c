@@ -2,12 +2,12 @@
 /*
  * GPADLs: telling the host a list of pages under a number, and getting the pages back.
  *
- * A list of up to 26 pages travels in GPADL_HEADER, the rest in as many GPADL_BODY messages of 28 as it takes. From the first
- * message until GPADL_TORNDOWN (or the end of the channel or connection) the host may touch the pages: each record claims them
- * with shmem_hold, and pages still claimed when their owner frees them are leaked on purpose.
+ * A list of up to 26 pages travels in GPADL_HEADER, the rest in as many GPADL_BODY messages of 28 as it takes. From
+ * the first message until GPADL_TORNDOWN (or the end of the channel or connection) the host may touch the pages: each
+ * record claims them with shmem_hold, and pages still claimed when their owner frees them are leaked on purpose.
  *
  *   CREATING --created(0)--> CREATED --vmbus_gpadl_teardown--> TEARING --torndown--> gone
- *      |  created(status != 0), rescind: gone         limit: the pages stay the host's, the record waits for a late answer
+ *      |  created(status != 0), rescind: gone    limit: the pages stay the host's, the record waits for a late answer
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -108,7 +108,7 @@ static int post_list(const void *header, size_t header_bytes, const uint64_t *fr
 
     memcpy(message, header, header_bytes);
     memcpy(message + header_bytes, frames, count * sizeof(*frames));
-    return vmbus_post(message, (uint32_t)(header_bytes + count * sizeof(*frames)));
+    return vmbus_post_message(message, (uint32_t)(header_bytes + count * sizeof(*frames)));
 }
 
 static int post_header(const struct gpadl *g, uint32_t *sent)
@@ -159,7 +159,7 @@ static int post_teardown(const struct gpadl *g)
 {
     struct vmbus_msg_gpadl_teardown m = {.header.type = VMBUS_MSG_GPADL_TEARDOWN, .relid = g->relid, .gpadl = g->id};
 
-    return vmbus_post(&m, sizeof(m));
+    return vmbus_post_message(&m, sizeof(m));
 }
 
 int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t *id)
@@ -231,7 +231,8 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
         return;
     }
     if (!BUS_WAIT(g->state == GPADL_GONE || ch->rescinded, GPADL_LIMIT_US, "vmbus: GPADL_TORNDOWN")) {
-        log_err("%s: no GPADL_TORNDOWN for %zu pages within %u s", ch->name, g->memory->pages, GPADL_LIMIT_US / 1000000);
+        log_err("%s: no GPADL_TORNDOWN for %zu pages within %u s", ch->name, g->memory->pages,
+                GPADL_LIMIT_US / 1000000);
         abandon(g);
         return;
     }

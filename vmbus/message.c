@@ -2,9 +2,9 @@
 /*
  * The host's channel messages: checked for kind and length, then handed to who waits for them.
  *
- * Runs in the event loop on a private copy. A handler gets a message that is complete by its type's minimum; it checks the
- * contents against what is outstanding, each refusal with its own line, and only then changes anything. Unknown and malformed
- * messages are counted and dropped: newer hosts may send what we do not know.
+ * Runs in the event loop on a private copy. A handler gets a message that is complete by its type's minimum; it
+ * checks the contents against what is outstanding, each refusal with its own line, and only then changes anything.
+ * Unknown and malformed messages are counted and dropped: newer hosts may send what we do not know.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -18,11 +18,15 @@ bool refusal_speaks(struct refusal *r)
 }
 
 static void on_offer(const void *m, uint32_t bytes UNUSED) { offer_received(m); }
-static void on_rescind(const void *m, uint32_t bytes UNUSED) { offer_rescinded(((const struct vmbus_msg_relid *)m)->relid); }
 static void on_offers_delivered(const void *m UNUSED, uint32_t bytes UNUSED) { bus_offers_delivered(); }
 static void on_gpadl_created(const void *m, uint32_t bytes UNUSED) { gpadl_created(m); }
 static void on_unloaded(const void *m UNUSED, uint32_t bytes UNUSED) { bus_unloaded(); }
 static void on_version(const void *m, uint32_t bytes) { bus_version_response(m, bytes); }
+
+static void on_rescind(const void *m, uint32_t bytes UNUSED)
+{
+    offer_rescinded(((const struct vmbus_msg_relid *)m)->relid);
+}
 
 static void on_torndown(const void *m, uint32_t bytes UNUSED)
 {

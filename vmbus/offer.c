@@ -3,12 +3,13 @@
  * Offers, and the task that each served device has.
  *
  *   OFFER_CHANNEL   checked, then kept by relid; when a driver serves its class a task runs the driver's probe
- *   device_task     probe -> waits until the device is to go -> (rescinded: callbacks stopped) -> remove -> RELID_RELEASED
- *   RESCIND_OFFER   the channel is told (channel_rescind); the task does the rest. Offers without a task are answered by the
- *                   bus task, because posting may have to wait and messages are handled where nothing may
+ *   device_task     probe -> waits until the device is to go -> (rescinded: callbacks stopped) -> remove -> released
+ *   RESCIND_OFFER   the channel is told (channel_rescind); its task does the rest. Offers without one are answered by
+ *                   the bus task, because posting may have to wait and messages are handled where nothing may
  *
- * The task exists from probe to removal so that removing a device needs no allocation. The table has one entry per relid the
- * protocol knows (2047): a host that offers thousands fills it and no more. Absurd, duplicate or orphaned offers are refused.
+ * The task exists from probe to removal so that removing a device needs no allocation. The table has one entry per
+ * relid the protocol knows (2047): a host that offers thousands fills it and no more. Absurd, duplicate or orphaned
+ * offers are refused.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -36,8 +37,8 @@ static void guid_text(char *text, size_t size, const struct guid *g)
 {
     const uint8_t *b = g->bytes;
 
-    ksnprintf(text, size, "{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}", b[3], b[2], b[1], b[0],
-              b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
+    ksnprintf(text, size, "{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}", b[3], b[2], b[1],
+              b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
 static void make_name(struct vmbus_channel *ch)
@@ -93,7 +94,7 @@ static void release(struct vmbus_channel *ch)
     gpadl_channel_gone(ch);
     unlink_channel(ch);
     if (bus.state == BUS_CONNECTED || bus.state == BUS_DISCONNECTING)
-        vmbus_post(&m, sizeof(m));
+        vmbus_post_message(&m, sizeof(m));
     log_debug("%s: released", ch->name);
     kfree(ch);
 }
@@ -227,7 +228,8 @@ void offer_received(const struct vmbus_msg_offer_channel *m)
     bus.channel_count++;
     vmbus_counters.offers++;
     guid_text(instance, sizeof(instance), &m->instance);
-    log_debug("%s offered: %s, sub-channel %u, connection 0x%x", ch->name, instance, m->sub_channel_index, m->connection_id);
+    log_debug("%s offered: %s, sub-channel %u, connection 0x%x", ch->name, instance, m->sub_channel_index,
+              m->connection_id);
     serve(ch);
 }
 

@@ -129,7 +129,7 @@ int ring_signal_needed(struct ring *r)
     return unread && unread <= batch;
 }
 
-bool ring_writable(struct ring *r)
+bool ring_unblocked(struct ring *r)
 {
     if (LIKELY(!r->waiting_bytes) || !refresh(r, READ_INDEX) || room(r) < r->waiting_bytes)
         return false;
@@ -138,7 +138,7 @@ bool ring_writable(struct ring *r)
     return true;
 }
 
-uint32_t ring_free_bytes(struct ring *r)
+uint32_t ring_room_bytes(struct ring *r)
 {
     return refresh(r, READ_INDEX) ? room(r) : 0;
 }
@@ -192,8 +192,8 @@ int ring_read(struct ring *r, void *buf, uint32_t capacity)
         return -E_PROTO;
     memcpy(&d, r->data + r->mine, sizeof(d));
     uint32_t bytes = d.length8 * 8u, offset = d.data_offset8 * 8u;
-    if (UNLIKELY(bytes < sizeof(d) || offset < sizeof(d) || offset > bytes || bytes > available - VMBUS_PACKET_TRAILER_BYTES ||
-                 bytes > capacity))
+    if (UNLIKELY(bytes < sizeof(d) || offset < sizeof(d) || offset > bytes || bytes > capacity ||
+                 bytes > available - VMBUS_PACKET_TRAILER_BYTES))
         return -E_PROTO;
     /* The checked descriptor first, then the rest: what the host changes meanwhile cannot reach the lengths. */
     memcpy(buf, &d, sizeof(d));

@@ -2,10 +2,10 @@
 /*
  * One ring of a channel: the indices, the masks and the bytes; nothing about channels, tasks or hypercalls.
  *
- * A ring is a control page shared with the host and `size` bytes of data, mapped twice in succession so that no copy is ever
- * split at the wrap. A struct ring is used either as sender (ring_reserve, ring_commit, ring_signal_needed) or as receiver
- * (ring_read, ring_rest). The host is not trusted: our own index is kept here and never read back, the host's is checked
- * each time it is read, and a packet is checked in the private copy.
+ * A ring is a control page shared with the host and `size` bytes of data, mapped twice in succession so that no copy
+ * is ever split at the wrap. A struct ring is used either as sender (ring_reserve, ring_commit, ring_signal_needed)
+ * or as receiver (ring_read, ring_rest). The host is not trusted: our own index is kept here and never read back, the
+ * host's is checked each time it is read, and a packet is checked in the private copy.
  *
  * Order of memory accesses (indices are written with release and read with acquire):
  *
@@ -14,12 +14,12 @@
  *
  * Two decisions need a full barrier, because each side stores one word and then loads the other's:
  *
- *   signal?   sender:   store write_index; FENCE; load interrupt_mask and read_index
- *             receiver: store interrupt_mask = 0; FENCE; load write_index            (ring_signal_needed / host; host / ring_rest)
- *             Whatever the interleaving, either the sender sees the mask cleared and signals, or the receiver sees the packet.
- *   blocked?  sender:   store pending_send_bytes; FENCE; load read_index
- *             receiver: store read_index; FENCE; load pending_send_bytes             (ring_reserve / host; host / ring_rest)
- *             Either the sender sees the space, or the receiver sees that the sender waits and signals.
+ *   signal?   sender:   store write_index; FENCE; load interrupt_mask and read_index           ring_signal_needed, host
+ *             receiver: store interrupt_mask = 0; FENCE; load write_index                      host, ring_rest
+ *             Either the sender sees the mask cleared and signals, or the receiver sees the packet, or both.
+ *   blocked?  sender:   store pending_send_bytes; FENCE; load read_index                       ring_reserve, host
+ *             receiver: store read_index; FENCE; load pending_send_bytes                       host, ring_rest
+ *             Either the sender sees the space, or the receiver sees that the sender waits and signals, or both.
  *
  * Depends on vmbus_wire.h and lib/errno.h alone, so that tests, fuzzers and model checkers can use it as it is.
  */
@@ -47,28 +47,31 @@ struct ring {
 void ring_init(struct ring *r, void *control, void *data, uint32_t size);
 
 /*
- * Sender. Room for one packet of bytes (descriptor included, trailer not; a multiple of 8): *where is where to write it.
- * 0; -E_AGAIN: no room, the host was asked to tell when there is (ring_writable); -E_PROTO: the host's index is nonsense.
+ * Sender. Room for one packet of bytes (descriptor included, trailer not; a multiple of 8): *where is where to write
+ * it. 0; -E_AGAIN: no room, the host was asked to tell when there is (ring_unblocked); -E_PROTO: the host's index is
+ * nonsense.
  */
 int ring_reserve(struct ring *r, uint32_t bytes, uint8_t **where);
 /* Publishes the packet written where ring_reserve said. */
 void ring_commit(struct ring *r, uint32_t bytes);
 /*
- * Once per batch: must the host be signalled? Only if it may sleep with something unread, that is if it does not mask and has
- * read all that was there before the batch: any earlier packet had its own decision. 1 yes, 0 no, -E_PROTO.
+ * Once per batch: must the host be signalled? Only if it may sleep with something unread, that is if it does not mask
+ * and has read all that was there before the batch: any earlier packet had its own decision. 1 yes, 0 no, -E_PROTO.
  */
 int ring_signal_needed(struct ring *r);
 /* After ring_reserve said -E_AGAIN: true once, when that packet fits now. */
-bool ring_writable(struct ring *r);
+bool ring_unblocked(struct ring *r);
 /* Bytes free now for packets and their trailers. 0 when the host's index is nonsense. */
-uint32_t ring_free_bytes(struct ring *r);
+uint32_t ring_room_bytes(struct ring *r);
 
 /*
- * Receiver. Copies the next packet (without trailer) into buf, lengths checked and corrected in the copy, and returns its
- * bytes; 0 when the ring is empty; -E_PROTO when indices or lengths are nonsense or the packet is longer than capacity.
+ * Receiver. Copies the next packet (without trailer) into buf, lengths checked and corrected in the copy, and returns
+ * its bytes; 0 when the ring is empty; -E_PROTO when indices or lengths are nonsense or the packet is longer than
+ * capacity.
  */
 int ring_read(struct ring *r, void *buf, uint32_t capacity);
-/* After ring_read returned 0: unmasks and looks again. 1: dry, the host will signal. 0: more came, still masked. -E_PROTO. */
+/* After ring_read returned 0: unmasks and looks again. 1: dry, the host will signal. 0: more came, still masked.
+ * -E_PROTO: the host's index is nonsense. */
 int ring_rest(struct ring *r);
 /* Tells the host what was read so far; for drains that pause before the ring is dry. */
 void ring_publish(struct ring *r);

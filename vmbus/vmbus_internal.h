@@ -7,8 +7,8 @@
  *   offer.c        offers, drivers, the task of each device       monitor.c  monitored notifications
  *   channel.c      open, close, send, receive
  *
- * Contexts: messages and ring interrupts are handled in event functions and never block; everything that posts a message runs
- * in a task (vmbus_post may wait for the host's queue). All of it is one CPU's data: no locks.
+ * Contexts: messages and ring interrupts are handled in event functions and never block; everything that posts a
+ * message runs in a task (vmbus_post_message may wait for the host's queue). All of it is one CPU's data: no locks.
  */
 #pragma once
 #include "rt/rt.h"
@@ -69,11 +69,11 @@ static inline void bus_wake(void) { wait_queue_wake_all(&bus.waiters); }
 #define BUS_WAIT(cond, limit_us, what) WAIT_UNTIL(&bus.waiters, cond, limit_us, what)
 
 /*
- * Posts one channel message, waiting while the host's queue is full. 0; -E_REFUSED: refused for good; -E_TIMEOUT: the queue
- * stayed full; -E_NOTSUP: connection id unknown to the host (INITIATE_CONTACT only). Tasks only.
+ * Posts one channel message, waiting while the host's queue is full. 0; -E_REFUSED: refused for good; -E_TIMEOUT: the
+ * queue stayed full; -E_NOTSUP: connection id unknown to the host (INITIATE_CONTACT only). Tasks only.
  */
-int vmbus_post(const void *message, uint32_t bytes);
-int vmbus_post_on(uint32_t connection, const void *message, uint32_t bytes);
+int vmbus_post_message(const void *message, uint32_t bytes);
+int vmbus_post_message_on(uint32_t connection, const void *message, uint32_t bytes);
 
 /* Host messages decoded by message.c, in event context. */
 void bus_version_response(const struct vmbus_msg_version_response *m, uint32_t bytes);
@@ -83,8 +83,8 @@ void bus_unloaded(void);
 /* ---- message.c ---- */
 void vmbus_message(const struct hv_message *message);
 /*
- * One line for a refused message or packet of the host, and a count. A host that goes on sending rubbish gets the first few
- * of each kind into the log, no more.
+ * One line for a refused message or packet of the host, and a count. A host that goes on sending rubbish gets the
+ * first few of each kind into the log, no more.
  */
 struct refusal { unsigned count; };
 bool refusal_speaks(struct refusal *r);

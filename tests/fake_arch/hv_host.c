@@ -2,8 +2,8 @@
 /*
  * Transport between the fake machine and the model of the host: see hv_host.h.
  *
- * Interrupts that the model raises are delivered when it has returned, because a handler may call into it again. Each call
- * into the model is followed by its poll, as it wants; its timers run off the idle hook and off every entry.
+ * Interrupts that the model raises are delivered when it has returned, because a handler may call into it again. Each
+ * call into the model is followed by its poll, as it wants; its timers run off the idle hook and off every entry.
  */
 #include <stdio.h>
 #include <stdlib.h>

@@ -9,8 +9,8 @@
  *     hv_init(); hv_clock_init(); hv_synic_init(); vmbus_connect(); ...
  *     hv_host_stop();
  *
- * The guest's counter is the fake one (FAKE_COUNTER_HZ), so cfg->tsc_hz is ignored. A violation of the host's rules aborts the
- * test unless it is expected (hv_host.violations_expected), and is counted then.
+ * The guest's counter is the fake one (FAKE_COUNTER_HZ), so cfg->tsc_hz is ignored. A violation of the host's rules
+ * aborts the test unless it is expected (hv_host.violations_expected), and is counted then.
  */
 #pragma once
 #include "tests/fake_arch/fake_arch.h"

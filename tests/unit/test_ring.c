@@ -83,7 +83,7 @@ TEST(ring_empty)
     pair_open(&p);
     CHECK_EQ(ring_read(&p.receiver, buffer, sizeof(buffer)), 0);
     CHECK_EQ(ring_rest(&p.receiver), 1);
-    CHECK_EQ(ring_free_bytes(&p.sender), DATA_BYTES - 8);
+    CHECK_EQ(ring_room_bytes(&p.sender), DATA_BYTES - 8);
     CHECK_EQ(control(&p)->feature_bits, VMBUS_RING_FEATURE_PENDING_SEND);
     CHECK_EQ(ring_signal_needed(&p.sender), 0);
     pair_close(&p);
@@ -142,7 +142,7 @@ TEST(ring_full_to_the_last_byte)
     CHECK_EQ(p.sender.waiting_bytes, 128);
     CHECK_EQ(control(&p)->pending_send_bytes, 128);
     CHECK_EQ(put(&p.sender, 112, n), 0);               /* exactly what is left */
-    CHECK_EQ(ring_free_bytes(&p.sender), 0);
+    CHECK_EQ(ring_room_bytes(&p.sender), 0);
     CHECK_EQ(put(&p.sender, 16, 0), -E_AGAIN);
     for (uint32_t i = 0; i < n; i++) {
         CHECK_EQ(ring_read(&p.receiver, buffer, sizeof(buffer)), 120);
@@ -162,7 +162,7 @@ TEST(ring_blocked_sender_is_told_once)
     while (put(&p.sender, 120, 0) == 0)
         packets++;
     CHECK_EQ(put(&p.sender, 1016, 0), -E_AGAIN);       /* wants 1024 */
-    CHECK(!ring_writable(&p.sender));
+    CHECK(!ring_unblocked(&p.sender));
     for (; packets; packets--) {
         CHECK_EQ(ring_read(&p.receiver, buffer, sizeof(buffer)), 120);
         ring_publish(&p.receiver);
@@ -174,8 +174,8 @@ TEST(ring_blocked_sender_is_told_once)
         }
     }
     CHECK_EQ(signals, 1);
-    CHECK(ring_writable(&p.sender));
-    CHECK(!ring_writable(&p.sender));
+    CHECK(ring_unblocked(&p.sender));
+    CHECK(!ring_unblocked(&p.sender));
     CHECK_EQ(control(&p)->pending_send_bytes, 0);
     CHECK_EQ(put(&p.sender, 1016, 0), 0);
     pair_close(&p);
@@ -193,7 +193,7 @@ TEST(ring_long_drain_publishes)
         CHECK_EQ(ring_read(&p.receiver, buffer, sizeof(buffer)), 120);
     CHECK_EQ(control(&p)->read_index, DATA_BYTES / 4);
     CHECK(p.receiver.signal_due);
-    CHECK(ring_writable(&p.sender));
+    CHECK(ring_unblocked(&p.sender));
     pair_close(&p);
 }
 
@@ -270,9 +270,9 @@ TEST(ring_corrupt_indices)
             ;
         control(&p)->read_index = bad[i];
         CHECK_EQ(ring_reserve(&p.sender, 1024, &to), -E_PROTO);
-        CHECK_EQ(ring_free_bytes(&p.sender), 0);
+        CHECK_EQ(ring_room_bytes(&p.sender), 0);
         CHECK_EQ(ring_signal_needed(&p.sender), -E_PROTO);
-        CHECK(!ring_writable(&p.sender));
+        CHECK(!ring_unblocked(&p.sender));
         pair_close(&p);
     }
 }
@@ -335,8 +335,9 @@ TEST(ring_random_garbage)
 }
 
 /*
- * Against a plain queue: random sizes, batches, drains and sleeps. The consumer sleeps when ring_rest says so and wakes only
- * by a signal; the producer waits when refused and wakes only when signal_due was set. Neither may be left asleep.
+ * Against a plain queue: random sizes, batches, drains and sleeps. The consumer sleeps when ring_rest says so and
+ * wakes only by a signal; the producer waits when refused and wakes only when signal_due was set. Neither may be left
+ * asleep.
  */
 TEST(ring_against_a_queue)
 {
@@ -385,7 +386,7 @@ TEST(ring_against_a_queue)
             }
             if (p.receiver.signal_due) {
                 p.receiver.signal_due = false;
-                if (ring_writable(&p.sender))
+                if (ring_unblocked(&p.sender))
                     blocked = false;
             }
         }
@@ -421,7 +422,7 @@ static void *produce(void *arg)
             i++;
         if ((rc || i % 5 == 0 || i == THREAD_PACKETS) && ring_signal_needed(&shared.sender) > 0)
             sem_post(&data_signal);
-        while (rc == -E_AGAIN && !ring_writable(&shared.sender)) {
+        while (rc == -E_AGAIN && !ring_unblocked(&shared.sender)) {
             if (!sem_wait_limited(&space_signal))
                 return NULL;
         }
