@@ -255,7 +255,7 @@ uint16_t vmbus_signal(struct host *h, uint32_t connection, uint16_t flag);
 bool vmbus_poll(struct host *h);
 void vmbus_audit(struct host *h);
 /* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. */
-void vmbus_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
+void vmbus_send_message(struct host *h, const void *msg, uint32_t bytes, bool reply);
 bool vmbus_all_idle(const struct host *h);
 
 struct host_chan *chan_create(struct host *h, const struct host_dev_ops *dev, void *device,

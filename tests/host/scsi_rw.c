@@ -81,7 +81,7 @@ static void finish(struct scsi_cmd *cmd, enum host_blk_status status)
 
     switch (status) {
     case HOST_BLK_OK:
-        scsi_good(cmd, cmd->req.op == HOST_BLK_READ || cmd->req.op == HOST_BLK_WRITE ? cmd->transferred : 0);
+        scsi_good(cmd, cmd->transferred);
         break;
     case HOST_BLK_MEDIUM_ERROR:
         scsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_MEDIUM_ERROR, read ? SCSI_ASC_READ_ERROR : SCSI_ASC_WRITE_ERROR);
@@ -239,6 +239,7 @@ void scsi_unmap(struct scsi_cmd *cmd)
             return;
         }
     }
+    cmd->transferred = bytes;
     cmd->blk_status = HOST_BLK_OK;
     run_list(cmd);
 }

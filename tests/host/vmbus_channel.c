@@ -133,7 +133,7 @@ void chan_offer(struct host_chan *ch)
     msg.monitor_allocated = ch->monitor_id != VMBUS_OFFER_MONITOR_NONE ? VMBUS_OFFER_MONITOR_ALLOCATED : 0;
     ch->offered = true;
     host_trace(h, HOST_TRACE_VMBUS, "offer %s: channel %u.%u", ch->dev->name, ch->relid, ch->sub_index);
-    vmbus_send(h, &msg, sizeof(msg), false);
+    vmbus_send_message(h, &msg, sizeof(msg), false);
 }
 
 void chan_request_offers(struct host *h)
@@ -145,7 +145,7 @@ void chan_request_offers(struct host *h)
         if (h->vmbus.channel[i] != NULL && h->vmbus.channel[i]->sub_index == 0)
             chan_offer(h->vmbus.channel[i]);
     }
-    vmbus_send(h, &done, sizeof(done), true);
+    vmbus_send_message(h, &done, sizeof(done), true);
 }
 
 /* ---- open ------------------------------------------------------------------------------------------------ */
@@ -159,7 +159,7 @@ static void open_result(struct host *h, const struct vmbus_msg_open_channel *msg
         .status = status,
     };
 
-    vmbus_send(h, &result, sizeof(result), true);
+    vmbus_send_message(h, &result, sizeof(result), true);
 }
 
 /* Why the rings cannot be used; NULL: they can. */
@@ -291,7 +291,7 @@ void chan_rescind(struct host_chan *ch)
     }
     if (ch->offered) {
         host_trace(h, HOST_TRACE_VMBUS, "rescind channel %u", ch->relid);
-        vmbus_send(h, &msg, sizeof(msg), false);
+        vmbus_send_message(h, &msg, sizeof(msg), false);
     }
     chan_queue(ch);                              /* one that was never offered goes at the next poll */
 }
@@ -349,7 +349,7 @@ void chan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg)
         chan_queue(ch);
     }
     if (h->vmbus.version >= VMBUS_VERSION_WIN10_5_3)
-        vmbus_send(h, &answer, sizeof(answer), true);
+        vmbus_send_message(h, &answer, sizeof(answer), true);
 }
 
 void chan_msg_released(struct host *h, const struct vmbus_msg_relid *msg)

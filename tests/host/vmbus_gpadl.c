@@ -80,7 +80,7 @@ static void answer(struct host *h, uint32_t relid, uint32_t id, uint32_t status)
         .status = status,
     };
 
-    vmbus_send(h, &msg, sizeof(msg), true);
+    vmbus_send_message(h, &msg, sizeof(msg), true);
 }
 
 /* Walks the ranges. With pages == NULL only counts and checks; false: the buffer is not what it says. */
@@ -218,7 +218,7 @@ static void torn_down(struct host *h, struct host_gpadl *g)
 
     host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x torn down", g->id);
     gpadl_free(h, g);
-    vmbus_send(h, &msg, sizeof(msg), true);
+    vmbus_send_message(h, &msg, sizeof(msg), true);
 }
 
 void gpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg)

@@ -69,7 +69,7 @@ static uint32_t status_offset(uint32_t type)
     }
 }
 
-void vmbus_send(struct host *h, const void *msg, uint32_t bytes, bool reply)
+void vmbus_send_message(struct host *h, const void *msg, uint32_t bytes, bool reply)
 {
     uint8_t copy[VMBUS_MESSAGE_MAX];
     uint32_t type, error = NTSTATUS_FAILURE, at;
@@ -209,7 +209,7 @@ static void answer_version(struct host *h, uint32_t version, bool supported, uin
         bytes = sizeof(msg.response);
     host_trace(h, HOST_TRACE_VMBUS, "version %u.%u: %s", version >> 16, version & 0xFFFF,
                supported ? "accepted" : "refused");
-    vmbus_send(h, &msg, bytes, true);
+    vmbus_send_message(h, &msg, bytes, true);
 }
 
 static bool map_monitor(struct host *h, const struct vmbus_msg_initiate_contact *msg)
@@ -297,7 +297,7 @@ static void finish_transitions(struct host *h)
         drop_queue(h);
         forget_connection(h);
         h->vmbus.unloading = false;
-        vmbus_send(h, &done, sizeof(done), true);
+        vmbus_send_message(h, &done, sizeof(done), true);
     }
 }
 
@@ -344,7 +344,7 @@ static void refuse_socket(struct host *h, const uint8_t *payload)
     out.endpoint = in.endpoint;
     out.service = in.service;
     if (h->vmbus.version >= VMBUS_VERSION_WIN10_4_1)
-        vmbus_send(h, &out, sizeof(out), true);
+        vmbus_send_message(h, &out, sizeof(out), true);
 }
 
 static void dispatch(struct host *h, const uint8_t *payload, uint32_t bytes, uint32_t connection)
