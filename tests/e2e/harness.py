@@ -107,6 +107,8 @@ class Test:
                     return
             except (OSError, nbdclient.ProtocolError):
                 pass
+            if vm.panicked():
+                raise Failure(vm.panicked())
             if vm.poll() is not None:
                 raise Failure(f"{labvm.exit_text(vm.wait(5))} before the NBD server answered {vm.qemu_errors()}")
             if time.monotonic() > deadline:
@@ -240,7 +242,7 @@ def run_case(name):
 def tail(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
-            lines = f.read().splitlines()[-TAIL_LINES:]
+            lines = [line for line in f.read().splitlines() if "TCG doesn't support" not in line][-TAIL_LINES:]
     except OSError:
         return []
     return [f"--- {os.path.relpath(path, labvm.ROOT)}"] + lines

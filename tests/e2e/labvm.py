@@ -25,6 +25,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
+PANIC_REPORT_S = 1
 # tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
 
@@ -224,15 +225,26 @@ class Machine:
         return self.process.poll() if self.process else None
 
     def wait(self, limit_s):
-        """QEMU's exit code; VMError when it is still running after the limit."""
-        try:
-            code = self.process.wait(limit_s)
-        except subprocess.TimeoutExpired:
-            raise VMError(f"the machine did not end within {limit_s} s") from None
+        """QEMU's exit code; VMError when it is still running after the limit, or a while after a panic."""
+        deadline = time.monotonic() + limit_s
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline or self.panicked():
+                raise VMError(self.panicked() or f"the machine did not end within {limit_s} s")
+            time.sleep(0.05)
         for line in self.lines.values():
             with line.changed:
                 line.changed.wait_for(lambda: line.closed, 5)
         return code
+
+    def panicked(self):
+        """The line of a panic that left the machine halted (no hypervisor it is reported to), else None."""
+        line = self.lines["console"]
+        found = re.search(r"^(?:\[ *[\d.]+\] )?panic: .*\n", line.text, re.M)
+        if not found or self.poll() is not None:
+            return None
+        size = len(line.text)
+        time.sleep(PANIC_REPORT_S)                    # for the rest of the report, and for the lab to end the machine
+        return found[0].strip() if self.poll() is None and len(line.text) == size else None
 
     def kill(self):
         """SIGKILL: nothing in QEMU gets a chance to write anything."""
@@ -276,20 +288,20 @@ class Machine:
         """Waits for a regular expression in the complete lines that came since offset `start`; returns the match."""
         wanted, source = re.compile(pattern, re.M), self.lines[line]
         deadline = time.monotonic() + limit_s
-        with source.changed:
-            while True:
+        while True:
+            with source.changed:
                 end = len(source.text) if source.closed else source.text.rfind("\n") + 1
                 found = wanted.search(source.text, start, max(end, start))
                 if found:
                     return found
                 if source.closed:
                     break
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    raise VMError(f"no {pattern!r} on the {line} within {limit_s} s")
-                source.changed.wait(min(left, 1))
-                if self.poll() is not None and not source.closed:
+                source.changed.wait(min(max(deadline - time.monotonic(), 0), 0.5))
+            if self.poll() is not None:
+                with source.changed:
                     source.changed.wait_for(lambda: source.closed, 2)
+            elif time.monotonic() > deadline or self.panicked():
+                raise VMError(self.panicked() or f"no {pattern!r} on the {line} within {limit_s} s")
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
