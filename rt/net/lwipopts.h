@@ -63,6 +63,7 @@
 #define LWIP_IPV4                       1
 #define LWIP_IPV6                       1
 #define LWIP_IPV6_DHCP6                 0     /* addresses by router advertisement */
+#define IPV6_FRAG_COPYHEADER            1     /* its bookkeeping has pointers: 64 bits of them do not fit in the header */
 #define LWIP_ND6_RDNSS_MAX_DNS_SERVERS  2
 #define LWIP_DHCP                       1
 #define LWIP_ACD                        0     /* address probing would delay every boot by five seconds */
