@@ -168,7 +168,7 @@ static void reset_registers(struct host *h)
         for (uint32_t s = 0; s < HV_SYNIC_SINT_COUNT; s++)
             h->vp[i].sint[s] = HV_SINT_MASKED;
         h->vp[i].deadline = HOST_NEVER;
-        stimer_reset(h, i);
+        vstimer_reset(h, i);
     }
 }
 
@@ -198,7 +198,7 @@ struct host *host_create(const struct host_config *cfg, const struct host_ops *o
         return NULL;
     }
     reset_registers(h);
-    vmbus_init(h);
+    vserver_init(h);
     return h;
 }
 
@@ -220,7 +220,7 @@ void host_destroy(struct host *h)
 
 void host_reset(struct host *h)
 {
-    vmbus_reset(h);
+    vserver_reset(h);
     reset_registers(h);
     if (h->visible != NULL)
         memset(h->visible, 0, h->cfg.ram_pages / 8 + 1);
@@ -238,15 +238,15 @@ bool host_poll(struct host *h)
     while (!list_empty(&now)) {
         struct host_chan *ch = list_entry(list_pop_front(&now), struct host_chan, work);
         ch->queued = false;
-        if (chan_poll(ch))
-            chan_queue(ch);
+        if (vchan_poll(ch))
+            vchan_queue(ch);
     }
-    if (vmbus_poll(h))
+    if (vserver_poll(h))
         more = true;
     for (uint32_t i = 0; i < h->cfg.vps; i++) {
         if (h->vp[i].eom) {
             h->vp[i].eom = false;
-            stimer_retry(h, i);
+            vstimer_retry(h, i);
         }
     }
     return more || !list_empty(&h->work);
@@ -254,8 +254,8 @@ bool host_poll(struct host *h)
 
 void host_audit(struct host *h)
 {
-    synic_audit(h);
-    vmbus_audit(h);
+    vsynic_audit(h);
+    vserver_audit(h);
 }
 
 /* ---- observation ----------------------------------------------------------------------------------------- */

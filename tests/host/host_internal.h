@@ -197,7 +197,7 @@ void *host_map_shared(struct host *h, uint64_t gpa, size_t len, bool write);
 uint64_t host_now(struct host *h);
 enum host_fault_kind host_fault(struct host *h, enum host_fault_point point);
 
-/* ---- report.c --------------------------------------------------------------------------------------- */
+/* ---- host_report.c --------------------------------------------------------------------------------------- */
 
 #define HOST_PRINTF(f, a) __attribute__((format(printf, f, a)))
 int ksnprintf(char *buf, size_t size, const char *fmt, ...) HOST_PRINTF(3, 4);
@@ -215,23 +215,23 @@ void host_trace_text(struct host *h, enum host_trace category, const char *fmt, 
             host_trace_text((h), (category), __VA_ARGS__);   \
     } while (0)
 
-/* ---- synic.c, stimer.c, tlfs_*.c -------------------------------------------------------------------- */
+/* ---- host_synic.c, host_stimer.c, tlfs_*.c -------------------------------------------------------------------- */
 
 enum synic_post { SYNIC_POSTED, SYNIC_BUSY, SYNIC_OFF };
 /* more: others wait behind this one, so the pending flag is set at once. */
-enum synic_post synic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
+enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
                                    const void *payload, uint32_t bytes, bool more);
 /* false: lost, because the guest switched something off. */
-bool synic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag);
-bool synic_ready(const struct host *h, uint32_t vp, uint32_t sint);
-bool synic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
-bool synic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
-void synic_audit(struct host *h);
-bool stimer_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
-bool stimer_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
-void stimer_fired(struct host *h, uint32_t vp);
-void stimer_retry(struct host *h, uint32_t vp);
-void stimer_reset(struct host *h, uint32_t vp);
+bool vsynic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag);
+bool vsynic_ready(const struct host *h, uint32_t vp, uint32_t sint);
+bool vsynic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
+bool vsynic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
+void vsynic_audit(struct host *h);
+bool vstimer_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
+bool vstimer_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
+void vstimer_fired(struct host *h, uint32_t vp);
+void vstimer_retry(struct host *h, uint32_t vp);
+void vstimer_reset(struct host *h, uint32_t vp);
 
 /* A register that names a page: false when it must be refused. */
 bool host_page_register(struct host *h, uint64_t value, bool reserved_checked);
@@ -247,85 +247,85 @@ uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *i
 
 /* ---- vmbus_server.c, vmbus_channel.c, vmbus_gpadl.c ------------------------------------------------- */
 
-void vmbus_init(struct host *h);
-void vmbus_reset(struct host *h);                            /* everything closed at once, nothing told */
-uint16_t vmbus_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload,
+void vserver_init(struct host *h);
+void vserver_reset(struct host *h);                            /* everything closed at once, nothing told */
+uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload,
                     uint32_t bytes);
-uint16_t vmbus_signal(struct host *h, uint32_t connection, uint16_t flag);
-bool vmbus_poll(struct host *h);
-void vmbus_audit(struct host *h);
+uint16_t vserver_signal(struct host *h, uint32_t connection, uint16_t flag);
+bool vserver_poll(struct host *h);
+void vserver_audit(struct host *h);
 /* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. */
-void vmbus_send_message(struct host *h, const void *msg, uint32_t bytes, bool reply);
-bool vmbus_all_idle(const struct host *h);
+void vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
+bool vserver_all_idle(const struct host *h);
 
-struct host_chan *chan_create(struct host *h, const struct host_dev_ops *dev, void *device,
+struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, void *device,
                               const struct guid *interface_type, struct host_chan *primary,
                               uint16_t sub_index, bool wants_monitor);
-void chan_offer(struct host_chan *ch);                       /* when the guest has asked for offers */
-void chan_rescind(struct host_chan *ch);
-void chan_shut(struct host_chan *ch);                        /* the device stops; the ring is given up */
-/* chan_shut, now or when its requests are done */
-void chan_close(struct host_chan *ch);
-void chan_check_closed(struct host_chan *ch);
-bool chan_reap(struct host_chan *ch);                        /* true: rescinded and released, nothing to serve */
-void chan_free(struct host_chan *ch);
-struct host_chan *chan_find(struct host *h, uint32_t relid);
-void chan_request_offers(struct host *h);
-void chan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg);
-void chan_msg_close(struct host *h, const struct vmbus_msg_relid *msg);
-void chan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg);
-void chan_msg_released(struct host *h, const struct vmbus_msg_relid *msg);
-void chan_queue(struct host_chan *ch);                       /* let host_poll look at it */
+void vchan_offer(struct host_chan *ch);                       /* when the guest has asked for offers */
+void vchan_rescind(struct host_chan *ch);
+void vchan_shut(struct host_chan *ch);                        /* the device stops; the ring is given up */
+/* vchan_shut, now or when its requests are done */
+void vchan_close(struct host_chan *ch);
+void vchan_check_closed(struct host_chan *ch);
+bool vchan_reap(struct host_chan *ch);                        /* true: rescinded and released, nothing to serve */
+void vchan_free(struct host_chan *ch);
+struct host_chan *vchan_find(struct host *h, uint32_t relid);
+void vchan_request_offers(struct host *h);
+void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg);
+void vchan_msg_close(struct host *h, const struct vmbus_msg_relid *msg);
+void vchan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg);
+void vchan_msg_released(struct host *h, const struct vmbus_msg_relid *msg);
+void vchan_queue(struct host_chan *ch);                       /* let host_poll look at it */
 
-struct host_gpadl *gpadl_find(struct host *h, uint32_t relid, uint32_t id);
+struct host_gpadl *vgpadl_find(struct host *h, uint32_t relid, uint32_t id);
 /* For a device: complete, one page-aligned range of this channel. Counts a user. */
-struct host_gpadl *gpadl_use(struct host *h, uint32_t relid, uint32_t id);
+struct host_gpadl *vgpadl_use(struct host *h, uint32_t relid, uint32_t id);
 /* the user is done; a waiting teardown goes on */
-void gpadl_release(struct host *h, struct host_gpadl *g);
-void gpadl_free_all(struct host *h, uint32_t relid);         /* 0: of all channels */
-uint32_t gpadl_count(const struct host *h, uint32_t relid);
-bool gpadl_covers(const struct host *h, uint64_t gpn);       /* is this page part of a live one? */
-void gpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes);
-void gpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes);
-void gpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg);
+void vgpadl_release(struct host *h, struct host_gpadl *g);
+void vgpadl_free_all(struct host *h, uint32_t relid);         /* 0: of all channels */
+uint32_t vgpadl_count(const struct host *h, uint32_t relid);
+bool vgpadl_covers(const struct host *h, uint64_t gpn);       /* is this page part of a live one? */
+void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes);
+void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes);
+void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg);
 
-/* ---- ring.c: one ring ------------------------------------------------------------------------------- */
+/* ---- host_ring.c: one ring ------------------------------------------------------------------------------- */
 
 /* The guest's ring area: pages [first, first + count) of the list, control page first. */
-void ring_attach(struct host_ring *r, uint8_t **page, uint32_t pages);
-bool ring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid);
-uint32_t ring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write);
+void vring_attach(struct host_ring *r, uint8_t **page, uint32_t pages);
+bool vring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid);
+uint32_t vring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write);
 /* Incoming. false: the guest wrote an impossible index. */
-bool ring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes);
-void ring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes);
-void ring_set_mask(struct host_ring *r, uint32_t mask);
+bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes);
+void vring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes);
+void vring_set_mask(struct host_ring *r, uint32_t mask);
 /* Publishes the read index; true: the guest waits for space and must be interrupted. */
-bool ring_publish_read(struct host_ring *r);
+bool vring_publish_read(struct host_ring *r);
 /* Outgoing */
-bool ring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes);
-void ring_put(struct host_ring *r, const void *from, uint32_t bytes);
+bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes);
+void vring_put(struct host_ring *r, const void *from, uint32_t bytes);
 /* Publishes the write index; true: the guest asked to be interrupted. */
-bool ring_publish_write(struct host_ring *r);
-void ring_want_space(struct host_ring *r, uint32_t bytes);
+bool vring_publish_write(struct host_ring *r);
+void vring_want_space(struct host_ring *r, uint32_t bytes);
 
-/* ---- channel_io.c: packets -------------------------------------------------------------------------- */
+/* ---- host_channel_io.c: packets -------------------------------------------------------------------------- */
 
 struct host_piece {
     const void *data;
     uint32_t bytes;
 };
 /* Queues a packet; it never fails: what does not fit waits. type_header: what follows struct vmbus_packet. */
-void chan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
+void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
                const struct host_piece *type_header, const struct host_piece *payload);
 /* Completion with fault injection: error_at is the offset of a 32-bit status that an error overwrites. */
-void chan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
+void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
                    uint32_t bytes, uint32_t error_at, uint32_t error);
 /* nothing owed, and a packet of that size fits now */
-bool chan_has_room(struct host_chan *ch, uint32_t bytes);
-bool chan_poll(struct host_chan *ch);                        /* true: more to do */
-void chan_drop_owed(struct host_chan *ch);
+bool vchan_has_room(struct host_chan *ch, uint32_t bytes);
+bool vchan_poll(struct host_chan *ch);                        /* true: more to do */
+void vchan_drop_owed(struct host_chan *ch);
 /* Pieces of guest memory named by a packet, neighbours joined. false: a page is not the guest's to give. */
-bool chan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write,
+bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write,
                      struct host_seg *segs, uint32_t max, uint32_t *count);
 uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to,
                             uint32_t bytes);

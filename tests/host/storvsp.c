@@ -3,7 +3,7 @@
  * storvsp.c: the storage server: handshake, SCSI request blocks, sub-channels, bus events.
  *
  * The handshake's order and every length are checked as the strictest host does. A packet that would stop that host's
- * worker stops the channel here, after the violation was told. Commands are handed to scsi_disk.c; their guest memory
+ * worker stops the channel here, after the violation was told. Commands are handed to vscsi_disk.c; their guest memory
  * stays in use until the backend gives the request back, also when the channel was closed meanwhile.
  */
 #include "tests/host/storvsp.h"
@@ -33,7 +33,7 @@ static void complete(struct host_chan *ch, const struct host_packet *p, struct v
     v->operation = VSTOR_OP_COMPLETE_IO;
     v->flags = 0;
     v->status = status;
-    chan_complete(ch, HOST_FAULT_STORVSP_REPLY, p->id, v, bytes, offsetof(struct vstor_packet, status),
+    vchan_complete(ch, HOST_FAULT_STORVSP_REPLY, p->id, v, bytes, offsetof(struct vstor_packet, status),
                   NTSTATUS_UNSUCCESSFUL);
 }
 
@@ -72,7 +72,7 @@ static uint32_t create_sub_channels(struct host_scsi *s, const struct vstor_pack
     if (count > s->cfg.max_sub_channels || s->channels > 1)
         return NTSTATUS_INVALID_PARAMETER;
     for (uint32_t i = 1; i <= count; i++) {
-        if (chan_create(s->h, &storvsp_ops, s, &scsi_class, s->primary, (uint16_t)i, false) == NULL)
+        if (vchan_create(s->h, &storvsp_ops, s, &scsi_class, s->primary, (uint16_t)i, false) == NULL)
             return NTSTATUS_UNSUCCESSFUL;
         s->channels++;
     }
@@ -85,7 +85,7 @@ static void wake_sub_channels(struct host_scsi *s)
         struct host_chan *ch = s->h->vmbus.channel[i];
         if (ch != NULL && ch->device == s && ch->stalled) {
             ch->signalled = true;
-            chan_queue(ch);
+            vchan_queue(ch);
         }
     }
 }
@@ -164,7 +164,7 @@ static void free_command(struct scsi_cmd *cmd)
     host_free(s->h, cmd);
     s->in_flight--;
     if (ch != NULL)
-        chan_check_closed(ch);
+        vchan_check_closed(ch);
 }
 
 void storvsp_finish(struct scsi_cmd *cmd)
@@ -186,7 +186,7 @@ void storvsp_finish(struct scsi_cmd *cmd)
                cmd->srb.cdb[0], cmd->srb_status, cmd->scsi_status, cmd->transferred);
     /* A fault writes SRB status "error" without sense over the four status bytes. */
     if (cmd->ch->open)
-        chan_complete(cmd->ch, HOST_FAULT_STORVSP_IO, cmd->id, &v, cmd->reply_bytes,
+        vchan_complete(cmd->ch, HOST_FAULT_STORVSP_IO, cmd->id, &v, cmd->reply_bytes,
                       offsetof(struct vstor_packet, srb.srb_status), SRB_STATUS_ERROR);
     free_command(cmd);
 }
@@ -251,7 +251,7 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
     list_push_back(&s->commands, &cmd->node);
     s->in_flight++;
     s->h->counters.srbs++;
-    if (!chan_map_ranges(ch, p, v->srb.data_direction != VSTOR_DATA_TO_DEVICE, cmd->segs, max, &cmd->seg_count)) {
+    if (!vchan_map_ranges(ch, p, v->srb.data_direction != VSTOR_DATA_TO_DEVICE, cmd->segs, max, &cmd->seg_count)) {
         free_command(cmd);
         return HOST_FATAL;
     }
@@ -265,7 +265,7 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
         }
         keep -= cmd->segs[i].bytes;
     }
-    scsi_execute(cmd);
+    vscsi_execute(cmd);
     return HOST_TAKEN;
 }
 
@@ -393,7 +393,7 @@ struct host_scsi *host_add_scsi(struct host *h, const struct host_scsi_config *c
     s->h = h;
     s->cfg = *cfg;
     list_init(&s->commands);
-    s->primary = chan_create(h, &storvsp_ops, s, &scsi_class, NULL, 0, cfg->monitor);
+    s->primary = vchan_create(h, &storvsp_ops, s, &scsi_class, NULL, 0, cfg->monitor);
     if (s->primary == NULL) {
         host_free(h, s);
         return NULL;
@@ -408,7 +408,7 @@ void host_remove_scsi(struct host *h, struct host_scsi *s)
     (void)h;
     for (uint32_t i = 0; i < SCSI_LUNS; i++)
         s->luns[i].present = false;
-    chan_rescind(s->primary);
+    vchan_rescind(s->primary);
 }
 
 uint32_t host_scsi_relid(const struct host_scsi *s)
@@ -424,7 +424,7 @@ static void enumerate_bus(struct host_scsi *s)
 
     if (s->primary == NULL || !s->primary->open || s->state != STORVSP_READY || s->version < VSTOR_VERSION_WIN7)
         return;
-    chan_send(s->primary, VMBUS_PACKET_INBAND, 0, 0, NULL, &payload);
+    vchan_send(s->primary, VMBUS_PACKET_INBAND, 0, 0, NULL, &payload);
 }
 
 bool host_add_lun(struct host *h, struct host_scsi *s, uint32_t lun, const struct host_blk_info *info,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * storvsp.h: a SCSI controller and its disks, shared by storvsp.c (the vstor protocol) and scsi_*.c (the target).
+ * storvsp.h: a SCSI controller and its disks, shared by storvsp.c (the vstor protocol) and vscsi_*.c (the target).
  */
 #pragma once
 #include "drivers/scsi_wire.h"
@@ -57,17 +57,17 @@ struct scsi_cmd {
 };
 
 void storvsp_finish(struct scsi_cmd *cmd);                /* storvsp.c: sends the completion, frees the command */
-void scsi_execute(struct scsi_cmd *cmd);                  /* scsi_disk.c: ends in storvsp_finish, now or later */
-void scsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t asc);   /* CHECK CONDITION, finished */
-void scsi_good(struct scsi_cmd *cmd, uint32_t transferred);
-void scsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint32_t allocation);
-void scsi_inquiry(struct scsi_cmd *cmd);                  /* scsi_inquiry.c; lun NULL: absent */
-void scsi_report_luns(struct scsi_cmd *cmd);
-void scsi_read_capacity_10(struct scsi_cmd *cmd);
-void scsi_read_capacity_16(struct scsi_cmd *cmd);
-void scsi_mode_sense(struct scsi_cmd *cmd);
-void scsi_read_write(struct scsi_cmd *cmd);               /* scsi_rw.c */
-void scsi_verify(struct scsi_cmd *cmd);
-void scsi_synchronize(struct scsi_cmd *cmd);
-void scsi_unmap(struct scsi_cmd *cmd);
-void scsi_write_same(struct scsi_cmd *cmd);
+void vscsi_execute(struct scsi_cmd *cmd);                  /* vscsi_disk.c: ends in storvsp_finish, now or later */
+void vscsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t asc);   /* CHECK CONDITION, finished */
+void vscsi_good(struct scsi_cmd *cmd, uint32_t transferred);
+void vscsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint32_t allocation);
+void vscsi_inquiry(struct scsi_cmd *cmd);                  /* vscsi_inquiry.c; lun NULL: absent */
+void vscsi_report_luns(struct scsi_cmd *cmd);
+void vscsi_read_capacity_10(struct scsi_cmd *cmd);
+void vscsi_read_capacity_16(struct scsi_cmd *cmd);
+void vscsi_mode_sense(struct scsi_cmd *cmd);
+void vscsi_read_write(struct scsi_cmd *cmd);               /* vscsi_rw.c */
+void vscsi_verify(struct scsi_cmd *cmd);
+void vscsi_synchronize(struct scsi_cmd *cmd);
+void vscsi_unmap(struct scsi_cmd *cmd);
+void vscsi_write_same(struct scsi_cmd *cmd);

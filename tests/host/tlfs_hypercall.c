@@ -223,7 +223,7 @@ static uint16_t do_post(struct frame *f)
     default:
         return HV_STATUS_INSUFFICIENT_BUFFERS;
     }
-    return vmbus_post(f->h, in.connection_id, in.message_type, in.payload, in.payload_size);
+    return vserver_post(f->h, in.connection_id, in.message_type, in.payload, in.payload_size);
 }
 
 static uint16_t do_signal(struct frame *f)
@@ -236,7 +236,7 @@ static uint16_t do_signal(struct frame *f)
         host_violation(f->h, &in, sizeof(in), "signal event: reserved field set");
         return HV_STATUS_INVALID_HYPERCALL_INPUT;
     }
-    return vmbus_signal(f->h, in.connection_id, in.flag_number);
+    return vserver_signal(f->h, in.connection_id, in.flag_number);
 }
 
 static uint16_t do_start_vp(struct frame *f)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tlfs_msr.c: the synthetic MSRs of x86_64. Those of the SynIC are in synic.c, of the timers in stimer.c.
+ * tlfs_msr.c: the synthetic MSRs of x86_64. Those of the SynIC are in host_synic.c, of the timers in host_stimer.c.
  *
  * A register whose privilege bit is clear, an unknown one, a write to a read-only one: #GP, as TLFS says. The
  * hypercall page has no memory of its own here: its code is written into the guest's page.
@@ -194,9 +194,9 @@ bool host_rdmsr(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
         return false;
     }
     if (msr >= HV_X64_MSR_SCONTROL && msr <= HV_X64_MSR_SINT15)
-        return synic_read(h, vp, msr, value);
+        return vsynic_read(h, vp, msr, value);
     if (msr >= HV_X64_MSR_STIMER0_CONFIG && msr <= HV_X64_MSR_STIMER3_COUNT)
-        return stimer_read(h, vp, msr, value);
+        return vstimer_read(h, vp, msr, value);
     if (msr >= HV_X64_MSR_CRASH_P0 && msr <= HV_X64_MSR_CRASH_P4) {
         *value = h->crash[msr - HV_X64_MSR_CRASH_P0];
         return true;
@@ -273,9 +273,9 @@ bool host_wrmsr(struct host *h, uint32_t vp, uint32_t msr, uint64_t value)
         return false;
     host_trace(h, HOST_TRACE_TLFS, "vp %u wrmsr %#x = %#llx", vp, msr, (unsigned long long)value);
     if (msr >= HV_X64_MSR_SCONTROL && msr <= HV_X64_MSR_SINT15)
-        return synic_write(h, vp, msr, value);
+        return vsynic_write(h, vp, msr, value);
     if (msr >= HV_X64_MSR_STIMER0_CONFIG && msr <= HV_X64_MSR_STIMER3_COUNT)
-        return stimer_write(h, vp, msr, value);
+        return vstimer_write(h, vp, msr, value);
     if (msr >= HV_X64_MSR_CRASH_P0 && msr <= HV_X64_MSR_CRASH_P4) {
         h->crash[msr - HV_X64_MSR_CRASH_P0] = value;
         return true;

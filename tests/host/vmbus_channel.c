@@ -2,22 +2,22 @@
 /*
  * vmbus_channel.c: the life of a channel on the host's side.
  *
- *   chan_create --chan_offer--> offered --chan_msg_open--> open
- *                                  ^                         | chan_msg_close, Unload, new contact
+ *   vchan_create --vchan_offer--> offered --vchan_msg_open--> open
+ *                                  ^                         | vchan_msg_close, Unload, new contact
  *                                  |                         v
- *                                  +---chan_shut------- closing (requests still use guest memory)
- *   offered, open --chan_rescind--> rescinded --chan_msg_released--> chan_reap, relid may be used again
+ *                                  +---vchan_shut------- closing (requests still use guest memory)
+ *   offered, open --vchan_rescind--> rescinded --vchan_msg_released--> vchan_reap, relid may be used again
  *
  * Sub-channels are rescinded when their primary closes and offered anew when they are asked for again.
  */
 #include "tests/host/host_internal.h"
 
-struct host_chan *chan_find(struct host *h, uint32_t relid)
+struct host_chan *vchan_find(struct host *h, uint32_t relid)
 {
     return relid == 0 || relid > VMBUS_RELID_MAX ? NULL : h->vmbus.channel[relid];
 }
 
-void chan_queue(struct host_chan *ch)
+void vchan_queue(struct host_chan *ch)
 {
     if (ch->queued || ch->polling)
         return;
@@ -49,7 +49,7 @@ static void make_instance(struct host_chan *ch)
     memcpy(ch->instance.bytes, &ch->relid, 4);
 }
 
-struct host_chan *chan_create(struct host *h, const struct host_dev_ops *dev, void *device,
+struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, void *device,
                               const struct guid *interface_type, struct host_chan *primary,
                               uint16_t sub_index, bool wants_monitor)
 {
@@ -76,11 +76,11 @@ struct host_chan *chan_create(struct host *h, const struct host_dev_ops *dev, vo
     make_instance(ch);
     h->vmbus.channel[relid] = ch;
     h->vmbus.channels++;
-    chan_offer(ch);
+    vchan_offer(ch);
     return ch;
 }
 
-void chan_free(struct host_chan *ch)
+void vchan_free(struct host_chan *ch)
 {
     struct host *h = ch->h;
 
@@ -92,7 +92,7 @@ void chan_free(struct host_chan *ch)
     }
     if (ch->monitor_id != VMBUS_OFFER_MONITOR_NONE)
         h->vmbus.monitor_used[ch->monitor_id] = 0;
-    chan_drop_owed(ch);
+    vchan_drop_owed(ch);
     h->vmbus.channel[ch->relid] = NULL;
     h->vmbus.channels--;
     host_free(h, ch);
@@ -113,7 +113,7 @@ static void give_monitor(struct host_chan *ch)
     }
 }
 
-void chan_offer(struct host_chan *ch)
+void vchan_offer(struct host_chan *ch)
 {
     struct host *h = ch->h;
     struct vmbus_msg_offer_channel msg = {
@@ -133,19 +133,19 @@ void chan_offer(struct host_chan *ch)
     msg.monitor_allocated = ch->monitor_id != VMBUS_OFFER_MONITOR_NONE ? VMBUS_OFFER_MONITOR_ALLOCATED : 0;
     ch->offered = true;
     host_trace(h, HOST_TRACE_VMBUS, "offer %s: channel %u.%u", ch->dev->name, ch->relid, ch->sub_index);
-    vmbus_send_message(h, &msg, sizeof(msg), false);
+    vserver_send(h, &msg, sizeof(msg), false);
 }
 
-void chan_request_offers(struct host *h)
+void vchan_request_offers(struct host *h)
 {
     struct vmbus_msg_header done = {.type = VMBUS_MSG_ALL_OFFERS_DELIVERED};
 
     h->vmbus.offers_requested = true;
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         if (h->vmbus.channel[i] != NULL && h->vmbus.channel[i]->sub_index == 0)
-            chan_offer(h->vmbus.channel[i]);
+            vchan_offer(h->vmbus.channel[i]);
     }
-    vmbus_send_message(h, &done, sizeof(done), true);
+    vserver_send(h, &done, sizeof(done), true);
 }
 
 /* ---- open ------------------------------------------------------------------------------------------------ */
@@ -159,7 +159,7 @@ static void open_result(struct host *h, const struct vmbus_msg_open_channel *msg
         .status = status,
     };
 
-    vmbus_send_message(h, &result, sizeof(result), true);
+    vserver_send(h, &result, sizeof(result), true);
 }
 
 /* Why the rings cannot be used; NULL: they can. */
@@ -167,24 +167,24 @@ static const char *attach_rings(struct host_chan *ch, const struct vmbus_msg_ope
 {
     struct host *h = ch->h;
     uint32_t first = msg->downstream_page_offset;
-    struct host_gpadl *g = gpadl_use(h, ch->relid, msg->ring_gpadl);
+    struct host_gpadl *g = vgpadl_use(h, ch->relid, msg->ring_gpadl);
 
     if (g == NULL)
         return "the ring GPADL is unknown, unfinished, of several ranges or not page aligned";
     ch->ring_gpadl = g;
     if (first < HOST_RING_PAGES_MIN || first >= g->pages || g->pages - first < HOST_RING_PAGES_MIN)
         return "downstream page offset";
-    ring_attach(&ch->in, g->page, first);
-    ring_attach(&ch->out, g->page + first, g->pages - first);
-    if (!ring_check_fresh(h, &ch->in, "guest-to-host", ch->relid) ||
-        !ring_check_fresh(h, &ch->out, "host-to-guest", ch->relid))
+    vring_attach(&ch->in, g->page, first);
+    vring_attach(&ch->out, g->page + first, g->pages - first);
+    if (!vring_check_fresh(h, &ch->in, "guest-to-host", ch->relid) ||
+        !vring_check_fresh(h, &ch->out, "host-to-guest", ch->relid))
         return "ring headers";
     return NULL;
 }
 
-void chan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
+void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
 {
-    struct host_chan *ch = chan_find(h, msg->relid);
+    struct host_chan *ch = vchan_find(h, msg->relid);
     const char *why;
 
     if (ch != NULL && ch->rescinded)
@@ -198,7 +198,7 @@ void chan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
         why = "target VP";
     if (why != NULL) {
         host_violation(h, msg, sizeof(*msg), "open: channel %u: %s", msg->relid, why);
-        gpadl_release(h, ch->ring_gpadl);
+        vgpadl_release(h, ch->ring_gpadl);
         ch->ring_gpadl = NULL;
         open_result(h, msg, NTSTATUS_FAILURE);
         return;
@@ -211,7 +211,7 @@ void chan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     ch->open = true;
     if (!ch->dev->open(ch)) {
         ch->open = false;
-        gpadl_release(h, ch->ring_gpadl);
+        vgpadl_release(h, ch->ring_gpadl);
         ch->ring_gpadl = NULL;
         open_result(h, msg, NTSTATUS_FAILURE);
         return;
@@ -221,12 +221,12 @@ void chan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
                ch->out.bytes, ch->target_vp);
     open_result(h, msg, NTSTATUS_SUCCESS);
     ch->signalled = true;                        /* whatever is in the ring already is seen */
-    chan_queue(ch);
+    vchan_queue(ch);
 }
 
 /* ---- close, rescind, release ------------------------------------------------------------------------------- */
 
-void chan_shut(struct host_chan *ch)
+void vchan_shut(struct host_chan *ch)
 {
     struct host *h = ch->h;
     struct host_gpadl *g = ch->ring_gpadl;
@@ -234,22 +234,22 @@ void chan_shut(struct host_chan *ch)
     ch->open = false;
     ch->closing = false;
     ch->ring_gpadl = NULL;
-    chan_drop_owed(ch);
+    vchan_drop_owed(ch);
     memset(&ch->in, 0, sizeof(ch->in));
     memset(&ch->out, 0, sizeof(ch->out));
     host_trace(h, HOST_TRACE_VMBUS, "channel %u closed", ch->relid);
-    gpadl_release(h, g);
+    vgpadl_release(h, g);
 }
 
-void chan_check_closed(struct host_chan *ch)
+void vchan_check_closed(struct host_chan *ch)
 {
     if (!ch->closing || ch->dev->in_flight(ch) != 0)
         return;
-    chan_shut(ch);
-    chan_queue(ch);
+    vchan_shut(ch);
+    vchan_queue(ch);
 }
 
-void chan_close(struct host_chan *ch)
+void vchan_close(struct host_chan *ch)
 {
     struct host *h = ch->h;
 
@@ -258,7 +258,7 @@ void chan_close(struct host_chan *ch)
     ch->open = false;
     ch->closing = true;
     ch->dev->close(ch);
-    chan_check_closed(ch);
+    vchan_check_closed(ch);
     if (ch->sub_index != 0)
         return;
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
@@ -267,11 +267,11 @@ void chan_close(struct host_chan *ch)
             continue;
         if (sub->open && !ch->rescinded && h->vmbus.version != 0 && !h->vmbus.unloading && !h->vmbus.reconnecting)
             host_strict(h, NULL, 0, "close: channel %u before its sub-channel %u", ch->relid, sub->relid);
-        chan_rescind(sub);
+        vchan_rescind(sub);
     }
 }
 
-void chan_rescind(struct host_chan *ch)
+void vchan_rescind(struct host_chan *ch)
 {
     struct host *h = ch->h;
     struct vmbus_msg_relid msg = {
@@ -282,45 +282,45 @@ void chan_rescind(struct host_chan *ch)
     if (ch->rescinded)
         return;
     ch->rescinded = true;
-    chan_close(ch);
+    vchan_close(ch);
     if (ch->sub_index == 0) {
         for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
             if (h->vmbus.channel[i] != NULL && h->vmbus.channel[i]->primary == ch)
-                chan_rescind(h->vmbus.channel[i]);
+                vchan_rescind(h->vmbus.channel[i]);
         }
     }
     if (ch->offered) {
         host_trace(h, HOST_TRACE_VMBUS, "rescind channel %u", ch->relid);
-        vmbus_send_message(h, &msg, sizeof(msg), false);
+        vserver_send(h, &msg, sizeof(msg), false);
     }
-    chan_queue(ch);                              /* one that was never offered goes at the next poll */
+    vchan_queue(ch);                              /* one that was never offered goes at the next poll */
 }
 
-bool chan_reap(struct host_chan *ch)
+bool vchan_reap(struct host_chan *ch)
 {
     if (!ch->rescinded || ch->offered)
         return false;
     if (ch->closing || ch->open)
         return true;                             /* its requests still run; the last one queues the channel */
-    gpadl_free_all(ch->h, ch->relid);
+    vgpadl_free_all(ch->h, ch->relid);
     ch->dev->freed(ch);
-    chan_free(ch);
+    vchan_free(ch);
     return true;
 }
 
 bool host_rescind(struct host *h, uint32_t relid)
 {
-    struct host_chan *ch = chan_find(h, relid);
+    struct host_chan *ch = vchan_find(h, relid);
 
     if (ch == NULL || ch->rescinded)
         return false;
-    chan_rescind(ch);
+    vchan_rescind(ch);
     return true;
 }
 
-void chan_msg_close(struct host *h, const struct vmbus_msg_relid *msg)
+void vchan_msg_close(struct host *h, const struct vmbus_msg_relid *msg)
 {
-    struct host_chan *ch = chan_find(h, msg->relid);
+    struct host_chan *ch = vchan_find(h, msg->relid);
 
     if (ch != NULL && ch->rescinded)
         return;
@@ -328,16 +328,16 @@ void chan_msg_close(struct host *h, const struct vmbus_msg_relid *msg)
         host_violation(h, msg, sizeof(*msg), "close: channel %u is not open", msg->relid);
         return;
     }
-    chan_close(ch);
+    vchan_close(ch);
 }
 
-void chan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg)
+void vchan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg)
 {
     struct vmbus_msg_modify_channel_response answer = {
         .header = {.type = VMBUS_MSG_MODIFY_CHANNEL_RESPONSE},
         .relid = msg->relid,
     };
-    struct host_chan *ch = chan_find(h, msg->relid);
+    struct host_chan *ch = vchan_find(h, msg->relid);
 
     if (ch == NULL || (!ch->open && !ch->rescinded) || msg->target_vp >= h->cfg.vps) {
         host_violation(h, msg, sizeof(*msg), "modify: channel %u to VP %u", msg->relid, msg->target_vp);
@@ -346,34 +346,34 @@ void chan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg)
         ch->target_vp = msg->target_vp;
         /* Events set for the old VP stay there; the new one is told once, so that nothing is missed. */
         ch->interrupt = true;
-        chan_queue(ch);
+        vchan_queue(ch);
     }
     if (h->vmbus.version >= VMBUS_VERSION_WIN10_5_3)
-        vmbus_send_message(h, &answer, sizeof(answer), true);
+        vserver_send(h, &answer, sizeof(answer), true);
 }
 
-void chan_msg_released(struct host *h, const struct vmbus_msg_relid *msg)
+void vchan_msg_released(struct host *h, const struct vmbus_msg_relid *msg)
 {
-    struct host_chan *ch = chan_find(h, msg->relid);
+    struct host_chan *ch = vchan_find(h, msg->relid);
 
     if (ch == NULL || !ch->rescinded || !ch->offered) {
         host_violation(h, msg, sizeof(*msg), "release: relid %u was not rescinded", msg->relid);
         return;
     }
-    if (gpadl_count(h, ch->relid) != 0) {
+    if (vgpadl_count(h, ch->relid) != 0) {
         host_strict(h, msg, sizeof(*msg), "release: relid %u still has %u GPADLs", msg->relid,
-                    gpadl_count(h, ch->relid));
+                    vgpadl_count(h, ch->relid));
     }
     ch->offered = false;
-    chan_queue(ch);
+    vchan_queue(ch);
 }
 
 void host_hold_channel(struct host *h, uint32_t relid, bool hold)
 {
-    struct host_chan *ch = chan_find(h, relid);
+    struct host_chan *ch = vchan_find(h, relid);
 
     if (ch == NULL)
         return;
     ch->held = hold;
-    chan_queue(ch);
+    vchan_queue(ch);
 }

@@ -4,7 +4,7 @@
  *
  *   header (+ bodies) --all bytes here--> complete --teardown, no user--> torn down
  *                                            |  ^                            ^
- *                               gpadl_use()  v  | gpadl_release()            |
+ *                               vgpadl_use()  v  | vgpadl_release()            |
  *                                          in use --teardown: waits----------+
  *
  * The host keeps its own view of every page, so that rings and receive buffers cost no lookup afterwards.
@@ -13,7 +13,7 @@
 
 #define RANGE_HEADER_BYTES ((uint32_t)sizeof(struct vmbus_gpa_range_header))
 
-struct host_gpadl *gpadl_find(struct host *h, uint32_t relid, uint32_t id)
+struct host_gpadl *vgpadl_find(struct host *h, uint32_t relid, uint32_t id)
 {
     list_for_each(node, &h->vmbus.gpadls) {
         struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
@@ -23,7 +23,7 @@ struct host_gpadl *gpadl_find(struct host *h, uint32_t relid, uint32_t id)
     return NULL;
 }
 
-static void gpadl_free(struct host *h, struct host_gpadl *g)
+static void vgpadl_free(struct host *h, struct host_gpadl *g)
 {
     list_remove(&g->node);
     host_free(h, g->ranges);
@@ -31,16 +31,16 @@ static void gpadl_free(struct host *h, struct host_gpadl *g)
     host_free(h, g);
 }
 
-void gpadl_free_all(struct host *h, uint32_t relid)
+void vgpadl_free_all(struct host *h, uint32_t relid)
 {
     list_for_each_safe(node, &h->vmbus.gpadls) {
         struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
         if (relid == 0 || g->relid == relid)
-            gpadl_free(h, g);
+            vgpadl_free(h, g);
     }
 }
 
-uint32_t gpadl_count(const struct host *h, uint32_t relid)
+uint32_t vgpadl_count(const struct host *h, uint32_t relid)
 {
     uint32_t n = 0;
 
@@ -56,7 +56,7 @@ static uint64_t gpn_mask(const struct host *h)
     return ~(1ull << (h->cfg.boundary_bit - HV_PAGE_SHIFT));
 }
 
-bool gpadl_covers(const struct host *h, uint64_t gpn)
+bool vgpadl_covers(const struct host *h, uint64_t gpn)
 {
     list_for_each(node, &h->vmbus.gpadls) {
         const struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
@@ -80,7 +80,7 @@ static void answer(struct host *h, uint32_t relid, uint32_t id, uint32_t status)
         .status = status,
     };
 
-    vmbus_send_message(h, &msg, sizeof(msg), true);
+    vserver_send(h, &msg, sizeof(msg), true);
 }
 
 /* Walks the ranges. With pages == NULL only counts and checks; false: the buffer is not what it says. */
@@ -138,7 +138,7 @@ static void finish(struct host *h, struct host_gpadl *g)
     return;
 
 refuse:
-    gpadl_free(h, g);
+    vgpadl_free(h, g);
     answer(h, relid, id, NTSTATUS_FAILURE);
 }
 
@@ -154,15 +154,15 @@ static void take(struct host *h, struct host_gpadl *g, const uint8_t *bytes, uin
         finish(h, g);
 }
 
-void gpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
+void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
 {
     struct vmbus_msg_gpadl_header msg;
     struct host_chan *ch;
     struct host_gpadl *g;
 
     memcpy(&msg, payload, sizeof(msg));
-    ch = chan_find(h, msg.relid);
-    if (ch == NULL || gpadl_find(h, 0, msg.gpadl) != NULL) {
+    ch = vchan_find(h, msg.relid);
+    if (ch == NULL || vgpadl_find(h, 0, msg.gpadl) != NULL) {
         host_violation(h, payload, bytes, "GPADL header: channel %u unknown, or id %#x in use", msg.relid,
                        msg.gpadl);
         answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
@@ -195,13 +195,13 @@ void gpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
     take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
 }
 
-void gpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes)
+void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes)
 {
     struct vmbus_msg_gpadl_body msg;
     struct host_gpadl *g;
 
     memcpy(&msg, payload, sizeof(msg));
-    g = gpadl_find(h, 0, msg.gpadl);
+    g = vgpadl_find(h, 0, msg.gpadl);
     if (g == NULL || g->complete) {
         host_violation(h, payload, bytes, "GPADL body: %#x is not being built", msg.gpadl);
         return;
@@ -217,13 +217,13 @@ static void torn_down(struct host *h, struct host_gpadl *g)
     };
 
     host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x torn down", g->id);
-    gpadl_free(h, g);
-    vmbus_send_message(h, &msg, sizeof(msg), true);
+    vgpadl_free(h, g);
+    vserver_send(h, &msg, sizeof(msg), true);
 }
 
-void gpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg)
+void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg)
 {
-    struct host_gpadl *g = gpadl_find(h, msg->relid, msg->gpadl);
+    struct host_gpadl *g = vgpadl_find(h, msg->relid, msg->gpadl);
 
     if (g == NULL || g->teardown_wanted) {
         host_violation(h, msg, sizeof(*msg), "GPADL teardown: no %#x on channel %u", msg->gpadl, msg->relid);
@@ -235,9 +235,9 @@ void gpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *m
         torn_down(h, g);
 }
 
-struct host_gpadl *gpadl_use(struct host *h, uint32_t relid, uint32_t id)
+struct host_gpadl *vgpadl_use(struct host *h, uint32_t relid, uint32_t id)
 {
-    struct host_gpadl *g = gpadl_find(h, relid, id);
+    struct host_gpadl *g = vgpadl_find(h, relid, id);
 
     if (g == NULL || !g->complete || g->teardown_wanted || g->range_count != 1 || g->byte_offset != 0 ||
         g->byte_count % HV_PAGE_SIZE != 0)
@@ -246,7 +246,7 @@ struct host_gpadl *gpadl_use(struct host *h, uint32_t relid, uint32_t id)
     return g;
 }
 
-void gpadl_release(struct host *h, struct host_gpadl *g)
+void vgpadl_release(struct host *h, struct host_gpadl *g)
 {
     if (g == NULL)
         return;

@@ -16,7 +16,7 @@ static const uint32_t known_versions[] = {
     VMBUS_VERSION_COPPER,
 };
 
-void vmbus_init(struct host *h)
+void vserver_init(struct host *h)
 {
     struct host_vmbus *v = &h->vmbus;
 
@@ -69,7 +69,7 @@ static uint32_t status_offset(uint32_t type)
     }
 }
 
-void vmbus_send_message(struct host *h, const void *msg, uint32_t bytes, bool reply)
+void vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply)
 {
     uint8_t copy[VMBUS_MESSAGE_MAX];
     uint32_t type, error = NTSTATUS_FAILURE, at;
@@ -119,7 +119,7 @@ static void deliver(struct host *h)
 {
     while (h->vmbus.first != NULL) {
         struct host_msg *m = h->vmbus.first;
-        if (synic_post_message(h, m->vp, HV_SYNIC_SINT_VMBUS, HV_MESSAGE_VMBUS, 0, m->payload, m->bytes,
+        if (vsynic_post_message(h, m->vp, HV_SYNIC_SINT_VMBUS, HV_MESSAGE_VMBUS, 0, m->payload, m->bytes,
                                m->next != NULL) != SYNIC_POSTED)
             return;
         h->vmbus.first = m->next;
@@ -131,7 +131,7 @@ static void deliver(struct host *h)
 
 /* ---- connection ----------------------------------------------------------------------------------------- */
 
-bool vmbus_all_idle(const struct host *h)
+bool vserver_all_idle(const struct host *h)
 {
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         const struct host_chan *ch = h->vmbus.channel[i];
@@ -146,7 +146,7 @@ static void close_all(struct host *h)
 {
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         if (h->vmbus.channel[i] != NULL)
-            chan_close(h->vmbus.channel[i]);
+            vchan_close(h->vmbus.channel[i]);
     }
 }
 
@@ -159,7 +159,7 @@ static void forget_connection(struct host *h)
         if (v->channel[i] != NULL)
             v->channel[i]->ring_gpadl = NULL;
     }
-    gpadl_free_all(h, 0);
+    vgpadl_free_all(h, 0);
     v->version = 0;
     v->features = 0;
     v->offers_requested = false;
@@ -174,11 +174,11 @@ static void forget_connection(struct host *h)
         if (ch->sub_index != 0)
             ch->rescinded = true;
         if (ch->rescinded)
-            chan_queue(ch);                      /* nobody will release it */
+            vchan_queue(ch);                      /* nobody will release it */
     }
 }
 
-void vmbus_reset(struct host *h)
+void vserver_reset(struct host *h)
 {
     drop_queue(h);
     h->vmbus.unloading = true;
@@ -209,7 +209,7 @@ static void answer_version(struct host *h, uint32_t version, bool supported, uin
         bytes = sizeof(msg.response);
     host_trace(h, HOST_TRACE_VMBUS, "version %u.%u: %s", version >> 16, version & 0xFFFF,
                supported ? "accepted" : "refused");
-    vmbus_send_message(h, &msg, bytes, true);
+    vserver_send(h, &msg, bytes, true);
 }
 
 static bool map_monitor(struct host *h, const struct vmbus_msg_initiate_contact *msg)
@@ -261,7 +261,7 @@ static void msg_initiate_contact(struct host *h, const uint8_t *payload, uint32_
         host_violation(h, payload, bytes, "contact: target VP %u", msg.target_vp);
         return;
     }
-    if (!synic_ready(h, msg.target_vp, HV_SYNIC_SINT_VMBUS))
+    if (!vsynic_ready(h, msg.target_vp, HV_SYNIC_SINT_VMBUS))
         host_strict(h, payload, bytes, "contact: SINT2 of VP %u is not ready for the answer", msg.target_vp);
     if (msg.version >= VMBUS_VERSION_WIN10_5_0) {
         if (msg.target.sint != HV_SYNIC_SINT_VMBUS ||
@@ -288,7 +288,7 @@ static void finish_transitions(struct host *h)
 {
     struct vmbus_msg_header done = {.type = VMBUS_MSG_UNLOAD_RESPONSE};
 
-    if (!(h->vmbus.reconnecting || h->vmbus.unloading) || !vmbus_all_idle(h))
+    if (!(h->vmbus.reconnecting || h->vmbus.unloading) || !vserver_all_idle(h))
         return;
     if (h->vmbus.reconnecting) {
         h->vmbus.reconnecting = false;
@@ -297,7 +297,7 @@ static void finish_transitions(struct host *h)
         drop_queue(h);
         forget_connection(h);
         h->vmbus.unloading = false;
-        vmbus_send_message(h, &done, sizeof(done), true);
+        vserver_send(h, &done, sizeof(done), true);
     }
 }
 
@@ -344,7 +344,7 @@ static void refuse_socket(struct host *h, const uint8_t *payload)
     out.endpoint = in.endpoint;
     out.service = in.service;
     if (h->vmbus.version >= VMBUS_VERSION_WIN10_4_1)
-        vmbus_send_message(h, &out, sizeof(out), true);
+        vserver_send(h, &out, sizeof(out), true);
 }
 
 static void dispatch(struct host *h, const uint8_t *payload, uint32_t bytes, uint32_t connection)
@@ -371,28 +371,28 @@ static void dispatch(struct host *h, const uint8_t *payload, uint32_t bytes, uin
         if (h->vmbus.offers_requested)
             host_violation(h, payload, bytes, "offers requested twice");
         else
-            chan_request_offers(h);
+            vchan_request_offers(h);
         break;
     case VMBUS_MSG_OPEN_CHANNEL:
-        chan_msg_open(h, &msg.open);
+        vchan_msg_open(h, &msg.open);
         break;
     case VMBUS_MSG_CLOSE_CHANNEL:
-        chan_msg_close(h, &msg.relid);
+        vchan_msg_close(h, &msg.relid);
         break;
     case VMBUS_MSG_GPADL_HEADER:
-        gpadl_msg_header(h, payload, bytes);
+        vgpadl_msg_header(h, payload, bytes);
         break;
     case VMBUS_MSG_GPADL_BODY:
-        gpadl_msg_body(h, payload, bytes);
+        vgpadl_msg_body(h, payload, bytes);
         break;
     case VMBUS_MSG_GPADL_TEARDOWN:
-        gpadl_msg_teardown(h, &msg.teardown);
+        vgpadl_msg_teardown(h, &msg.teardown);
         break;
     case VMBUS_MSG_RELID_RELEASED:
-        chan_msg_released(h, &msg.relid);
+        vchan_msg_released(h, &msg.relid);
         break;
     case VMBUS_MSG_MODIFY_CHANNEL:
-        chan_msg_modify(h, &msg.modify);
+        vchan_msg_modify(h, &msg.modify);
         break;
     default:
         refuse_socket(h, payload);
@@ -409,7 +409,7 @@ static bool connection_exists(const struct host *h, uint32_t connection)
     return h->vmbus.version >= VMBUS_VERSION_WIN10_5_0 && connection == h->cfg.message_connection;
 }
 
-uint16_t vmbus_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload, uint32_t bytes)
+uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload, uint32_t bytes)
 {
     uint8_t copy[VMBUS_MESSAGE_MAX] = {0};
     struct vmbus_msg_header head;
@@ -453,7 +453,7 @@ static void mark_signalled(struct host_chan *ch)
 {
     ch->signalled = true;
     ch->unread_since = 0;
-    chan_queue(ch);
+    vchan_queue(ch);
 }
 
 /* Was there a reason to signal? Data that nobody has seen, or space for which the host waits. */
@@ -464,10 +464,10 @@ static bool needed(const struct host_chan *ch)
     return __atomic_load_n(&ch->in.ctl->write_index, __ATOMIC_ACQUIRE) != ch->in.index || ch->owed != NULL;
 }
 
-uint16_t vmbus_signal(struct host *h, uint32_t connection, uint16_t flag)
+uint16_t vserver_signal(struct host *h, uint32_t connection, uint16_t flag)
 {
     uint32_t relid = connection - HOST_CHANNEL_CONNECTION(0);
-    struct host_chan *ch = connection > HOST_CHANNEL_CONNECTION(0) ? chan_find(h, relid) : NULL;
+    struct host_chan *ch = connection > HOST_CHANNEL_CONNECTION(0) ? vchan_find(h, relid) : NULL;
 
     if (ch == NULL) {
         host_violation(h, &connection, 4, "signal: connection %#x does not exist", connection);
@@ -534,14 +534,14 @@ static bool monitors_in_use(const struct host *h)
 void host_timer_fired(struct host *h, uint32_t vp)
 {
     if (vp != HOST_NO_VP) {
-        stimer_fired(h, vp);
+        vstimer_fired(h, vp);
         return;
     }
     h->monitor_deadline = HOST_NEVER;
     scan_monitor(h);
 }
 
-bool vmbus_poll(struct host *h)
+bool vserver_poll(struct host *h)
 {
     finish_transitions(h);
     deliver(h);
@@ -553,11 +553,11 @@ bool vmbus_poll(struct host *h)
     return false;
 }
 
-void vmbus_audit(struct host *h)
+void vserver_audit(struct host *h)
 {
     uint64_t now = host_now(h);
 
-    if (h->vmbus.first != NULL && !synic_ready(h, h->vmbus.first->vp, HV_SYNIC_SINT_VMBUS))
+    if (h->vmbus.first != NULL && !vsynic_ready(h, h->vmbus.first->vp, HV_SYNIC_SINT_VMBUS))
         host_strict(h, h->vmbus.first->payload, h->vmbus.first->bytes, "vmbus: a message waits for a SynIC that is off");
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         struct host_chan *ch = h->vmbus.channel[i];

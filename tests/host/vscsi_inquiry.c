@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scsi_inquiry.c: the commands that describe a disk: INQUIRY and its pages, REPORT LUNS, READ CAPACITY, MODE SENSE.
+ * vscsi_inquiry.c: the commands that describe a disk: INQUIRY and its pages, REPORT LUNS, READ CAPACITY, MODE SENSE.
  */
 #include "tests/host/storvsp.h"
 
@@ -8,7 +8,7 @@
 
 static void illegal_field(struct scsi_cmd *cmd)
 {
-    scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+    vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 }
 
 /* ---- INQUIRY ----------------------------------------------------------------------------------------------- */
@@ -28,7 +28,7 @@ static void standard(struct scsi_cmd *cmd, uint32_t allocation)
         memcpy(d.product, "Virtual Disk    ", 16);
         memcpy(d.revision, "1.0 ", 4);
     }
-    scsi_data_in(cmd, &d, sizeof(d), allocation);
+    vscsi_data_in(cmd, &d, sizeof(d), allocation);
 }
 
 static void page_supported(struct scsi_cmd *cmd, uint32_t allocation)
@@ -42,7 +42,7 @@ static void page_supported(struct scsi_cmd *cmd, uint32_t allocation)
     d[1] = SCSI_VPD_SUPPORTED;
     d[3] = sizeof(pages);
     memcpy(d + 4, pages, sizeof(pages));
-    scsi_data_in(cmd, d, sizeof(d), allocation);
+    vscsi_data_in(cmd, d, sizeof(d), allocation);
 }
 
 static void page_serial(struct scsi_cmd *cmd, uint32_t allocation)
@@ -56,7 +56,7 @@ static void page_serial(struct scsi_cmd *cmd, uint32_t allocation)
         d[4 + 2 * i] = (uint8_t)hex[cmd->lun->info.id[i] >> 4];
         d[5 + 2 * i] = (uint8_t)hex[cmd->lun->info.id[i] & 15];
     }
-    scsi_data_in(cmd, d, sizeof(d), allocation);
+    vscsi_data_in(cmd, d, sizeof(d), allocation);
 }
 
 static void page_identification(struct scsi_cmd *cmd, uint32_t allocation)
@@ -77,7 +77,7 @@ static void page_identification(struct scsi_cmd *cmd, uint32_t allocation)
     n[3] = 16;
     memcpy(n + 4, naa, 4);
     memcpy(n + 8, cmd->lun->info.id, 12);
-    scsi_data_in(cmd, d, sizeof(d), allocation);
+    vscsi_data_in(cmd, d, sizeof(d), allocation);
 }
 
 static void page_limits(struct scsi_cmd *cmd, uint32_t allocation)
@@ -98,7 +98,7 @@ static void page_limits(struct scsi_cmd *cmd, uint32_t allocation)
         scsi_put_be32(d.unmap_alignment, 0x80000000u);
     }
     scsi_put_be64(d.max_write_same, MAX_WRITE_SAME_BYTES / info->sector_bytes);
-    scsi_data_in(cmd, &d, sizeof(d), allocation);
+    vscsi_data_in(cmd, &d, sizeof(d), allocation);
 }
 
 static void page_characteristics(struct scsi_cmd *cmd, uint32_t allocation)
@@ -109,7 +109,7 @@ static void page_characteristics(struct scsi_cmd *cmd, uint32_t allocation)
     d.header.page = SCSI_VPD_BLOCK_CHARACTERISTICS;
     d.header.length[1] = sizeof(d) - sizeof(d.header);
     scsi_put_be16(d.rotation_rate, 1);
-    scsi_data_in(cmd, &d, sizeof(d), allocation);
+    vscsi_data_in(cmd, &d, sizeof(d), allocation);
 }
 
 static void page_provisioning(struct scsi_cmd *cmd, uint32_t allocation)
@@ -123,10 +123,10 @@ static void page_provisioning(struct scsi_cmd *cmd, uint32_t allocation)
         d.flags = SCSI_PROVISIONING_UNMAP | SCSI_PROVISIONING_WRITE_SAME_16 | SCSI_PROVISIONING_READS_ZERO;
         d.type = SCSI_PROVISIONING_TYPE_THIN;
     }
-    scsi_data_in(cmd, &d, sizeof(d), allocation);
+    vscsi_data_in(cmd, &d, sizeof(d), allocation);
 }
 
-void scsi_inquiry(struct scsi_cmd *cmd)
+void vscsi_inquiry(struct scsi_cmd *cmd)
 {
     struct scsi_cdb_inquiry cdb;
     uint32_t allocation;
@@ -176,7 +176,7 @@ void scsi_inquiry(struct scsi_cmd *cmd)
 
 /* ---- REPORT LUNS, READ CAPACITY ------------------------------------------------------------------------------- */
 
-void scsi_report_luns(struct scsi_cmd *cmd)
+void vscsi_report_luns(struct scsi_cmd *cmd)
 {
     uint8_t d[sizeof(struct scsi_lun_list) + 8 * SCSI_LUNS] = {0};
     struct scsi_cdb_report_luns cdb;
@@ -184,7 +184,7 @@ void scsi_report_luns(struct scsi_cmd *cmd)
 
     memcpy(&cdb, cmd->srb.cdb, sizeof(cdb));
     if (cmd->srb.data_bytes < sizeof(struct scsi_lun_list)) {
-        scsi_good(cmd, 0);
+        vscsi_good(cmd, 0);
         return;
     }
     for (uint32_t i = 0; i < SCSI_LUNS && cmd->srb.path_id == 0 && cmd->srb.target_id == 0; i++) {
@@ -194,10 +194,10 @@ void scsi_report_luns(struct scsi_cmd *cmd)
         at += 8;
     }
     scsi_put_be32(d, at - (uint32_t)sizeof(struct scsi_lun_list));
-    scsi_data_in(cmd, d, at, scsi_get_be32(cdb.allocation));
+    vscsi_data_in(cmd, d, at, scsi_get_be32(cdb.allocation));
 }
 
-void scsi_read_capacity_10(struct scsi_cmd *cmd)
+void vscsi_read_capacity_10(struct scsi_cmd *cmd)
 {
     const struct host_blk_info *info = &cmd->lun->info;
     struct scsi_capacity_10 d;
@@ -211,10 +211,10 @@ void scsi_read_capacity_10(struct scsi_cmd *cmd)
     }
     scsi_put_be32(d.last_lba, last > UINT32_MAX ? UINT32_MAX : (uint32_t)last);
     scsi_put_be32(d.block_bytes, info->sector_bytes);
-    scsi_data_in(cmd, &d, sizeof(d), sizeof(d));
+    vscsi_data_in(cmd, &d, sizeof(d), sizeof(d));
 }
 
-void scsi_read_capacity_16(struct scsi_cmd *cmd)
+void vscsi_read_capacity_16(struct scsi_cmd *cmd)
 {
     const struct host_blk_info *info = &cmd->lun->info;
     struct scsi_cdb_read_capacity_16 cdb;
@@ -233,12 +233,12 @@ void scsi_read_capacity_16(struct scsi_cmd *cmd)
     d.exponent = info->physical_exponent;
     if (info->supports_unmap)
         scsi_put_be16(d.alignment, SCSI_CAPACITY_LBPME | SCSI_CAPACITY_LBPRZ);
-    scsi_data_in(cmd, &d, sizeof(d), scsi_get_be32(cdb.allocation));
+    vscsi_data_in(cmd, &d, sizeof(d), scsi_get_be32(cdb.allocation));
 }
 
 /* ---- MODE SENSE -------------------------------------------------------------------------------------------------- */
 
-void scsi_mode_sense(struct scsi_cmd *cmd)
+void vscsi_mode_sense(struct scsi_cmd *cmd)
 {
     const struct host_blk_info *info = &cmd->lun->info;
     bool six = cmd->srb.cdb[0] == SCSI_MODE_SENSE_6;
@@ -251,7 +251,7 @@ void scsi_mode_sense(struct scsi_cmd *cmd)
     uint8_t device = (info->read_only ? SCSI_MODE_WRITE_PROTECT : 0) | (info->supports_fua ? SCSI_MODE_DPOFUA : 0);
 
     if (control == SCSI_MODE_CONTROL_SAVED) {
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);
         return;
     }
     if (page != SCSI_MODE_PAGE_CACHING && page != SCSI_MODE_PAGE_ALL) {
@@ -268,5 +268,5 @@ void scsi_mode_sense(struct scsi_cmd *cmd)
         d[3] = device;
     }
     memcpy(d + head, &caching, sizeof(caching));
-    scsi_data_in(cmd, d, bytes, allocation);
+    vscsi_data_in(cmd, d, bytes, allocation);
 }

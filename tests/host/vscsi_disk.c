@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scsi_disk.c: the SCSI target behind storvsp: which command does what, sense data, and the commands without data.
+ * vscsi_disk.c: the SCSI target behind storvsp: which command does what, sense data, and the commands without data.
  *
  * Models the virtual disk of Hyper-V: its answers for absent LUNs, its choice of SRB statuses, its refusals. Commands that
- * describe the disk are in scsi_inquiry.c, those that move data in scsi_rw.c. Source: SPC-3, SBC-3, observed hosts.
+ * describe the disk are in vscsi_inquiry.c, those that move data in vscsi_rw.c. Source: SPC-3, SBC-3, observed hosts.
  */
 #include "tests/host/storvsp.h"
 
-void scsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t asc)
+void vscsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t asc)
 {
     memset(&cmd->sense, 0, sizeof(cmd->sense));
     cmd->sense.response_code = SCSI_SENSE_FIXED_CURRENT;
@@ -22,7 +22,7 @@ void scsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t a
     storvsp_finish(cmd);
 }
 
-void scsi_good(struct scsi_cmd *cmd, uint32_t transferred)
+void vscsi_good(struct scsi_cmd *cmd, uint32_t transferred)
 {
     cmd->srb_status = SRB_STATUS_SUCCESS;
     cmd->scsi_status = SCSI_STATUS_GOOD;
@@ -38,7 +38,7 @@ static void plain_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t scsi_st
     storvsp_finish(cmd);
 }
 
-void scsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint32_t allocation)
+void vscsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint32_t allocation)
 {
     uint32_t n = bytes < allocation ? bytes : allocation;
 
@@ -50,7 +50,7 @@ void scsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint32
         plain_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_STATUS_GOOD);
         return;
     }
-    scsi_good(cmd, host_segs_copy_in(cmd->segs, cmd->seg_count, 0, data, n));
+    vscsi_good(cmd, host_segs_copy_in(cmd->segs, cmd->seg_count, 0, data, n));
 }
 
 static void request_sense(struct scsi_cmd *cmd)
@@ -62,34 +62,34 @@ static void request_sense(struct scsi_cmd *cmd)
         sense.additional_length = 10;
     }
     memset(&cmd->lun->last, 0, sizeof(cmd->lun->last));
-    scsi_data_in(cmd, &sense, sizeof(sense), cmd->srb.cdb[4]);
+    vscsi_data_in(cmd, &sense, sizeof(sense), cmd->srb.cdb[4]);
 }
 
 static void start_stop(struct scsi_cmd *cmd)
 {
     if (cmd->srb.cdb[1] & 1)                     /* IMMED */
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
     else
-        scsi_good(cmd, 0);
+        vscsi_good(cmd, 0);
 }
 
 static void send_diagnostic(struct scsi_cmd *cmd)
 {
     if (cmd->srb.cdb[1] & 4)                     /* self-test */
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
     else
-        scsi_good(cmd, 0);
+        vscsi_good(cmd, 0);
 }
 
 static void unsupported(struct scsi_cmd *cmd)
 {
-    scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+    vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
 }
 
 static void service_action_in(struct scsi_cmd *cmd)
 {
     if ((cmd->srb.cdb[1] & 0x1F) == SCSI_SAI_READ_CAPACITY_16)
-        scsi_read_capacity_16(cmd);
+        vscsi_read_capacity_16(cmd);
     else
         unsupported(cmd);
 }
@@ -98,10 +98,10 @@ static void absent(struct scsi_cmd *cmd)
 {
     switch (cmd->srb.cdb[0]) {
     case SCSI_INQUIRY:
-        scsi_inquiry(cmd);
+        vscsi_inquiry(cmd);
         break;
     case SCSI_REPORT_LUNS:
-        scsi_report_luns(cmd);
+        vscsi_report_luns(cmd);
         break;
     default:
         plain_fail(cmd, SRB_STATUS_INVALID_LUN, SCSI_STATUS_CHECK_CONDITION);
@@ -118,7 +118,7 @@ static bool attention(struct scsi_cmd *cmd)
     if (asc == 0 || op == SCSI_INQUIRY || op == SCSI_REPORT_LUNS || op == SCSI_REQUEST_SENSE)
         return false;
     cmd->lun->attention = 0;
-    scsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_UNIT_ATTENTION, asc);
+    vscsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_UNIT_ATTENTION, asc);
     return true;
 }
 
@@ -132,20 +132,20 @@ static void present(struct scsi_cmd *cmd)
     case SCSI_PREVENT_ALLOW_REMOVAL:
     case SCSI_MODE_SELECT_6:
     case SCSI_MODE_SELECT_10:
-        scsi_good(cmd, 0);
+        vscsi_good(cmd, 0);
         break;
     case SCSI_REQUEST_SENSE:
         request_sense(cmd);
         break;
     case SCSI_INQUIRY:
-        scsi_inquiry(cmd);
+        vscsi_inquiry(cmd);
         break;
     case SCSI_REPORT_LUNS:
-        scsi_report_luns(cmd);
+        vscsi_report_luns(cmd);
         break;
     case SCSI_MODE_SENSE_6:
     case SCSI_MODE_SENSE_10:
-        scsi_mode_sense(cmd);
+        vscsi_mode_sense(cmd);
         break;
     case SCSI_START_STOP_UNIT:
         start_stop(cmd);
@@ -154,7 +154,7 @@ static void present(struct scsi_cmd *cmd)
         send_diagnostic(cmd);
         break;
     case SCSI_READ_CAPACITY_10:
-        scsi_read_capacity_10(cmd);
+        vscsi_read_capacity_10(cmd);
         break;
     case SCSI_SERVICE_ACTION_IN_16:
         service_action_in(cmd);
@@ -167,23 +167,23 @@ static void present(struct scsi_cmd *cmd)
     case SCSI_WRITE_10:
     case SCSI_WRITE_12:
     case SCSI_WRITE_16:
-        scsi_read_write(cmd);
+        vscsi_read_write(cmd);
         break;
     case SCSI_VERIFY_10:
     case SCSI_VERIFY_12:
     case SCSI_VERIFY_16:
-        scsi_verify(cmd);
+        vscsi_verify(cmd);
         break;
     case SCSI_SYNCHRONIZE_CACHE_10:
     case SCSI_SYNCHRONIZE_CACHE_16:
-        scsi_synchronize(cmd);
+        vscsi_synchronize(cmd);
         break;
     case SCSI_UNMAP:
-        scsi_unmap(cmd);
+        vscsi_unmap(cmd);
         break;
     case SCSI_WRITE_SAME_10:
     case SCSI_WRITE_SAME_16:
-        scsi_write_same(cmd);
+        vscsi_write_same(cmd);
         break;
     default:
         unsupported(cmd);
@@ -191,7 +191,7 @@ static void present(struct scsi_cmd *cmd)
     }
 }
 
-void scsi_execute(struct scsi_cmd *cmd)
+void vscsi_execute(struct scsi_cmd *cmd)
 {
     struct vstor_srb *srb = &cmd->srb;
 

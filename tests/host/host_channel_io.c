@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * channel_io.c: packets of an open channel, both ways, and the one place where a channel is served: chan_poll.
+ * host_channel_io.c: packets of an open channel, both ways, and the one place where a channel is served: vchan_poll.
  *
  * Incoming packets are copied out of the ring whole and their frame is checked before the device sees them; a frame
  * that is wrong kills the channel, as it kills a real host's worker. Outgoing packets never fail for lack of space: they
@@ -17,7 +17,7 @@ static void put_trailer(struct host_ring *r, uint32_t start)
 {
     uint64_t trailer = (uint64_t)start << 32;
 
-    ring_put(r, &trailer, sizeof(trailer));
+    vring_put(r, &trailer, sizeof(trailer));
 }
 
 /* Is there room for a packet of that length, trailer included? */
@@ -25,7 +25,7 @@ static bool fits(struct host_chan *ch, uint32_t bytes)
 {
     uint32_t room;
 
-    if (!ring_writable(ch->h, ch, &room)) {
+    if (!vring_writable(ch->h, ch, &room)) {
         ch->dead = true;
         return false;
     }
@@ -38,18 +38,18 @@ static bool put_now(struct host_chan *ch, const void *packet, uint32_t bytes)
 
     if (!fits(ch, bytes))
         return false;
-    ring_put(&ch->out, packet, bytes);
+    vring_put(&ch->out, packet, bytes);
     put_trailer(&ch->out, start);
     ch->h->counters.packets_out++;
     return true;
 }
 
-bool chan_has_room(struct host_chan *ch, uint32_t bytes)
+bool vchan_has_room(struct host_chan *ch, uint32_t bytes)
 {
     return ch->open && !ch->dead && ch->owed == NULL && fits(ch, bytes);
 }
 
-void chan_drop_owed(struct host_chan *ch)
+void vchan_drop_owed(struct host_chan *ch)
 {
     while (ch->owed != NULL) {
         struct host_owed *o = ch->owed;
@@ -69,9 +69,9 @@ static void flush_owed(struct host_chan *ch)
             return;
         if (!put_now(ch, o->data, o->bytes)) {
             /* Publish first: the guest can make room only by reading what it can see. */
-            if (ring_publish_write(&ch->out))
+            if (vring_publish_write(&ch->out))
                 ch->interrupt = true;
-            ring_want_space(&ch->out, o->bytes + VMBUS_PACKET_TRAILER_BYTES);
+            vring_want_space(&ch->out, o->bytes + VMBUS_PACKET_TRAILER_BYTES);
             if (!put_now(ch, o->data, o->bytes))
                 return;
         }
@@ -79,7 +79,7 @@ static void flush_owed(struct host_chan *ch)
         host_free(ch->h, o);
     }
     ch->owed_tail = &ch->owed;
-    ring_want_space(&ch->out, 0);
+    vring_want_space(&ch->out, 0);
 }
 
 /* A packet in its parts: frame, type header, payload; each padded to 8. */
@@ -95,12 +95,12 @@ static void put_parts(struct host_chan *ch, const struct parts *p)
     uint32_t start = ch->out.index;
     uint32_t head = FRAME_BYTES + (p->type_header != NULL ? p->type_header->bytes : 0);
 
-    ring_put(&ch->out, &p->frame, FRAME_BYTES);
+    vring_put(&ch->out, &p->frame, FRAME_BYTES);
     if (p->type_header != NULL)
-        ring_put(&ch->out, p->type_header->data, p->type_header->bytes);
-    ring_put(&ch->out, zeros, p->data_at - head);
-    ring_put(&ch->out, p->payload->data, p->payload->bytes);
-    ring_put(&ch->out, zeros, p->bytes - p->data_at - p->payload->bytes);
+        vring_put(&ch->out, p->type_header->data, p->type_header->bytes);
+    vring_put(&ch->out, zeros, p->data_at - head);
+    vring_put(&ch->out, p->payload->data, p->payload->bytes);
+    vring_put(&ch->out, zeros, p->bytes - p->data_at - p->payload->bytes);
     put_trailer(&ch->out, start);
     ch->h->counters.packets_out++;
 }
@@ -123,7 +123,7 @@ static void owe(struct host_chan *ch, const struct parts *p)
     ch->owed_tail = &o->next;
 }
 
-void chan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
+void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
                const struct host_piece *type_header, const struct host_piece *payload)
 {
     struct parts p = {.type_header = type_header, .payload = payload};
@@ -141,14 +141,14 @@ void chan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
     };
     host_trace(ch->h, HOST_TRACE_RING, "channel %u: send type %u, %u bytes, id %#llx", ch->relid, type, p.bytes,
                (unsigned long long)id);
-    chan_queue(ch);
+    vchan_queue(ch);
     if (ch->owed == NULL && !ch->held && fits(ch, p.bytes))
         put_parts(ch, &p);
     else
         owe(ch, &p);
 }
 
-void chan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload, uint32_t bytes,
+void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload, uint32_t bytes,
                    uint32_t error_at, uint32_t error)
 {
     struct host_piece piece = {payload, bytes};
@@ -169,13 +169,13 @@ void chan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t i
         id ^= 0x5A0000000000ull;
         break;
     case HOST_FAULT_TWICE:
-        chan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
+        vchan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
         break;
     case HOST_FAULT_GARBAGE:
         memset(payload, 0xEE, bytes);
         break;
     }
-    chan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
+    vchan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
 }
 
 /* ---- in ---------------------------------------------------------------------------------------------------- */
@@ -224,7 +224,7 @@ static bool next_packet(struct host_chan *ch, uint32_t available, struct host_pa
         host_violation(h, ch->in.ctl, 16, "channel %u: %u bytes cannot be a packet", ch->relid, available);
         return false;
     }
-    ring_peek(&ch->in, ch->in.index, &frame, sizeof(frame));
+    vring_peek(&ch->in, ch->in.index, &frame, sizeof(frame));
     bytes = frame.length8 * 8u;
     data_at = frame.data_offset8 * 8u;
     if (data_at < FRAME_BYTES || bytes < data_at || bytes > available - VMBUS_PACKET_TRAILER_BYTES ||
@@ -240,7 +240,7 @@ static bool next_packet(struct host_chan *ch, uint32_t available, struct host_pa
                        frame.flags);
         return false;
     }
-    ring_peek(&ch->in, ch->in.index, h->packet, bytes + VMBUS_PACKET_TRAILER_BYTES);
+    vring_peek(&ch->in, ch->in.index, h->packet, bytes + VMBUS_PACKET_TRAILER_BYTES);
     memcpy(&trailer, h->packet + bytes, sizeof(trailer));
     if (trailer != (uint64_t)ch->in.index << 32)
         host_strict(h, h->packet, bytes + 8, "channel %u: packet trailer %#llx", ch->relid,
@@ -265,21 +265,21 @@ static bool take_packets(struct host_chan *ch)
     uint32_t available, taken;
     struct host_packet packet;
 
-    ring_set_mask(&ch->in, 1);
+    vring_set_mask(&ch->in, 1);
     for (uint32_t n = 0; ch->open && n < HOST_POLL_BUDGET; n++) {
-        if (!ring_readable(h, ch, &available)) {
+        if (!vring_readable(h, ch, &available)) {
             ch->dead = true;
             return false;
         }
         if (available == 0) {
-            if (ring_publish_read(&ch->in))
+            if (vring_publish_read(&ch->in))
                 ch->interrupt = true;
             if (ch->in.mask == 0)
                 return false;                    /* unmasked and still empty: the next one will be signalled */
-            ring_set_mask(&ch->in, 0);
+            vring_set_mask(&ch->in, 0);
             continue;
         }
-        ring_set_mask(&ch->in, 1);
+        vring_set_mask(&ch->in, 1);
         if (!next_packet(ch, available, &packet, &taken)) {
             ch->dead = true;
             return false;
@@ -291,7 +291,7 @@ static bool take_packets(struct host_chan *ch)
             break;
         case HOST_STALLED:
             ch->stalled = true;
-            if (ring_publish_read(&ch->in))
+            if (vring_publish_read(&ch->in))
                 ch->interrupt = true;
             return false;
         case HOST_FATAL:
@@ -303,16 +303,16 @@ static bool take_packets(struct host_chan *ch)
             return false;
         ch->in.index = (ch->in.index + taken) % ch->in.bytes;
     }
-    if (ch->open && ring_publish_read(&ch->in))
+    if (ch->open && vring_publish_read(&ch->in))
         ch->interrupt = true;
     return ch->open;
 }
 
-bool chan_poll(struct host_chan *ch)
+bool vchan_poll(struct host_chan *ch)
 {
     struct host *h = ch->h;
 
-    if (chan_reap(ch) || !ch->open || ch->held || ch->dead)
+    if (vchan_reap(ch) || !ch->open || ch->held || ch->dead)
         return false;
     ch->polling = true;                          /* what is queued meanwhile goes out below */
     flush_owed(ch);
@@ -327,10 +327,10 @@ bool chan_poll(struct host_chan *ch)
     ch->polling = false;
     if (!ch->open || ch->dead)
         return false;
-    if (ring_publish_write(&ch->out))
+    if (vring_publish_write(&ch->out))
         ch->interrupt = true;
     if (ch->interrupt && ch->target_vp != VMBUS_TARGET_VP_NO_INTERRUPTS &&
-        !synic_signal_event(h, ch->target_vp, HV_SYNIC_SINT_VMBUS, ch->relid))
+        !vsynic_signal_event(h, ch->target_vp, HV_SYNIC_SINT_VMBUS, ch->relid))
         host_strict(h, NULL, 0, "channel %u: its interrupt is lost, SINT2 of VP %u is off or masked", ch->relid,
                     ch->target_vp);
     ch->interrupt = false;
@@ -339,7 +339,7 @@ bool chan_poll(struct host_chan *ch)
 
 /* ---- guest memory named by packets ------------------------------------------------------------------------- */
 
-bool chan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write, struct host_seg *segs,
+bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write, struct host_seg *segs,
                      uint32_t max, uint32_t *count)
 {
     const uint8_t *at = packet->ranges;

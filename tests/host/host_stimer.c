@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * stimer.c: synthetic timers (TLFS: timers). Four per virtual processor, one-shot or periodic, expiring as an
+ * host_stimer.c: synthetic timers (TLFS: timers). Four per virtual processor, one-shot or periodic, expiring as an
  * interrupt (direct mode) or as a message in the slot of their SINT.
  *
  * Never early. One deadline per processor is kept with the transport: the nearest of the four.
@@ -22,7 +22,7 @@ static void update_deadline(struct host *h, uint32_t vp)
     h->ops.set_timer(h->ctx, vp, next);
 }
 
-void stimer_reset(struct host *h, uint32_t vp)
+void vstimer_reset(struct host *h, uint32_t vp)
 {
     for (uint32_t i = 0; i < HV_STIMER_COUNT; i++)
         h->vp[vp].timers[i] = (struct host_timer){.expires = HOST_NEVER};
@@ -49,7 +49,7 @@ static bool deliver_message(struct host *h, uint32_t vp, uint32_t index)
         .delivery_time = host_now(h),
     };
 
-    if (synic_post_message(h, vp, sint, HV_MESSAGE_TIMER_EXPIRED, 0, &payload, sizeof(payload), false) !=
+    if (vsynic_post_message(h, vp, sint, HV_MESSAGE_TIMER_EXPIRED, 0, &payload, sizeof(payload), false) !=
         SYNIC_POSTED)
         return false;
     h->counters.timer_messages++;
@@ -80,7 +80,7 @@ static void expire(struct host *h, uint32_t vp, uint32_t index)
         t->message_due = 0;                      /* a periodic tick that finds the slot full is dropped */
 }
 
-void stimer_fired(struct host *h, uint32_t vp)
+void vstimer_fired(struct host *h, uint32_t vp)
 {
     uint64_t now = host_now(h);
 
@@ -92,7 +92,7 @@ void stimer_fired(struct host *h, uint32_t vp)
     update_deadline(h, vp);
 }
 
-void stimer_retry(struct host *h, uint32_t vp)
+void vstimer_retry(struct host *h, uint32_t vp)
 {
     for (uint32_t i = 0; i < HV_STIMER_COUNT; i++) {
         if (h->vp[vp].timers[i].message_due != 0 && !deliver_message(h, vp, i))
@@ -139,7 +139,7 @@ static bool write_count(struct host *h, uint32_t vp, uint32_t index, uint64_t va
     return true;
 }
 
-bool stimer_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
+bool vstimer_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
 {
     uint32_t n = msr - HV_X64_MSR_STIMER0_CONFIG;
     const struct host_timer *t = &h->vp[vp].timers[n / 2];
@@ -148,13 +148,13 @@ bool stimer_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
     return true;
 }
 
-bool stimer_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value)
+bool vstimer_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value)
 {
     uint32_t n = msr - HV_X64_MSR_STIMER0_CONFIG;
     bool ok = n % 2 ? write_count(h, vp, n / 2, value) : write_config(h, vp, n / 2, value);
 
     /* What is already past fires at once. */
     if (ok)
-        stimer_fired(h, vp);
+        vstimer_fired(h, vp);
     return ok;
 }

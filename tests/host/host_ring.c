@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * ring.c: one ring buffer, seen from the host.
+ * host_ring.c: one ring buffer, seen from the host.
  *
  * The host owns the read index and the interrupt mask of the incoming ring, the write index and the pending send size
  * of the outgoing one; it keeps its own copy of each and never believes the shared word. The guest owns the other
@@ -20,7 +20,7 @@ static void full_barrier(void)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-void ring_attach(struct host_ring *r, uint8_t **page, uint32_t pages)
+void vring_attach(struct host_ring *r, uint8_t **page, uint32_t pages)
 {
     memset(r, 0, sizeof(*r));
     r->ctl = (struct vmbus_ring_control *)(void *)page[0];
@@ -28,7 +28,7 @@ void ring_attach(struct host_ring *r, uint8_t **page, uint32_t pages)
     r->bytes = (pages - 1) * HV_PAGE_SIZE;
 }
 
-bool ring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid)
+bool vring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid)
 {
     if (r->ctl->write_index == 0 && r->ctl->read_index == 0 && r->ctl->pending_send_bytes == 0)
         return true;
@@ -36,7 +36,7 @@ bool ring_check_fresh(struct host *h, const struct host_ring *r, const char *nam
     return false;
 }
 
-uint32_t ring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write)
+uint32_t vring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write)
 {
     return write >= read ? r->bytes - (write - read) : read - write;
 }
@@ -70,7 +70,7 @@ static uint32_t copy(const struct host_ring *r, uint32_t index, void *buffer, ui
 
 /* ---- incoming ------------------------------------------------------------------------------------------ */
 
-bool ring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
+bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 {
     const struct host_ring *r = &ch->in;
     uint32_t write = load(&r->ctl->write_index);
@@ -84,16 +84,16 @@ bool ring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
         host_violation(h, r->ctl, 16, "channel %u: the guest wrote the host's words of its send ring", ch->relid);
         return false;
     }
-    *bytes = r->bytes - ring_free_bytes(r, r->index, write);
+    *bytes = r->bytes - vring_free_bytes(r, r->index, write);
     return true;
 }
 
-void ring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes)
+void vring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes)
 {
     copy(r, index % r->bytes, to, bytes, false);
 }
 
-void ring_set_mask(struct host_ring *r, uint32_t mask)
+void vring_set_mask(struct host_ring *r, uint32_t mask)
 {
     if (r->mask == mask)
         return;
@@ -102,7 +102,7 @@ void ring_set_mask(struct host_ring *r, uint32_t mask)
     full_barrier();                              /* then look at the write index again */
 }
 
-bool ring_publish_read(struct host_ring *r)
+bool vring_publish_read(struct host_ring *r)
 {
     uint32_t taken, pending, free_now;
 
@@ -117,13 +117,13 @@ bool ring_publish_read(struct host_ring *r)
     pending = load(&r->ctl->pending_send_bytes);
     if (pending == 0)
         return false;
-    free_now = ring_free_bytes(r, r->index, load(&r->ctl->write_index) % r->bytes);
+    free_now = vring_free_bytes(r, r->index, load(&r->ctl->write_index) % r->bytes);
     return free_now > pending && free_now - taken <= pending;
 }
 
 /* ---- outgoing ------------------------------------------------------------------------------------------- */
 
-bool ring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
+bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
 {
     const struct host_ring *r = &ch->out;
     uint32_t read = load(&r->ctl->read_index);
@@ -137,16 +137,16 @@ bool ring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
         host_violation(h, r->ctl, 16, "channel %u: the guest wrote the write index of its receive ring", ch->relid);
         return false;
     }
-    *free_bytes = ring_free_bytes(r, read, r->index);
+    *free_bytes = vring_free_bytes(r, read, r->index);
     return true;
 }
 
-void ring_put(struct host_ring *r, const void *from, uint32_t bytes)
+void vring_put(struct host_ring *r, const void *from, uint32_t bytes)
 {
     r->index = copy(r, r->index, (void *)(uintptr_t)from, bytes, true);
 }
 
-bool ring_publish_write(struct host_ring *r)
+bool vring_publish_write(struct host_ring *r)
 {
     uint32_t before = r->published;
 
@@ -160,7 +160,7 @@ bool ring_publish_write(struct host_ring *r)
     return load(&r->ctl->read_index) == before;
 }
 
-void ring_want_space(struct host_ring *r, uint32_t bytes)
+void vring_want_space(struct host_ring *r, uint32_t bytes)
 {
     __atomic_store_n(&r->ctl->pending_send_bytes, bytes, __ATOMIC_RELEASE);
     full_barrier();

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * synic.c: the synthetic interrupt controller: message slots, event flags, SINTs (TLFS: inter-partition
+ * host_synic.c: the synthetic interrupt controller: message slots, event flags, SINTs (TLFS: inter-partition
  * communication, virtual interrupts).
  *
  * Whoever has messages keeps them until the slot is free; here is no queue. The rule for a full slot: the pending
@@ -22,7 +22,7 @@ static bool enabled(const struct host_vp *v)
     return (v->scontrol & HV_SCONTROL_ENABLE) != 0;
 }
 
-bool synic_ready(const struct host *h, uint32_t vp, uint32_t sint)
+bool vsynic_ready(const struct host *h, uint32_t vp, uint32_t sint)
 {
     const struct host_vp *v = &h->vp[vp];
 
@@ -40,7 +40,7 @@ static void raise_sint(struct host *h, uint32_t vp, uint32_t sint)
     h->ops.raise(h->ctx, vp, (uint32_t)(reg & mask), (reg & HV_SINT_AUTO_EOI) != 0);
 }
 
-enum synic_post synic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
+enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
                                    const void *payload, uint32_t bytes, bool more)
 {
     struct host_vp *v = &h->vp[vp];
@@ -72,7 +72,7 @@ enum synic_post synic_post_message(struct host *h, uint32_t vp, uint32_t sint, u
     return SYNIC_POSTED;
 }
 
-bool synic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag)
+bool vsynic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag)
 {
     struct host_vp *v = &h->vp[vp];
     uint64_t *words, bit = 1ull << (flag % 64);
@@ -89,7 +89,7 @@ bool synic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t fla
     return true;
 }
 
-bool synic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
+bool vsynic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
 {
     const struct host_vp *v = &h->vp[vp];
 
@@ -171,7 +171,7 @@ static void write_eom(struct host *h, uint32_t vp)
     v->eom = true;
 }
 
-bool synic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value)
+bool vsynic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value)
 {
     struct host_vp *v = &h->vp[vp];
 
@@ -210,7 +210,7 @@ void host_eoi(struct host *h, uint32_t vp, uint32_t vector)
     (void)vector;
 }
 
-void synic_audit(struct host *h)
+void vsynic_audit(struct host *h)
 {
     uint64_t now = host_now(h);
 

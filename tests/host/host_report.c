@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * report.c: what the model says: log lines, traces, and violations with the bytes that were wrong.
+ * host_report.c: what the model says: log lines, traces, and violations with the bytes that were wrong.
  *
  * Everything is built in the one text buffer of struct host; entries are serialised, so it is never shared.
  */

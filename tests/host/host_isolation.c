@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * isolation.c: which pages of an isolated guest the host may see (TLFS: isolated virtual machines).
+ * host_isolation.c: which pages of an isolated guest the host may see (TLFS: isolated virtual machines).
  *
  * One bit per page, all private at the start. VMBus looks at guest memory only through host_map_shared(), which
  * asks this book. A page that a live GPADL names must not become private: a real host would then fault on it.
@@ -28,7 +28,7 @@ static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
     }
     if (page_visible(h, gpn) == want)
         return HV_STATUS_SUCCESS;
-    if (!want && gpadl_covers(h, gpn)) {
+    if (!want && vgpadl_covers(h, gpn)) {
         host_violation(h, &gpn, 8, "visibility: page made private while a GPADL names it");
         return HV_STATUS_OPERATION_DENIED;
     }

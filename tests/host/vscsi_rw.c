@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * scsi_rw.c: the commands that move data or change blocks: READ, WRITE, VERIFY, SYNCHRONIZE CACHE, UNMAP, WRITE SAME.
+ * vscsi_rw.c: the commands that move data or change blocks: READ, WRITE, VERIFY, SYNCHRONIZE CACHE, UNMAP, WRITE SAME.
  *
  * Data is not copied: the backend gets the guest's own pages. UNMAP's list is copied out of the guest first and then
  * handed on descriptor by descriptor; the backend may complete each at once or later.
@@ -49,19 +49,19 @@ static bool in_range(const struct scsi_cmd *cmd, uint64_t lba, uint64_t blocks)
 
 static void out_of_range(struct scsi_cmd *cmd)
 {
-    scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
+    vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_LBA_OUT_OF_RANGE);
 }
 
 static void illegal_field(struct scsi_cmd *cmd)
 {
-    scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
+    vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 }
 
 static bool write_protected(struct scsi_cmd *cmd)
 {
     if (!cmd->lun->info.read_only)
         return false;
-    scsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
+    vscsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_DATA_PROTECT, SCSI_ASC_WRITE_PROTECTED);
     return true;
 }
 
@@ -81,13 +81,13 @@ static void finish(struct scsi_cmd *cmd, enum host_blk_status status)
 
     switch (status) {
     case HOST_BLK_OK:
-        scsi_good(cmd, cmd->transferred);
+        vscsi_good(cmd, cmd->transferred);
         break;
     case HOST_BLK_MEDIUM_ERROR:
-        scsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_MEDIUM_ERROR, read ? SCSI_ASC_READ_ERROR : SCSI_ASC_WRITE_ERROR);
+        vscsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_MEDIUM_ERROR, read ? SCSI_ASC_READ_ERROR : SCSI_ASC_WRITE_ERROR);
         break;
     case HOST_BLK_UNSUPPORTED:
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
         break;
     case HOST_BLK_REMOVED:
         cmd->srb_status = SRB_STATUS_INVALID_LUN;
@@ -131,7 +131,7 @@ void host_blk_complete(struct host_blk_req *req, enum host_blk_status status)
 
 /* ---- READ, WRITE, VERIFY, SYNCHRONIZE CACHE --------------------------------------------------------------------- */
 
-void scsi_read_write(struct scsi_cmd *cmd)
+void vscsi_read_write(struct scsi_cmd *cmd)
 {
     uint8_t op = cmd->srb.cdb[0] & 0x1F;
     bool write = op == (SCSI_WRITE_6 & 0x1F);
@@ -170,18 +170,18 @@ void scsi_read_write(struct scsi_cmd *cmd)
     submit(cmd, write ? HOST_BLK_WRITE : HOST_BLK_READ, r.lba, r.blocks);
 }
 
-void scsi_verify(struct scsi_cmd *cmd)
+void vscsi_verify(struct scsi_cmd *cmd)
 {
     struct block_range r;
 
     get_range(cmd->srb.cdb, &r);
     if (in_range(cmd, r.lba, r.blocks))
-        scsi_good(cmd, 0);
+        vscsi_good(cmd, 0);
     else
         out_of_range(cmd);
 }
 
-void scsi_synchronize(struct scsi_cmd *cmd)
+void vscsi_synchronize(struct scsi_cmd *cmd)
 {
     struct block_range r;
 
@@ -194,24 +194,24 @@ void scsi_synchronize(struct scsi_cmd *cmd)
 
 /* ---- UNMAP, WRITE SAME --------------------------------------------------------------------------------------------- */
 
-void scsi_unmap(struct scsi_cmd *cmd)
+void vscsi_unmap(struct scsi_cmd *cmd)
 {
     struct scsi_unmap_list head;
     uint32_t bytes = scsi_get_be16(cmd->srb.cdb + 7), list;
 
     if (!cmd->lun->info.supports_unmap) {
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
         return;
     }
     if (write_protected(cmd))
         return;
     if (bytes == 0) {
-        scsi_good(cmd, 0);
+        vscsi_good(cmd, 0);
         return;
     }
     if (bytes < sizeof(head) || bytes > cmd->srb.data_bytes || cmd->srb.data_direction != VSTOR_DATA_TO_DEVICE) {
         host_strict(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: UNMAP list of %u bytes", bytes);
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
         return;
     }
     host_segs_copy_out(cmd->segs, cmd->seg_count, 0, &head, sizeof(head));
@@ -220,7 +220,7 @@ void scsi_unmap(struct scsi_cmd *cmd)
         list / sizeof(struct scsi_unmap_descriptor) > SCSI_UNMAP_DESCRIPTORS_MAX ||
         scsi_get_be16(head.data_length) + 2u < sizeof(head) + list) {
         host_strict(cmd->s->h, &head, sizeof(head), "scsi: UNMAP list lengths");
-        scsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_PARAMETER);
+        vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_PARAMETER);
         return;
     }
     cmd->list = host_alloc(cmd->s->h, list + 1);
@@ -268,7 +268,7 @@ static void write_pattern(struct scsi_cmd *cmd, const struct block_range *r)
     submit(cmd, HOST_BLK_WRITE, r->lba, r->blocks);
 }
 
-void scsi_write_same(struct scsi_cmd *cmd)
+void vscsi_write_same(struct scsi_cmd *cmd)
 {
     bool ndob = cmd->srb.cdb[0] == SCSI_WRITE_SAME_16 && (cmd->srb.cdb[1] & SCSI_CDB_WRITE_SAME_NDOB);
     uint32_t sector = cmd->lun->info.sector_bytes;
