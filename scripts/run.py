@@ -59,7 +59,7 @@ def sample_disk():
 
 
 def written_disks(args):
-    """The words of ARGS that make disks writable: a set of names, or "all"."""
+    """The disks that ARGS makes writable, by name."""
     names = set()
     for value in re.findall(r"(?:^|\s)nbd\.write=(\S*)", args):
         names |= set(value.strip('"').split(","))
@@ -73,7 +73,7 @@ def open_disks(paths, args):
             fail(f"DISK: there is no {path}")
         if os.path.isdir(path):
             fail(f"DISK: {path} is a directory")
-        write = f"disk{n}" in writable or "all" in writable
+        write = f"disk{n}" in writable
         if not os.access(path, os.R_OK):
             fail(f"DISK: {path} may not be read by you")
         if write and not os.access(path, os.W_OK):
@@ -87,7 +87,7 @@ def open_disks(paths, args):
         if info["virtual-size"] < 512:
             fail(f"DISK: {path} is smaller than one sector")
         disks.append(labvm.Disk(path, info["format"], writable=write))
-    unknown = {name for name in writable if name} - {"all"} - {f"disk{n}" for n in range(len(disks))}
+    unknown = {name for name in writable if name} - {f"disk{n}" for n in range(len(disks))}
     if unknown:
         fail(f"ARGS: nbd.write names {', '.join(sorted(unknown))}, but the disks are "
              f"{', '.join(f'disk{n}' for n in range(len(disks)))}")
@@ -178,12 +178,17 @@ def main():
         fail(f"DISK: {len(paths)} disks, at most {MAX_DISKS}")
     disks = open_disks(paths, options.args)
 
-    forward = PORTS.get(options.app, {})
+    forward = dict(PORTS.get(options.app, {}))
+    for name in list(forward):
+        if found := re.search(rf"(?:^|\s){name}\.port=(\d+)", options.args):
+            forward[name] = int(found[1])
+            if not forward[name]:
+                del forward[name]
     # Ports of an application of one's own: FORWARD=8080,9000
     for port in filter(None, os.environ.get("FORWARD", "").split(",")):
         if not port.isdigit() or not 0 < int(port) < 65536:
             fail(f"FORWARD: {port} is not a port")
-        forward = {**forward, "port " + port: int(port)}
+        forward["port " + port] = int(port)
     net = labvm.UserNet(forward, PREFERRED)
 
     stopping = threading.Event()
