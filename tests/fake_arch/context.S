@@ -2,8 +2,9 @@
 /*
  * void fake_switch(uint64_t *save_sp, uint64_t load_sp)
  * Keeps what a C function must preserve, on the stack that is left. A new stack holds, from its sp upwards, zeros for
- * these registers and the address of fake_start, which has the context's address in its first preserved register.
- * (The C library's swapcontext does the same with two system calls, and the sanitizers warn of it.)
+ * these registers, the address of fake_start and a zero that ends backtraces; fake_start has the context's address in its
+ * first preserved register and runs as if called. (The C library's swapcontext does the same with two system calls, and
+ * the sanitizers warn of it.)
  */
     .text
 #ifdef __x86_64__
@@ -27,7 +28,6 @@ fake_switch:
     .globl fake_start
 fake_start:
     movq %r15, %rdi
-    pushq $0
     jmp fake_context_main
 #elif defined(__aarch64__)
     .globl fake_switch
