@@ -39,8 +39,9 @@
     .long boot_entry_pvh
 
     /* Multiboot2 header; tags by number: 1 what we want to be told (6 memory map, 14 and 15 RSDP, 17 EFI memory map),
-     * 3 entry, 5 frame buffer of any size with 32 bits, 6 modules on page boundaries, 10 relocatable. Flag 1 = optional.
-     * The tag that would keep boot services running is left out: GRUB leaves them and says where the EFI map is. */
+     * 3 entry, 5 frame buffer (GRUB heeds the 32 bits only next to a size), 6 modules on page boundaries, 10
+     * relocatable. Flag 1 = optional. The tag that would keep boot services running is left out: GRUB leaves them and
+     * says where the EFI map is. */
     .section .boot.multiboot2, "a"
     .balign 8
 multiboot2_header:
@@ -54,7 +55,7 @@ multiboot2_header:
     .long 12, boot_entry_multiboot2
     .balign 8
     .short 5, 1
-    .long 20, 0, 0, 32
+    .long 20, 1024, 768, 32
     .balign 8
     .short 6, 1
     .long 8
