@@ -16,6 +16,10 @@ static bool end_expected;
 
 void fake_arch_reset(uint64_t ram_bytes)
 {
+    static bool done;
+    if (done)
+        panic("fake_arch: one machine per process");
+    done = true;
     fake_log_reset();
     fake_memory_reset(ram_bytes);
     fake_irq_reset();

@@ -57,10 +57,6 @@ static void map_file(uint64_t base, uint64_t bytes, uint64_t offset, int prot)
 
 void fake_memory_reset(uint64_t ram_bytes)
 {
-    if (memory_file >= 0) {
-        close(memory_file);
-        mem_unpoison((void *)ARCH_DIRECT_BASE, ARCH_DIRECT_BYTES);
-    }
     memory_file = memfd_create("fake physical memory", MFD_CLOEXEC);
     if (memory_file < 0 || ftruncate(memory_file, (off_t)ARCH_DIRECT_BYTES) != 0)
         die("memory file");
