@@ -17,8 +17,8 @@ BUILD = os.path.join(ROOT, "build", "x86_64")
 HELLO = os.path.join(BUILD, "candela-hello.elf")
 
 
-def script(t, name, out, **environment):
-    done = subprocess.run(["sh", os.path.join(ROOT, "scripts", name), "x86_64", "hello"], capture_output=True, text=True,
+def script(t, name, out, app="hello", **environment):
+    done = subprocess.run(["sh", os.path.join(ROOT, "scripts", name), "x86_64", app], capture_output=True, text=True,
                           check=False, env=dict(os.environ, OUT=out, **environment))
     if done.returncode:
         raise Failure(f"scripts/{name}: {done.stderr.strip()}")
@@ -88,6 +88,22 @@ def boot_uefi_bad_conf(t):
     vm.expect(r"Candela: candela\.conf, line 2: .*not booting", 60)
     vm.expect(r"BdsDxe: .*(failed|No bootable|Not Found|Aborted|loading)", 30, start=vm.console.index("Candela:"))
     t.check("Hello" not in vm.console, "the application was not started")
+
+
+@case(limit_s=120)
+def boot_vhdx(t):
+    """The VHDX of make image as Generation 2 boots it: firmware, UEFI entry, Hyper-V (the lab, below OVMF), disks, network."""
+    if not os.path.exists(os.path.join(BUILD, "LAB.EFI")):
+        t.skip("build/x86_64/LAB.EFI is not built")
+    with open(t.path("conf"), "w", encoding="utf-8") as f:
+        f.write("loglevel=debug\n")
+    script(t, "image.sh", t.path("nbd"), app="nbd", CONF=t.path("conf"))
+    data = t.random_disk("data.img", 8)
+    vm = t.firmware(Disk(t.path("nbd.vhdx"), "vhdx"), disks=[Disk(data)])
+    vm.expect(r"started by UEFI", 1)
+    for export, path in (("disk0", t.path("nbd.img")), ("disk1", data)):
+        t.run("nbdcopy", uri(vm, export), t.path("copy.img"))
+        t.equal(sha256(t.path("copy.img")), sha256(path), f"SHA-256 of {export}")
 
 
 @case(limit_s=60)

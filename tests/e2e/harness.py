@@ -84,6 +84,11 @@ class Test:
         vm = labvm.LabVM(self._machine_folder(), **options)
         return self._start(vm, ready)
 
+    def firmware(self, boot, ready="nbd", **options):
+        """A disk image booted by OVMF with the lab below."""
+        options.setdefault("forward", NBD_PORTS)
+        return self._start(labvm.LabFirmwareVM(self._machine_folder(), boot, **options), ready)
+
     def plain(self, loader, image, **options):
         return self._start(labvm.PlainVM(self._machine_folder(), loader, image, **options), None)
 

@@ -87,10 +87,10 @@ class Disk:
         self.path, self.fmt, self.writable = path, fmt, writable
         self.sector, self.discard, self.serial = sector, discard, serial
 
-    def arguments(self, n):
+    def arguments(self, n, address=""):
         drive = (f"if=none,id=disk{n},file={self.path.replace(',', ',,')},format={self.fmt},"
                  f"readonly={'off' if self.writable else 'on'},discard={'unmap' if self.discard else 'ignore'}")
-        device = (f"virtio-blk-pci,drive=disk{n},disable-legacy=on,logical_block_size={self.sector},"
+        device = (f"virtio-blk-pci,drive=disk{n},disable-legacy=on{address},logical_block_size={self.sector},"
                   f"physical_block_size={max(self.sector, 512)}")
         if self.serial:
             device += f",serial={self.serial}"
@@ -105,12 +105,12 @@ class UserNet:
         preferred = dict(preferred)
         self.ports = dict(zip(forward, free_ports([preferred.get(name, 0) for name in forward])))
 
-    def arguments(self, n, mac):
+    def arguments(self, n, mac, address=""):
         netdev = f"user,id=nic{n}"
         for name, guest_port in self.forward.items():
             kind = "udp" if name.startswith("udp") else "tcp"
             netdev += f",hostfwd={kind}:127.0.0.1:{self.ports[name]}-:{guest_port}"
-        return ["-netdev", netdev, "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}"]
+        return ["-netdev", netdev, "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}{address}"]
 
 
 class WireNet:
@@ -119,10 +119,10 @@ class WireNet:
     def __init__(self, guest_path, peer_path):
         self.guest_path, self.peer_path, self.ports = guest_path, peer_path, {}
 
-    def arguments(self, n, mac):
+    def arguments(self, n, mac, address=""):
         return ["-netdev", f"dgram,id=nic{n},local.type=unix,local.path={self.guest_path},"
                            f"remote.type=unix,remote.path={self.peer_path}",
-                "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}"]
+                "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}{address}"]
 
 
 class Line:
@@ -369,6 +369,38 @@ class LabVM(Machine):
     def counters(self):
         """The lab's counters, printed at the end of a run and on the command "counters": name -> number."""
         return {name: int(value) for name, value in re.findall(r"lab-counter: (\S+)=(\d+)", self.lines["lab"].text)}
+
+
+class LabFirmwareVM(LabVM):
+    """The lab slipped below OVMF, then a disk image of `make image` booted by that firmware: a Generation 2 machine.
+
+    boot      the image, which is also the first disk the lab offers, as on Hyper-V
+    """
+
+    def __init__(self, work, boot, disks=(), forward=None, mem="512M", cpus=1, lab=None, arch="x86_64"):
+        build = os.path.join(ROOT, "build", arch)
+        lab_efi = os.path.join(build, "LAB.EFI")
+        if not os.path.exists(lab_efi):
+            raise VMError(f"{os.path.relpath(lab_efi)} is not built: run make")
+        folder = os.path.join(work, "lab-volume", "EFI", "BOOT")
+        os.makedirs(folder, exist_ok=True)
+        shutil.copyfile(lab_efi, os.path.join(folder, "BOOTX64.EFI"))
+        words = " ".join(f"{k}={v}" for k, v in {"cpus": cpus, **(lab or {})}.items())
+        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus),
+                     *acceleration(False, cpus), *memory(parse_size(mem)), *firmware(work),
+                     "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
+                     "-fw_cfg", f"name=opt/lab/options,string={words}",
+                     "-drive", f"if=none,id=lab,format=raw,file=fat:rw:{os.path.join(work, 'lab-volume')}",
+                     "-device", "ide-hd,drive=lab,bus=ide.0,bootindex=0",
+                     "-drive", f"if=none,id=boot,format={boot.fmt},snapshot=on,file={boot.path}",
+                     "-device", "ide-hd,drive=boot,bus=ide.1,bootindex=1"]
+        # tests/lab/x86_64/uefi.h: devices 0x10 to 0x1a of bus 0 are the lab's, hidden from firmware and guest.
+        for n, disk in enumerate([boot, *disks]):
+            arguments += disk.arguments(n, f",addr={0x10 + n:#x}")
+        net = UserNet(forward or {})
+        arguments += net.arguments(0, "52:54:00:ca:de:00", ",addr=0x1a")
+        self.ports = dict(net.ports)
+        Machine.__init__(self, work, arguments, ("console", "lab"), None, arch)
 
 
 class PlainVM(Machine):
