@@ -11,7 +11,7 @@
 #define PANIC_CLASS     0x43414E4400ull  /* "CAND", then the kind */
 #define PANIC_KIND_OURS 1                /* panic(), failed assertion */
 #define PANIC_KIND_TRAP 2                /* exception */
-#define PANIC_FRAMES    24
+#define PANIC_FRAMES    128             /* recursion is printed once */
 #define PANIC_TEXT_BYTES 4096            /* what the hypervisor's crash report takes at most */
 
 static enum { PRINT, REPORT, END, HALT } next_step;
@@ -63,9 +63,17 @@ static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char
     text_bytes += MIN((size_t)length, left - 1);
     append("\nbacktrace:\n");
     append_address(ip, ip_is_return);
-    for (unsigned i = 0; i < n; i++) {
-        if (pcs[i] != ip)
-            append_address(pcs[i], 1);
+    for (unsigned i = 0, same = 0; i < n; i++) {
+        if (pcs[i] == ip)
+            continue;
+        if (i + 1 < n && pcs[i] == pcs[i + 1]) {
+            same++;
+            continue;
+        }
+        append_address(pcs[i], 1);
+        if (same != 0)
+            append("    the same %u times more\n", same);
+        same = 0;
     }
     log_raw(text, text_bytes);
 }
