@@ -15,6 +15,12 @@
 #define FOUR_GIB        (4ull << 30)
 #define GUEST_BLOCK     (2ull << 20)
 
+#define MSR_PAT         0x277u
+#define PAT_RESET       0x0007040600070406ull
+#define PIC_MASTER_MASK 0x21
+#define PIC_SLAVE_MASK  0xA1
+#define IO_APIC_GPA     0xFEC00000ull
+
 #define ELF_MAGIC       0x464C457Fu
 #define ELF_CLASS64     2
 #define ELF_MACHINE_X86_64 62
@@ -64,8 +70,23 @@ static void add_ram(uint64_t gpa, uint64_t hpa, uint64_t bytes)
         panic("guest memory %#llx + %#llx: %s", (unsigned long long)gpa, (unsigned long long)bytes, error_name(error));
 }
 
+/* The two interrupt controllers are real; what else the firmware used falls silent. */
+static void prepare_machine(void)
+{
+    int error = npt_map(APIC_BASE_GPA, APIC_BASE_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
+    if (!error)
+        error = npt_map(IO_APIC_GPA, IO_APIC_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
+    if (error)
+        panic("interrupt controllers: %s", error_name(error));
+    outb(PIC_MASTER_MASK, 0xFF);
+    outb(PIC_SLAVE_MASK, 0xFF);
+    apic_reset();
+    lab_wrmsr(MSR_PAT, PAT_RESET);
+}
+
 void direct_memory(const struct boot_info *boot)
 {
+    prepare_machine();
     uint64_t wanted = lab_options.guest_mem_bytes ? lab_options.guest_mem_bytes : UINT64_MAX;
     for (unsigned i = 0; i < boot->region_count; i++) {
         uint64_t start = boot->regions[i].start.v, end = start + boot->regions[i].bytes;

@@ -4,10 +4,12 @@
  *
  * Policy of direct mode: the machine of OpenVMM's --kernel. COM1, the CMOS clock and port 0x80 are real; a power
  * management block at 0x400 is emulated; every other port reads all ones and ignores writes (so no PIC, PIT, PCI,
- * i8042). Reads of unbacked addresses give all ones.
+ * i8042). Reads of unbacked addresses give all ones. In firmware mode (firmware.c) everything is real but the lab's own.
  */
 #define LOG_ROOM "lab"
+#include <string.h>
 #include "tests/lab/x86_64/direct.h"
+#include "tests/lab/x86_64/firmware.h"
 #include "tests/lab/x86_64/glue.h"
 
 #define VECTOR_UD 6
@@ -30,6 +32,12 @@ static void io_allow(uint8_t *map, unsigned port, unsigned count)
         map[port / 8] &= (uint8_t)~(1u << port % 8);
 }
 
+void io_deny(uint8_t *map, unsigned port, unsigned count)
+{
+    for (; count > 0; count--, port++)
+        map[port / 8] |= (uint8_t)(1u << port % 8);
+}
+
 static void msr_deny(uint8_t *map, uint32_t msr)
 {
     /* three ranges of 8192 MSRs, two bits each: read, write */
@@ -45,11 +53,14 @@ void io_init(void)
     if (pa_is_none(iopm) || pa_is_none(msrpm))
         panic("no memory for the permission maps");
     uint8_t *io = arch_phys_to_virt(iopm);
-    for (unsigned i = 0; i < 3 * PAGE_BYTES; i++)
-        io[i] = 0xFF;
-    io_allow(io, PORT_COM1, 8);
-    io_allow(io, PORT_RTC, 2);
-    io_allow(io, PORT_DELAY, 1);
+    if (lab_firmware) {
+        firmware_ports(io);
+    } else {
+        memset(io, 0xFF, 3 * PAGE_BYTES);
+        io_allow(io, PORT_COM1, 8);
+        io_allow(io, PORT_RTC, 2);
+        io_allow(io, PORT_DELAY, 1);
+    }
     uint8_t *msr = arch_phys_to_virt(msrpm);
     msr_deny(msr, MSR_EFER);
     msr_deny(msr, MSR_VM_CR);
@@ -233,24 +244,25 @@ static void pm_write(unsigned port, uint32_t value)
     }
 }
 
+static bool is_pm(unsigned port) { return port >= LAB_PORT_PM && port < LAB_PORT_PM_END; }
+
 void exit_io(struct vcpu *v)
 {
     struct svm_control *c = &v->vmcb->control;
     struct svm_save *s = &v->vmcb->save;
     uint32_t info = (uint32_t)c->exit_info1;
     unsigned port = info >> SVM_IOIO_PORT_SHIFT;
-    uint32_t mask = info & SVM_IOIO_SIZE8 ? 0xFF : info & SVM_IOIO_SIZE16 ? 0xFFFF : 0xFFFFFFFF;
-    bool pm = port >= LAB_PORT_PM && port < LAB_PORT_PM_END;
-    if (!(info & SVM_IOIO_STRING)) {    /* string instructions at absent ports: nothing moves */
-        if (info & SVM_IOIO_IN) {
-            uint32_t value = pm ? pm_read(port) : 0xFFFFFFFF;
-            if (mask == 0xFFFFFFFF)
-                s->rax = value;
-            else
-                s->rax = (s->rax & ~(uint64_t)mask) | (value & mask);
-        } else if (pm) {
-            pm_write(port, (uint32_t)s->rax & mask);
-        }
+    unsigned bytes = info & SVM_IOIO_SIZE8 ? 1 : info & SVM_IOIO_SIZE16 ? 2 : 4;
+    uint64_t mask = (1ull << 8 * bytes) - 1;
+    if (info & SVM_IOIO_STRING) {
+        /* at absent ports nothing moves */
+    } else if (info & SVM_IOIO_IN) {
+        uint32_t value = lab_firmware ? firmware_port_read(port, bytes) : is_pm(port) ? pm_read(port) : 0xFFFFFFFF;
+        s->rax = bytes == 4 ? value : (s->rax & ~mask) | (value & mask);
+    } else if (lab_firmware) {
+        firmware_port_write(port, bytes, (uint32_t)(s->rax & mask));
+    } else if (is_pm(port)) {
+        pm_write(port, (uint32_t)(s->rax & mask));
     }
     vcpu_advance(v, c->exit_info2);
 }
@@ -272,7 +284,7 @@ void exit_npf(struct vcpu *v)
             apic_guest_write(v, (uint32_t)(gpa - APIC_BASE_GPA), (uint32_t)op.value);
     } else {
         static uint64_t last_page;
-        if (last_page != gpa >> PAGE_SHIFT) {
+        if (!lab_firmware && last_page != gpa >> PAGE_SHIFT) {
             last_page = gpa >> PAGE_SHIFT;
             log_warn("the guest %s physical address %#llx, where nothing is (rip %#llx)", op.write ? "writes" : "reads",
                      (unsigned long long)gpa, (unsigned long long)v->vmcb->save.rip);

@@ -102,8 +102,11 @@ static void op_crash(void *ctx, const uint64_t p[5], const char *text)
     (void)ctx;
     log_err("the guest crashed: P0 %#llx P1 %#llx P2 %#llx P3 %#llx P4 %#llx", (unsigned long long)p[0],
             (unsigned long long)p[1], (unsigned long long)p[2], (unsigned long long)p[3], (unsigned long long)p[4]);
-    if (text)
-        kprintf("lab-crash: %s\n", text);
+    if (text) {
+        kprintf("lab-crash: ");
+        log_raw(text, strlen(text));         /* may be longer than a formatted line */
+        kprintf("\n");
+    }
     lab_end(LAB_END_CRASH, "the guest reported a crash");
 }
 

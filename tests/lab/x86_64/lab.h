@@ -108,6 +108,7 @@ void exit_hypercall(struct vcpu *v);
 void exit_io(struct vcpu *v);
 void exit_npf(struct vcpu *v);
 void io_init(void);                /* the port map, before vcpu_init */
+void io_deny(uint8_t *map, unsigned port, unsigned count);
 paddr_t io_permission_map(void);
 paddr_t msr_permission_map(void);
 
@@ -128,7 +129,8 @@ int npt_map(uint64_t gpa, uint64_t hpa, uint64_t bytes, unsigned attr);
 void npt_unmap(uint64_t gpa, uint64_t bytes);
 int npt_protect(uint64_t gpa, uint64_t bytes, unsigned attr);
 paddr_t npt_root(void);
-/* A stretch of guest RAM: mapped for the guest and for the model. */
+/* A stretch of guest RAM for the model alone, or mapped for the guest too. */
+int guest_ram_window(uint64_t gpa, uint64_t hpa, uint64_t bytes);
 int guest_ram_add(uint64_t gpa, uint64_t hpa, uint64_t bytes);
 uint64_t guest_ram_bytes(void);
 void *guest_ptr(uint64_t gpa, uint64_t bytes);      /* NULL when any of it is not guest RAM, or not contiguous here */

@@ -8,16 +8,12 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/direct.h"
+#include "tests/lab/x86_64/firmware.h"
 
 #define IDT_ENTRIES    256
 #define NMI_VECTOR     2
 #define CR4_OSFXSR     (1ull << 9)
 #define CR4_OSXMMEXCPT (1ull << 10)
-#define MSR_PAT        0x277u
-#define PAT_RESET      0x0007040600070406ull
-#define PIC_MASTER_MASK 0x21
-#define PIC_SLAVE_MASK  0xA1
-
 volatile uint64_t lab_nmis_taken;
 
 struct idt_gate { uint16_t low, selector, flags, middle; uint32_t high, reserved; };
@@ -48,9 +44,10 @@ static void start_memory(const struct boot_info *boot)
     unsigned n = 0;
     for (unsigned i = 0; i < boot->region_count; i++) {
         struct mm_region r = boot->regions[i];
-        if (r.start.v >= LAB_DIRECT_BYTES)
+        if (!lab_firmware && r.start.v >= LAB_DIRECT_BYTES)
             continue;
-        r.bytes = MIN(r.bytes, LAB_DIRECT_BYTES - r.start.v);
+        if (!lab_firmware)
+            r.bytes = MIN(r.bytes, LAB_DIRECT_BYTES - r.start.v);
         own[n++] = r;
     }
     mm_init(own, n);
@@ -71,6 +68,7 @@ NORETURN void kernel_main(struct boot_info *boot)
     log_info("Candela lab, started by %s", boot->loader);
     if (boot->note[0])
         log_warn("%s", boot->note);
+    firmware_handoff(boot);
     options_parse(boot->cmdline);
     arch_cpu_init();
     start_memory(boot);
@@ -87,19 +85,17 @@ NORETURN void kernel_main(struct boot_info *boot)
     must(npt_init(), "nested paging");
     io_init();
 
-    /* The devices the guest is not to know of fall silent. */
-    outb(PIC_MASTER_MASK, 0xFF);
-    outb(PIC_SLAVE_MASK, 0xFF);
-    apic_reset();
-    lab_wrmsr(MSR_PAT, PAT_RESET);
-
     lab_vcpu_count = 1;
     must(vcpu_init(&lab_vcpus[0], 0, apic_own_id()), "vcpu");
-    must(npt_map(APIC_BASE_GPA, APIC_BASE_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE), "local APIC");
-    must(npt_map(0xFEC00000, 0xFEC00000, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE), "I/O APIC");
-    direct_memory(boot);
+    if (lab_firmware)
+        firmware_memory();
+    else
+        direct_memory(boot);
     must(glue_init(), "host model");
-    direct_load(boot);
+    if (lab_firmware)
+        firmware_start(&lab_vcpus[0]);
+    else
+        direct_load(boot);
     log_info("TSC %llu Hz; the guest starts", (unsigned long long)clock_tsc_hz());
     vcpu_run(&lab_vcpus[0]);
 }

@@ -89,22 +89,25 @@ int npt_protect(uint64_t gpa, uint64_t bytes, unsigned attr)
 static struct { uint64_t gpa, hpa, bytes; uint8_t *base; } windows[MAX_WINDOWS];
 static unsigned window_count;
 
-int guest_ram_add(uint64_t gpa, uint64_t hpa, uint64_t bytes)
+int guest_ram_window(uint64_t gpa, uint64_t hpa, uint64_t bytes)
 {
     if (window_count == MAX_WINDOWS)
         return -E_NOSPC;
     uint8_t *base = mm_map_phys(pa(hpa), bytes, MAP_READ | MAP_WRITE);
     if (!base)
         return -E_NOMEM;
-    int error = npt_map(gpa, hpa, bytes, MAP_READ | MAP_WRITE | MAP_EXEC);
-    if (error)
-        return error;
     windows[window_count].gpa = gpa;
     windows[window_count].hpa = hpa;
     windows[window_count].bytes = bytes;
     windows[window_count].base = base;
     window_count++;
     return 0;
+}
+
+int guest_ram_add(uint64_t gpa, uint64_t hpa, uint64_t bytes)
+{
+    int error = guest_ram_window(gpa, hpa, bytes);
+    return error ? error : npt_map(gpa, hpa, bytes, MAP_READ | MAP_WRITE | MAP_EXEC);
 }
 
 uint64_t guest_ram_bytes(void)

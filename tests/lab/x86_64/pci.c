@@ -66,12 +66,17 @@ unsigned pci_capability(struct pci_function f, uint8_t id, unsigned after)
     return 0;
 }
 
+bool pci_bar_is_wide(struct pci_function f, unsigned bar)
+{
+    return (pci_read32(f, PCI_BAR0 + 4 * bar) & (BAR_TYPE | BAR_IO)) == BAR_TYPE_64;
+}
+
 uint64_t pci_bar(struct pci_function f, unsigned bar, uint64_t *bytes)
 {
     unsigned reg = PCI_BAR0 + 4 * bar;
     uint32_t low = pci_read32(f, reg), high = 0, high_size = 0xFFFFFFFF;
     bool wide = (low & BAR_TYPE) == BAR_TYPE_64;
-    if (bar > 5 || (low & BAR_IO) || (low & ~0xFu) == 0)
+    if (bar > 5 || (low & BAR_IO))
         return 0;
     uint16_t command = pci_read16(f, PCI_COMMAND);
     pci_write16(f, PCI_COMMAND, command & (uint16_t)~PCI_COMMAND_MEMORY);
@@ -85,6 +90,8 @@ uint64_t pci_bar(struct pci_function f, unsigned bar, uint64_t *bytes)
         pci_write32(f, reg + 4, high);
     }
     pci_write16(f, PCI_COMMAND, command);
+    if ((low_size & ~0xFu) == 0)
+        return 0;                       /* no such register */
     *bytes = ~((uint64_t)high_size << 32 | (low_size & ~0xFu)) + 1;
     return (uint64_t)high << 32 | (low & ~0xFu);
 }

@@ -16,6 +16,7 @@ void pci_for_each(void (*fn)(struct pci_function f, void *arg), void *arg);
 unsigned pci_capability(struct pci_function f, uint8_t id, unsigned after);
 /* Physical address of a memory BAR, and its size. 0: none. */
 uint64_t pci_bar(struct pci_function f, unsigned bar, uint64_t *bytes);
+bool pci_bar_is_wide(struct pci_function f, unsigned bar);
 /* Every vector of the function's MSI-X table becomes an NMI on this CPU. */
 int pci_msix_nmi(struct pci_function f);
 

@@ -7,6 +7,7 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
+#include "tests/lab/x86_64/firmware.h"
 #include "tests/lab/x86_64/pci.h"
 
 /* PCI capability: cfg_type @3, bar @4, offset @8, length @12; notify: multiplier @16 */
@@ -193,7 +194,7 @@ bool virtq_pop(struct virtq *q, unsigned *slot, uint32_t *bytes)
 static void attach(struct pci_function f, void *arg)
 {
     (void)arg;
-    if (pci_read16(f, PCI_VENDOR) != VIRTIO_VENDOR)
+    if (pci_read16(f, PCI_VENDOR) != VIRTIO_VENDOR || (lab_firmware && !lab_owns_pci(0, f.device)))
         return;
     unsigned id = pci_read16(f, PCI_DEVICE);
     id = id >= VIRTIO_DEVICE_BASE ? id - VIRTIO_DEVICE_BASE : pci_read16(f, 0x2E);   /* transitional: subsystem id */
