@@ -163,23 +163,22 @@ uint64_t hv_apic_frequency(void)
 
 static bool start_tsc_page(void)
 {
+    static paddr_t p;                  /* kept for ever: readers of the clock do not stop */
     uint64_t old = 0;
-    paddr_t p = page_alloc_zeroed(0);
 
+    if (pa_is_none(p))
+        p = page_alloc_zeroed(0);
     if (pa_is_none(p))
         return false;
     arch_hv_reg_read(HV_X64_MSR_REFERENCE_TSC, &old);
     old &= HV_MSR_PAGE_PRESERVE_MASK;
-    if (!arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old | hv_gpa(p).v | HV_MSR_PAGE_ENABLE)) {
-        page_free(p, 0);
+    if (!arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old | hv_gpa(p).v | HV_MSR_PAGE_ENABLE))
         return false;
-    }
     hv_time.page = arch_phys_to_virt(p);
     if (((const volatile struct hv_reference_tsc_page *)hv_time.page)->sequence == HV_REFERENCE_TSC_INVALID) {
         log_info("the reference TSC page is invalid at present");
         if (!hv_access(HV_ACCESS_REFERENCE_COUNTER)) {
             arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old);
-            page_free(p, 0);
             return false;
         }
     }

@@ -26,6 +26,8 @@ bool hv_init(void)
 {
     struct arch_hv_features *f = &hv_state.features;
 
+    KASSERT(!hv_state.hypercalls);
+    hv_state = (struct hv_state){0};
     if (!arch_hv_discover(f)) {
         log_info("no Hyper-V underneath (%s); no VMBus devices", f->vendor[0] ? f->vendor : "no hypervisor");
         return false;
@@ -68,4 +70,5 @@ void hv_shutdown(void)
         hv_hypercall_stop();
         arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, 0);
     }
+    hv_state.present = false;
 }
