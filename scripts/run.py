@@ -78,7 +78,8 @@ def open_disks(paths, args):
             fail(f"DISK: {path} may not be read by you")
         if write and not os.access(path, os.W_OK):
             fail(f"DISK: {path} may not be written by you, but nbd.write= names disk{n}")
-        info = subprocess.run(["qemu-img", "info", "-U", "--output=json", path], capture_output=True, text=True, check=False)
+        info = subprocess.run(["qemu-img", "info", "-U", "--output=json", path], capture_output=True, text=True,
+                              check=False)
         if info.returncode:
             fail(f"DISK: {info.stderr.strip() or path}")
         info = json.loads(info.stdout)

@@ -92,7 +92,7 @@ def boot_uefi_bad_conf(t):
 
 @case(limit_s=120)
 def boot_vhdx(t):
-    """The VHDX of make image as Generation 2 boots it: firmware, UEFI entry, Hyper-V (the lab, below OVMF), disks, network."""
+    """The VHDX of make image as Generation 2 boots it: firmware, UEFI entry, Hyper-V (the lab, below OVMF), disks, NIC."""
     if not os.path.exists(os.path.join(BUILD, "LAB.EFI")):
         t.skip("build/x86_64/LAB.EFI is not built")
     with open(t.path("conf"), "w", encoding="utf-8") as f:
@@ -151,7 +151,8 @@ def no_nic(t):
     """Without any NIC: one clear line, no panic."""
     vm = t.lab(ready=None, disks=[Disk(t.random_disk("disk.img", 1))], net=[])
     vm.expect(r"\bno (NIC|network)\b", 40)
-    t.equal(len(re.findall(r"^.*\bno (?:NIC|network)\b.*$", vm.console, re.M | re.I)), 1, "lines that say there is no NIC")
+    lines = re.findall(r"^.*\bno (?:NIC|network)\b.*$", vm.console, re.M | re.I)
+    t.equal(len(lines), 1, "lines that say there is no NIC")
 
 
 @case(limit_s=120)
@@ -189,10 +190,11 @@ def make_run(t):
         socket_path = re.search(r"path=(/\S*/console)", f.read())[1]
     t.check(not os.path.exists(socket_path), "no socket is left behind")
 
-    for arguments, complaint in ((["--disk", "/nonexistent"], "there is no /nonexistent"), (["--mem", "1M"], "MEM"),
-                                 (["--cpus", "0"], "CPUS"), (["--args", "nbd.write=disk7"], "disk7"), (["--app", "nope"], "nope")):
-        done = subprocess.run([sys.executable, os.path.join(ROOT, "scripts", "run.py"), *arguments], capture_output=True,
-                              text=True, check=False)
+    mistakes = ((["--disk", "/nonexistent"], "there is no /nonexistent"), (["--mem", "1M"], "MEM"),
+                (["--cpus", "0"], "CPUS"), (["--args", "nbd.write=disk7"], "disk7"), (["--app", "nope"], "nope"))
+    for arguments, complaint in mistakes:
+        done = subprocess.run([sys.executable, os.path.join(ROOT, "scripts", "run.py"), *arguments],
+                              capture_output=True, text=True, check=False)
         t.check(done.returncode == 2 and complaint in done.stderr and len(done.stderr.splitlines()) == 1,
                 f"one clear line for {arguments}: {done.stderr}")
     t.check(labvm.parse_size("64G") == 64 << 30, "sizes")

@@ -44,7 +44,8 @@ def nbd_copy(t):
     one = json.loads(t.run("nbdinfo", "--json", uri(vm)))
     export = one["exports"][0]
     t.equal(one["protocol"], "newstyle-fixed", "protocol")
-    t.equal((export["export-size"], export["is_read_only"], export["can_multi_conn"]), (256 << 20, True, True), "nbdinfo")
+    seen = (export["export-size"], export["is_read_only"], export["can_multi_conn"])
+    t.equal(seen, (256 << 20, True, True), "nbdinfo")
     t.check(one["structured"], "structured replies are negotiated")
 
 
@@ -122,8 +123,9 @@ def nbd_qemu_io(t):
     io("discard 0 8M", "flush")
     io("write -z 8M 4M", "flush", "read -P 0 8M 4M", "read -P 0x5a 12M 4M")
     io("write -z -u 32M 3M", "flush", "read -P 0 32M 3M")
-    t.check(os.stat(path).st_blocks < allocated - (8 << 11), "TRIM gave the space of 8 MiB back to the host's file system")
-    io("aio_write -P 0x77 20M 1M", "aio_write -P 0x78 21M 1M", "aio_flush", "read -P 0x77 20M 1M", "read -P 0x78 21M 1M")
+    t.check(os.stat(path).st_blocks < allocated - (8 << 11), "TRIM gave 8 MiB back to the host's file system")
+    io("aio_write -P 0x77 20M 1M", "aio_write -P 0x78 21M 1M", "aio_flush",
+       "read -P 0x77 20M 1M", "read -P 0x78 21M 1M")
     t.end(vm)
     with open(path, "rb") as f:
         f.seek(12 << 20)
@@ -191,7 +193,8 @@ def nbd_handshake(t):
         refused(lambda: c.go("nonsense"), nbd.REP_ERR_UNKNOWN)
         refused(lambda: c.go("x" * 200), nbd.REP_ERR_UNKNOWN, nbd.REP_ERR_INVALID)
         t.check(c.option(nbd.OPT_GO, b"\0")[-1][0] & nbd.REP_ERR, "truncated GO is refused")
-        t.check(c.option(nbd.OPT_GO, struct.pack(">I", 1 << 31) + b"disk0\0\0")[-1][0] & nbd.REP_ERR, "lying GO is refused")
+        lying = struct.pack(">I", 1 << 31) + b"disk0\0\0"
+        t.check(c.option(nbd.OPT_GO, lying)[-1][0] & nbd.REP_ERR, "lying GO is refused")
         t.equal(c.go("disk0", option=nbd.OPT_INFO).size, 1 << 20, "INFO, without leaving the handshake")
         t.equal(c.go("disk0").size, 1 << 20, "GO after all that")
         t.equal(c.read(0, 4096), content[:4096], "READ")

@@ -103,8 +103,8 @@ class Peer:
             for offset in range(0, len(packet), fragment):
                 piece = packet[offset:offset + fragment]
                 more = 0x2000 if offset + fragment < len(packet) else 0
-                header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(piece), 1000 + sequence, more | offset // 8, 64, 1, 0,
-                                     PEER_IP, GUEST_IP)
+                header = struct.pack(">BBHHHBBH4s4s", 0x45, 0, 20 + len(piece), 1000 + sequence, more | offset // 8,
+                                     64, 1, 0, PEER_IP, GUEST_IP)
                 header = header[:10] + struct.pack(">H", checksum(header)) + header[12:]
                 self.send(self.guest_mac, 0x0800, header + piece)
         else:
@@ -215,9 +215,10 @@ class Peer:
         self.count({1: "dhcp discover", 3: "dhcp request"}.get(kind, f"dhcp {kind}"))
         if kind not in (1, 3):
             return
-        reply = struct.pack(">BBBB4sHH4s4s4s4s16s64s128s4s", 2, 1, 6, 0, p[4:8], 0, struct.unpack(">H", p[10:12])[0], b"",
-                            GUEST_IP, PEER_IP, b"", p[28:44], b"", b"", b"\x63\x82\x53\x63")
-        reply += bytes((53, 1, 2 if kind == 1 else 5, 54, 4)) + PEER_IP + bytes((51, 4, 0, 0, 14, 16, 1, 4, 255, 255, 255, 0))
+        flags = struct.unpack(">H", p[10:12])[0]
+        reply = struct.pack(">BBBB4sHH4s4s4s4s16s64s128s4s", 2, 1, 6, 0, p[4:8], 0, flags, b"", GUEST_IP, PEER_IP, b"", p[28:44], b"", b"", b"\x63\x82\x53\x63")
+        reply += bytes((53, 1, 2 if kind == 1 else 5, 54, 4)) + PEER_IP
+        reply += bytes((51, 4, 0, 0, 14, 16, 1, 4, 255, 255, 255, 0))
         reply += bytes((3, 4)) + PEER_IP + bytes((6, 4)) + PEER_IP + b"\xff"
         self.send(BROADCAST, 0x0800, ipv4(PEER_IP, b"\xff" * 4, 17, udp(PEER_IP, b"\xff" * 4, 67, 68, reply)))
         if kind == 3:

@@ -162,7 +162,8 @@ class Test:
             raise Skip(f"{command[0]} is not installed") from None
         except subprocess.TimeoutExpired:
             raise Failure(f"{command[0]} was still running after {limit_s} s") from None
-        self.note(f"$ {' '.join(str(c) for c in command)} -> {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+        words = " ".join(str(c) for c in command)
+        self.note(f"$ {words} -> {done.returncode}\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
         if expect is not None and done.returncode != expect:
             raise Failure(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-500:]}")
         return done.stdout
@@ -225,7 +226,8 @@ def run_case(name):
         print(f"verdict: {why}", flush=True)
         code = SKIPPED
     except (Failure, labvm.VMError, nbdclient.NBDError, nbdclient.ProtocolError, OSError) as why:
-        print(f"verdict: {type(why).__name__ + ': ' if not isinstance(why, (Failure, labvm.VMError)) else ''}{why}", flush=True)
+        kind = "" if isinstance(why, (Failure, labvm.VMError)) else type(why).__name__ + ": "
+        print(f"verdict: {kind}{why}", flush=True)
         traceback.print_exc()
     except Exception as why:
         print(f"verdict: {type(why).__name__}: {why}", flush=True)
