@@ -92,7 +92,7 @@ def boot_uefi_bad_conf(t):
 
 @case(limit_s=120)
 def boot_vhdx(t):
-    """The VHDX of make image as Generation 2 boots it: firmware, UEFI entry, Hyper-V (the lab, below OVMF), disks, NIC."""
+    """The VHDX of make image as Generation 2 boots it: firmware, UEFI entry, the lab as Hyper-V, disks, NIC."""
     if not os.path.exists(os.path.join(BUILD, "LAB.EFI")):
         t.skip("build/x86_64/LAB.EFI is not built")
     with open(t.path("conf"), "w", encoding="utf-8") as f:

@@ -216,7 +216,8 @@ class Peer:
         if kind not in (1, 3):
             return
         flags = struct.unpack(">H", p[10:12])[0]
-        reply = struct.pack(">BBBB4sHH4s4s4s4s16s64s128s4s", 2, 1, 6, 0, p[4:8], 0, flags, b"", GUEST_IP, PEER_IP, b"", p[28:44], b"", b"", b"\x63\x82\x53\x63")
+        reply = struct.pack(">BBBB4sHH4s4s4s4s16s64s128s4s", 2, 1, 6, 0, p[4:8], 0, flags, b"", GUEST_IP, PEER_IP,
+                            b"", p[28:44], b"", b"", b"\x63\x82\x53\x63")
         reply += bytes((53, 1, 2 if kind == 1 else 5, 54, 4)) + PEER_IP
         reply += bytes((51, 4, 0, 0, 14, 16, 1, 4, 255, 255, 255, 0))
         reply += bytes((3, 4)) + PEER_IP + bytes((6, 4)) + PEER_IP + b"\xff"

@@ -410,7 +410,8 @@ class PlainVM(Machine):
     def __init__(self, work, loader, image, disks=(), mem="256M", cpus=1, cmdline="", echo=None, extra=(),
                  payload=None):
         arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC", "-smp", str(cpus),
-                     *acceleration(False, cpus), *memory(parse_size(mem)), "-nodefaults", "-device", "isa-debug-exit,iobase=0xf4"]
+                     *acceleration(False, cpus), *memory(parse_size(mem)), "-nodefaults",
+                     "-device", "isa-debug-exit,iobase=0xf4"]
         if loader == "pvh":
             arguments += ["-kernel", image, "-append", cmdline]
         elif loader == "linux64":              # tests/linux64: makes that entry state; the image is its module
