@@ -11,6 +11,7 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/direct.h"
+#include "tests/lab/x86_64/fwcfg.h"
 
 #define FOUR_GIB        (4ull << 30)
 #define GUEST_BLOCK     (2ull << 20)
@@ -19,6 +20,7 @@
 #define PAT_RESET       0x0007040600070406ull
 #define PIC_MASTER_MASK 0x21
 #define PIC_SLAVE_MASK  0xA1
+#define FWCFG_INITRD    "opt/lab/initrd"
 #define IO_APIC_GPA     0xFEC00000ull
 
 #define ELF_MAGIC       0x464C457Fu
@@ -230,6 +232,24 @@ static uint64_t load_bzimage(const struct boot_module *m, const uint8_t *file, u
     return DIRECT_LOAD + 0x200;
 }
 
+/* -fw_cfg name=opt/lab/initrd,file=...: to the end of low memory, straight from QEMU. */
+static void load_initrd(uint8_t *zero_page, uint64_t kernel_end)
+{
+    uint16_t select;
+    uint32_t bytes;
+    uint64_t hpa;
+    if (!fwcfg_find(FWCFG_INITRD, &select, &bytes) || bytes == 0)
+        return;
+    if (bytes > low_bytes || ALIGN_DOWN(low_bytes - bytes, PAGE_BYTES) < kernel_end)
+        lab_end(LAB_END_FAULT, "the guest's memory is too small for its initrd");
+    uint64_t gpa = ALIGN_DOWN(low_bytes - bytes, PAGE_BYTES);
+    guest_ptr_to_hpa(must_have(gpa, bytes, "initrd"), &hpa);
+    fwcfg_read(select, hpa, bytes);
+    put32(zero_page + ZP_RAMDISK, (uint32_t)gpa);
+    put32(zero_page + ZP_RAMDISK_SIZE, bytes);
+    log_info("initrd: %u bytes at %#llx", bytes, (unsigned long long)gpa);
+}
+
 void direct_load(const struct boot_info *boot)
 {
     if (boot->module_count == 0 || boot->modules[0].bytes < PAGE_BYTES)
@@ -247,9 +267,10 @@ void direct_load(const struct boot_info *boot)
     build_tables();
     if (get32(head) == ELF_MAGIC)
         entry = load_elf(m, head);
-    else if (head[ZP_BOOT_FLAG] == 0x55 && !memcmp(head + ZP_MAGIC, "HdrS", 4))
+    else if (head[ZP_BOOT_FLAG] == 0x55 && !memcmp(head + ZP_MAGIC, "HdrS", 4)) {
         entry = load_bzimage(m, head, zero_page);
-    else
+        load_initrd(zero_page, DIRECT_LOAD + get32(head + ZP_INIT_SIZE));
+    } else
         lab_end(LAB_END_FAULT, "the guest's image is neither ELF nor bzImage");
     kfree(head);
     acpi_build(DIRECT_ACPI, DIRECT_RSDP, lab_vcpu_count);

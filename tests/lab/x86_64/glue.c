@@ -254,6 +254,29 @@ void glue_command(char *line)
 }
 
 /* ---- the poll ---- */
+
+/* Marks at what messages bring about: connection and channels. */
+static void mark_progress(void)
+{
+    static uint64_t messages;
+    static bool connected;
+    static uint32_t channels;
+    struct host_state state;
+    if (host_counters(lab_host)->messages_in == messages)
+        return;
+    messages = host_counters(lab_host)->messages_in;
+    host_get_state(lab_host, &state);
+    if (state.vmbus_version && !connected)
+        report_mark("vmbus-connected");
+    connected = state.vmbus_version != 0;
+    if (state.channels_open > channels) {
+        char name[32];
+        ksnprintf(name, sizeof(name), "channel-open-%u", state.channels_open);
+        report_mark(name);
+    }
+    channels = state.channels_open;
+}
+
 void glue_poll(void)
 {
     static uint64_t next_audit;
@@ -282,6 +305,7 @@ void glue_poll(void)
         while (host_poll(lab_host))
             ;
         poll_due = false;
+        mark_progress();
     }
     vblk_kick();
     vnet_kick();

@@ -173,7 +173,7 @@ void report_counters(void);
 /* "lab-mark: name guest_instructions=... ..." in one line: a benchmark takes the difference of two. */
 void report_mark(const char *name);
 void report_once(unsigned event, const char *name);  /* the first call of each event prints a mark */
-enum { EVENT_CONTACT, EVENT_FIRST_BLOCK, EVENT_FIRST_FRAME, EVENTS };
+enum { EVENT_FIRST_BLOCK, EVENT_FIRST_FRAME, EVENTS };
 void profile_sample(const struct vcpu *v);
 void report_violation(const char *text);             /* the run has failed; it goes on, for the trace's sake */
 NORETURN void lab_end(enum lab_end how, const char *why);

@@ -197,9 +197,14 @@ static void begin_idle_run(struct vcpu *v)
     v->idle_run = true;
 }
 
+/* An NMI is not the guest's: it sleeps on, and whatever the NMI's cause makes pend ends the next run. */
 static void end_idle_run(struct vcpu *v, uint64_t halt_rip)
 {
     struct svm_control *c = &v->vmcb->control;
+    if (c->exit_code == SVM_EXIT_NMI) {
+        v->vmcb->save.rip = halt_rip;
+        return;
+    }
     c->intercept1 = (c->intercept1 & ~SVM_INTERCEPT1_INTR) | SVM_INTERCEPT1_HLT;
     v->idle_run = false;
     vcpu_advance(v, halt_rip + 1);
@@ -212,9 +217,10 @@ static void handle_exit(struct vcpu *v)
     case SVM_EXIT_NMI:
         lab_count(CNT_EXIT_NMI);
         lab_take_nmi();
-        if (lab_options.profile_us)
+        if (lab_options.profile_us && !v->idle_run)
             profile_sample(v);
-        repair_shadow(v);
+        if (!v->idle_run)
+            repair_shadow(v);
         break;
     case SVM_EXIT_CPUID:
         lab_count(CNT_EXIT_CPUID);
