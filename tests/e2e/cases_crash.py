@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""How the kernel dies: the report on the console, the crash message to the hypervisor, the way the machine ends."""
+import re
+
+from cases_boot import HELLO
+from harness import case
+from labvm import CRASH
+
+# selftest= -> what the report must say
+WAYS = {
+    "assert": r"panic: .*selftest\.c:\d+|panic: .*assert",
+    "null": r"panic: .*page fault",
+    "write-constant": r"panic: .*page fault",
+    "undefined": r"panic: .*(invalid|undefined) opcode",
+    "execute-data": r"panic: .*page fault",
+    "boot-stack": r"panic: .*(stack overflow|double fault|guard)",
+    "task-stack": r"panic: .*stack overflow in task",
+}
+
+
+@case(limit_s=120)
+def crash_reports(t):
+    """Each way to fail ends in a panic with symbols, told to the hypervisor with its text; exit code of a crash."""
+    for name, pattern in WAYS.items():
+        vm = t.lab(ready=None, app="hello", disks=[], net=[], cmdline=f"selftest={name}")
+        t.equal(vm.wait(30), CRASH, f"{name}: end of the machine")
+        vm.ended = CRASH
+        t.check(re.search(pattern, vm.console, re.I), f"{name}: the console says {pattern!r}")
+        if name != "assert":
+            t.check(re.search(r"\brip\b", vm.console, re.I), f"{name}: registers are shown")
+        t.check(re.search(r"^ +[0-9a-f]{16} \w+\+0x", vm.console, re.M), f"{name}: a backtrace with symbols")
+        lab = vm.lines["lab"].text
+        t.check(re.search(r"the guest crashed: P0 0x43414e44", lab, re.I), f"{name}: crash parameters")
+        t.check("lab-crash: " in lab, f"{name}: the text of the crash reaches the hypervisor")
+
+
+@case(limit_s=60)
+def crash_without_hypervisor(t):
+    """Without Hyper-V a panic is on the console and ends as panic= says."""
+    vm = t.plain("pvh", HELLO, cmdline="selftest=null panic=off")
+    t.equal(vm.wait(20), 0, "panic=off powers off")
+    t.check(re.search(WAYS["null"], vm.console, re.I), "the report")
+    vm = t.plain("pvh", HELLO, cmdline="selftest=assert panic=reboot")
+    t.equal(vm.wait(20), 0, "panic=reboot resets (QEMU ends by -no-reboot)")
