@@ -192,7 +192,7 @@ void *kmalloc(size_t bytes)
         return NULL;
     if (bytes == 0)
         bytes = 1;
-    return bytes + POISON_REDZONE_BYTES <= SMALL_MAX ? small_alloc(bytes) : large_alloc(bytes);
+    return bytes <= SMALL_MAX - POISON_REDZONE_BYTES ? small_alloc(bytes) : large_alloc(bytes);
 }
 
 void *kzalloc(size_t bytes)
