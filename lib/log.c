@@ -31,6 +31,7 @@ void log_add_sink(struct log_sink *sink)
     if (start != 0) {       /* the oldest line has lost its beginning */
         while (start < ring_end && ring[start % LOG_RING_BYTES] != '\n')
             start++;
+        start = MIN(start + 1, ring_end);
     }
     while (start < ring_end) {
         uint64_t at = start % LOG_RING_BYTES, n = MIN(ring_end - start, LOG_RING_BYTES - at);
