@@ -42,5 +42,9 @@ bool timers_have_clock(void);
 /* ---- wait.c ---- */
 void task_limit_expired(void *task);       /* the function of task->timer */
 
+/* ---- random.c ---- */
+/* The block function of RFC 8439, section 2.3; words in memory order of a little-endian machine. */
+void chacha20_block(const uint32_t k[8], uint32_t counter, const uint32_t nonce[3], uint32_t out[16]);
+
 /* ---- machine.c ---- */
 void machine_init(void);

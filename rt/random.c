@@ -12,11 +12,13 @@
 
 #define BLOCK_BYTES      64
 #define KEY_BYTES        32
+#define NONCE_BYTES      12
 #define SEED_MIN_BYTES   16                 /* a shorter one helps but doesn't make the generator ready */
 #define RESEED_REQUESTS  4096
 #define CPU_TRIES        16                 /* the CPU's source may run dry for a moment */
 
 static uint32_t key[KEY_BYTES / 4];
+static const uint32_t no_nonce[3];         /* a key serves one request only */
 static bool seeded, cpu_seeded;
 static unsigned requests;
 
@@ -30,13 +32,13 @@ static void quarter(uint32_t *x, unsigned a, unsigned b, unsigned c, unsigned d)
     x[c] += x[d]; x[b] = rotate(x[b] ^ x[c], 7);
 }
 
-/* Key stream block number counter, with a zero nonce: a key serves one request only. */
-static void chacha20_block(const uint32_t *k, uint32_t counter, uint32_t *out)
+void chacha20_block(const uint32_t k[8], uint32_t counter, const uint32_t nonce[3], uint32_t out[16])
 {
     uint32_t in[16] = {0x61707865, 0x3320646e, 0x79622d32, 0x6b206574};   /* "expand 32-byte k" */
     uint32_t x[16];
     memcpy(&in[4], k, KEY_BYTES);
     in[12] = counter;
+    memcpy(&in[13], nonce, NONCE_BYTES);
     memcpy(x, in, sizeof(x));
     for (unsigned i = 0; i < 10; i++) {
         quarter(x, 0, 4, 8, 12);
@@ -59,7 +61,7 @@ static void key_absorb(const void *seed, size_t bytes)
         size_t n = MIN(bytes, (size_t)KEY_BYTES);
         for (size_t i = 0; i < n; i++)
             ((uint8_t *)key)[i] ^= at[i];
-        chacha20_block(key, (uint32_t)n, block);
+        chacha20_block(key, (uint32_t)n, no_nonce, block);
         memcpy(key, block, KEY_BYTES);
         at += n;
         bytes -= n;
@@ -111,7 +113,7 @@ bool rt_random(void *buf, size_t bytes)
         return false;
     if (++requests % RESEED_REQUESTS == 0)
         seed_from_cpu();
-    chacha20_block(key, 0, block);
+    chacha20_block(key, 0, no_nonce, block);
     memcpy(next_key, block, KEY_BYTES);
     size_t from = KEY_BYTES;
     for (uint32_t counter = 1; bytes > 0; counter++) {
@@ -121,7 +123,7 @@ bool rt_random(void *buf, size_t bytes)
         bytes -= n;
         from = 0;
         if (bytes > 0)
-            chacha20_block(key, counter, block);
+            chacha20_block(key, counter, no_nonce, block);
     }
     memcpy(key, next_key, KEY_BYTES);
     memset(block, 0, sizeof(block));
