@@ -10,9 +10,7 @@
 #include "hv/hv_internal.h"
 #include <string.h>
 
-static char text_page[HV_CRASH_MESSAGE_MAX] __attribute__((aligned(HV_CRASH_MESSAGE_MAX)));
-static uint64_t text_gpa;
-static uint64_t capabilities;
+static paddr_t text_page;              /* none: registers only */
 
 static void report_crash(struct panic_report *report)
 {
@@ -21,10 +19,10 @@ static void report_crash(struct panic_report *report)
     if (!hv_state.present)
         return;                        /* hv_shutdown was here already */
     report->params[1] = hv_state.guest_os_id;
-    if ((capabilities & HV_CRASH_CTL_MESSAGE) && report->text && report->text_bytes) {
-        size_t n = MIN(report->text_bytes, sizeof(text_page));
-        memcpy(text_page, report->text, n);
-        report->params[3] = text_gpa;
+    if (!pa_is_none(text_page) && report->text && report->text_bytes) {
+        size_t n = MIN(report->text_bytes, (size_t)HV_CRASH_MESSAGE_MAX);
+        memcpy(arch_phys_to_virt(text_page), report->text, n);
+        report->params[3] = hv_gpa(text_page).v;
         report->params[4] = n;
         control |= HV_CRASH_CTL_MESSAGE;
     }
@@ -37,6 +35,7 @@ void hv_crash_init(void)
 {
     static struct panic_reporter reporter = {.report = report_crash};
     static bool registered;
+    uint64_t capabilities;
 
     if (!hv_state.present || !hv_feature(HV_FEATURE_CRASH_MSRS))
         return;
@@ -44,7 +43,8 @@ void hv_crash_init(void)
         log_info("crash registers are announced but not readable: no crash report to the host");
         return;
     }
-    text_gpa = hv_gpa(mm_virt_to_phys(text_page)).v;
+    if ((capabilities & HV_CRASH_CTL_MESSAGE) && pa_is_none(text_page))
+        text_page = page_alloc_zeroed(0);
     if (!registered)
         panic_add_reporter(&reporter);
     registered = true;

@@ -18,19 +18,26 @@ static bool message_possible, local_started;
 static uint64_t wanted = RT_FOREVER;   /* what the loop asked for last */
 static uint64_t armed = RT_FOREVER;    /* what the hardware will do */
 
+static void start_local(void);
+
+/* Interrupts off. */
 static void program(uint64_t deadline)
 {
     armed = deadline;
+    if (mode == TIMER_DIRECT || mode == TIMER_MESSAGE) {
+        /* A count in the past fires at once; 0 would stop the timer. */
+        if (arch_hv_reg_write(HV_X64_MSR_STIMER_COUNT(0), deadline ? deadline : 1))
+            return;
+        log_warn("the host no longer takes deadlines for the synthetic timer");
+        message_possible = false;
+        start_local();
+    }
     if (mode == TIMER_LOCAL) {
         uint64_t now = hv_reference_time_100ns();
         arch_timer_arm(deadline > now ? deadline - now : 1);
-    } else if (mode != TIMER_NONE) {
-        /* A count in the past fires at once; 0 would stop the timer. */
-        arch_hv_reg_write(HV_X64_MSR_STIMER_COUNT(0), deadline ? deadline : 1);
     }
 }
 
-/* Interrupts off. */
 static void expired(void)
 {
     armed = RT_FOREVER;

@@ -188,12 +188,14 @@ static uint16_t fetch_memory(struct frame *f)
 static void store_output(struct frame *f, uint32_t reps)
 {
     uint32_t bytes = f->call->flags & CALL_REP ? reps * f->call->out_element : f->call->out_bytes;
-    void *p;
+    /* A continued call: what earlier parts wrote stays. */
+    uint32_t done = f->call->flags & CALL_REP ? f->start * f->call->out_element : 0;
+    uint8_t *p;
 
-    if (bytes == 0)
+    if (bytes <= done)
         return;
     if (f->control & HV_CONTROL_FAST) {
-        memcpy((uint8_t *)f->regs + (f->in_bytes + 15) / 16 * 16, f->out, bytes);
+        memcpy((uint8_t *)f->regs + (f->in_bytes + 15) / 16 * 16 + done, f->out + done, bytes - done);
         return;
     }
     p = host_map_private(f->h, f->regs[1], out_bytes(f), true);
@@ -201,7 +203,7 @@ static void store_output(struct frame *f, uint32_t reps)
         host_violation(f->h, &f->regs[1], 8, "%s: output outside of memory", f->call->name);
         return;
     }
-    memcpy(p, f->out, bytes);
+    memcpy(p + done, f->out + done, bytes - done);
 }
 
 static uint16_t do_post(struct frame *f)
