@@ -187,8 +187,8 @@ def make_run(t):
     output, _ = process.communicate(timeout=20)
     t.equal(process.returncode, 0, f"exit code after Ctrl-C: {output[-500:]}")
     with open(os.path.join(ROOT, "build", "run", "command.txt"), encoding="utf-8") as f:
-        socket_path = re.search(r"path=(/\S*/console)", f.read())[1]
-    t.check(not os.path.exists(socket_path), "no socket is left behind")
+        pipes = os.path.dirname(re.search(r"path=(/\S*/console)", f.read())[1])
+    t.check(not os.path.exists(pipes), "nothing is left in the folder for temporary files")
 
     mistakes = ((["--disk", "/nonexistent"], "there is no /nonexistent"), (["--mem", "1M"], "MEM"),
                 (["--cpus", "0"], "CPUS"), (["--args", "nbd.write=disk7"], "disk7"), (["--app", "nope"], "nope"))

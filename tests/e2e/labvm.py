@@ -8,13 +8,15 @@ Used by scripts/run.py, the end-to-end tests and the benchmarks. Standard librar
         vm.command("stats", "lab-counter")  # the lab's command line (COM2)
         connect(("127.0.0.1", vm.ports["nbd"]))
 
-The guest's console is kept in work/console.txt, the lab's own output in work/lab.txt, QEMU's in work/qemu.txt. Both
-serial lines are Unix sockets on which this side listens before QEMU starts, so not a byte is lost. A QEMU never
-outlives the Python program that started it.
+The guest's console is kept in work/console.txt, the lab's own output in work/lab.txt, QEMU's in work/qemu.txt. A QEMU
+never outlives the Python program that started it.
 """
+import codecs
 import ctypes
+import fcntl
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -26,6 +28,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
 PANIC_REPORT_S = 1
+F_SETPIPE_SZ = 1031
 # tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
 
@@ -127,53 +130,58 @@ class WireNet:
 
 
 class Line:
-    """One serial line: everything received, kept and written to a file; threads may wait for text."""
+    """One serial line: everything received, kept and written to a file; threads may wait for text.
+
+    A pair of named pipes, as QEMU's -chardev pipe wants them. Not a socket: QEMU writes single bytes, a few hundred of
+    them fill a socket's buffer, and a guest whose port takes no more bytes rightly gives up on it.
+    """
 
     def __init__(self, path, log_path, echo=None):
         self.text = ""
-        self.closed = False
+        self.closed = self.stopping = False
         self.changed = threading.Condition()
         self.path, self.echo = path, echo
         self.log = open(log_path, "w", encoding="utf-8", newline="\n")
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(path)
-        self.listener.listen(1)
-        self.connection = None
+        for end in (".in", ".out"):
+            os.mkfifo(path + end)
+        self.to_guest = os.open(path + ".in", os.O_RDWR)
+        self.from_guest = os.open(path + ".out", os.O_RDONLY | os.O_NONBLOCK)
+        fcntl.fcntl(self.from_guest, F_SETPIPE_SZ, MIB)
         self.thread = threading.Thread(target=self._read, daemon=True)
 
     def _read(self):
-        try:
-            self.connection, _ = self.listener.accept()
-            while True:
-                data = self.connection.recv(65536)
-                if not data:
-                    break
-                text = data.decode("utf-8", "replace").replace("\r", "")
-                self.log.write(text)
-                self.log.flush()
-                if self.echo:
-                    self.echo(text)
-                with self.changed:
-                    self.text += text
-                    self.changed.notify_all()
-        except OSError:
-            pass
+        decode = codecs.getincrementaldecoder("utf-8")("replace").decode
+        poll = select.poll()
+        poll.register(self.from_guest, select.POLLIN)
+        while True:
+            events = dict(poll.poll(200)).get(self.from_guest, 0)
+            if not events and not self.stopping:
+                continue
+            data = os.read(self.from_guest, 65536) if events & select.POLLIN else b""
+            if not data:                              # QEMU has closed its end, or never came
+                break
+            text = decode(data).replace("\r", "")
+            self.log.write(text)
+            self.log.flush()
+            if self.echo:
+                self.echo(text)
+            with self.changed:
+                self.text += text
+                self.changed.notify_all()
         with self.changed:
             self.closed = True
             self.changed.notify_all()
 
     def send(self, text):
-        self.connection.sendall(text.encode())
+        os.write(self.to_guest, text.encode())
 
     def close(self):
-        for s in (self.connection, self.listener):
-            if s:
-                try:
-                    s.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-                s.close()
-        self.thread.join(5)
+        """After QEMU has ended."""
+        self.stopping = True
+        if self.thread.ident is not None:
+            self.thread.join(5)
+        os.close(self.to_guest)
+        os.close(self.from_guest)
         self.log.close()
 
 
@@ -190,17 +198,17 @@ class Machine:
         self.process = None
         self.qemu = f"qemu-system-{ {'x86_64': 'x86_64', 'arm64': 'aarch64'}[arch] }"
         self.arguments = list(arguments)
-        self.sockets = tempfile.mkdtemp(prefix="candela-")
+        self.pipes = tempfile.mkdtemp(prefix="candela-")
         self.lines = {}
         for name in lines:
-            self.lines[name] = Line(os.path.join(self.sockets, name), os.path.join(work, name + ".txt"),
+            self.lines[name] = Line(os.path.join(self.pipes, name), os.path.join(work, name + ".txt"),
                                     echo if name == "console" else None)
 
     # ---- life ----
     def start(self):
         command = [self.qemu] + self.arguments + ["-display", "none", "-monitor", "none", "-no-reboot"]
         for name, line in self.lines.items():
-            command += ["-chardev", f"socket,id={name},path={line.path}", "-serial", f"chardev:{name}"]
+            command += ["-chardev", f"pipe,id={name},path={line.path}", "-serial", f"chardev:{name}"]
             line.thread.start()
         with open(os.path.join(self.work, "command.txt"), "w", encoding="utf-8") as f:
             f.write(" ".join(f"'{c}'" if re.search(r"[^\w@%+=:,./-]", c) or not c else c for c in command) + "\n")
@@ -262,17 +270,8 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self.kill()
         for line in self.lines.values():
-            if line.thread.ident is None:
-                line.thread.start()
-            if line.connection is None:       # QEMU never came: let the reader's accept() return
-                try:
-                    with socket.socket(socket.AF_UNIX) as s:
-                        s.connect(line.path)
-                except OSError:
-                    pass
             line.close()
-        self.lines_text = {name: line.text for name, line in self.lines.items()}
-        shutil.rmtree(self.sockets, ignore_errors=True)
+        shutil.rmtree(self.pipes, ignore_errors=True)
         if getattr(self, "errors", None):
             self.errors.close()
 
