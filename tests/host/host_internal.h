@@ -17,6 +17,7 @@
 
 #define HOST_TEXT_BYTES     1024u
 #define HOST_PACKET_MAX     65536u                /* longest packet taken from a ring */
+#define HOST_TX_SEGS        160u                  /* pieces of one packet to the network */
 #define HOST_POLL_BUDGET    64u                   /* packets per channel and host_poll */
 #define HOST_RING_PAGES_MIN 2u                    /* control page and one data page */
 #define HOST_CHANNEL_CONNECTION(relid) (0x2000u + (relid))
@@ -182,6 +183,10 @@ struct host {
     uint64_t monitor_deadline;
     struct host_counters counters;
     char text[HOST_TEXT_BYTES];
+    /* Scratch, since entries are serialised: too big for the small stacks below which the model may run. */
+    struct host_seg tx_segs[HOST_TX_SEGS], frame_segs[HOST_TX_SEGS + 1];
+    uint8_t hcall_in[HV_PAGE_SIZE] __attribute__((aligned(16)));
+    uint8_t hcall_out[HV_PAGE_SIZE] __attribute__((aligned(16)));
     uint8_t packet[HOST_PACKET_MAX] __attribute__((aligned(16)));
 };
 

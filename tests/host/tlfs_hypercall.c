@@ -52,8 +52,7 @@ struct frame {
     const struct call *call;
     uint32_t start, count, last;    /* repetitions: [start, last) now, count in all */
     uint32_t in_bytes;              /* fixed part, variable header and all elements */
-    uint8_t in[HV_PAGE_SIZE] __attribute__((aligned(16)));
-    uint8_t out[HV_PAGE_SIZE] __attribute__((aligned(16)));
+    uint8_t *in, *out;              /* the blocks, copied; h->hcall_in and h->hcall_out */
 };
 
 static const struct call *find_call(uint16_t code)
@@ -308,7 +307,8 @@ static uint64_t run(struct frame *f)
     case HVCALL_MODIFY_HOST_VISIBILITY:
         return host_visibility_call(f->h, f->control, f->in, f->last);
     default:
-        return HV_STATUS_SUCCESS;                /* HVCALL_QUERY_CAPABILITIES: none, as f->out is zero */
+        memset(f->out, 0, 8);                    /* HVCALL_QUERY_CAPABILITIES: none */
+        return HV_STATUS_SUCCESS;
     }
 }
 
@@ -319,7 +319,9 @@ static bool early_call(const struct host *h, uint16_t code)
 
 uint64_t host_hypercall(struct host *h, uint32_t vp, uint64_t *control, uint64_t regs[HOST_HCALL_REGS])
 {
-    struct frame f = {.h = h, .vp = vp, .control = *control, .regs = regs};
+    struct frame f = {
+        .h = h, .vp = vp, .control = *control, .regs = regs, .in = h->hcall_in, .out = h->hcall_out,
+    };
     uint16_t code = hv_control_code(*control), status;
     uint64_t result;
 
