@@ -213,9 +213,7 @@ const struct task *task_of_stack(vaddr_t address)
 
 static void report_tasks(struct panic_report *report)
 {
-    const struct task *t = task_of_stack(va(report->params[3]));
-    if (t && mm_is_guard(va(report->params[3])))
-        kprintf("stack overflow of task %s\n", t->name);
+    (void)report;
     if (task_current)
         kprintf("%s %s; tasks:\n", in_loop ? "in the event loop, run by task" : "in task", task_current->name);
     task_dump();
