@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The little of ACPI that a machine without a bus driver needs: how to power off and restart, the power management timer,
- * and Hyper-V's table of random bytes. No interpreter; the one object wanted of the DSDT, \_S5, is found by its encoding.
+ * The little of ACPI that a machine without a bus driver needs: how to power off and restart, the power management
+ * timer, and Hyper-V's table of random bytes. No interpreter; the one object wanted of the DSDT, \_S5, is found by
+ * its encoding.
  *
- * Tables come from firmware and are treated as an operator's input: every length is bounded, every checksum checked, and
- * what is wrong costs one line and the facility.
+ * Tables come from firmware and are treated as an operator's input: every length is bounded, every checksum checked,
+ * and what is wrong costs one line and the facility.
  */
 #pragma once
 #include "arch/arch.h"
@@ -12,5 +13,5 @@
 /* Reads the tables from rsdp (PADDR_NONE: searched for) and tells the architecture (arch_platform_set). After mm_init.
  * False, after one line, when there is no ACPI. */
 bool acpi_init(paddr_t rsdp);
-/* Copies the random bytes the host put into the table "OEM0" (Hyper-V Generation 2), at most max; 0 when there are none. */
+/* Copies the random bytes of the host's table "OEM0" (Hyper-V Generation 2), at most max; 0 when there are none. */
 size_t acpi_random_bytes(uint8_t *buf, size_t max);

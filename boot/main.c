@@ -4,9 +4,9 @@
  * stamped, so that the boot budget can be read on the status page.
  *
  *    1 console      log lines reach the serial port              9 random     numbers for protocols, or a warning
- *    2 config       key=value words; loglevel=                  10 synic      messages and events from the host
- *    3 memory       pages, mapper, heap; frame buffer console   11 crash      panics are reported to the hypervisor
- *    4 runtime      tasks, events, timers                       12 tlb        flushes by hypercall
+ *    2 config       key=value words; loglevel=                  10 crash      panics are reported to the hypervisor
+ *    3 memory       pages, mapper, heap; frame buffer console   11 tlb        flushes by hypercall
+ *    4 runtime      tasks, events, timers                       12 synic      messages and events from the host
  *    5 acpi         power-off, restart, PM timer                13 bus        VMBus; disks and NICs of drivers appear
  *    6 hypervisor   hypercalls                                  14 network    lwIP on the first NIC
  *    7 interrupts   local interrupt controller                  15 application
@@ -56,8 +56,8 @@ static void end_by_power_off(void)
     arch_power_off();
 }
 
-/* panic=halt (the default: the text stays on the screen), reboot or off; and -1, with which loaders that expect Linux ask
- * for a restart. */
+/* panic=halt (the default: the text stays on the screen), reboot or off; and -1, with which loaders that expect Linux
+ * ask for a restart. */
 static void choose_panic_end(void)
 {
     const char *how = config_string("panic", "halt");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * selftest=NAME on the command line breaks something on purpose, so that the ways a kernel dies can be watched and tested:
- * what is printed, what the hypervisor is told, how the machine ends (panic=).
+ * selftest=NAME on the command line breaks something on purpose, so that the ways a kernel dies can be watched and
+ * tested: what is printed, what the hypervisor is told, how the machine ends (panic=).
  */
 #define LOG_ROOM "boot"
 #include <string.h>

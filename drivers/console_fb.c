@@ -2,8 +2,9 @@
 /*
  * The log on a linear frame buffer, in a font of 5 by 8 dots drawn for it; each dot is one pixel wide and two high.
  *
- * Frame buffers are slow, above all to read: the text is kept in memory, and when it scrolls only the cells whose character
- * changes are drawn again. Output only; 32 bits per pixel; a geometry that makes no sense is refused with one line.
+ * Frame buffers are slow, above all to read: the text is kept in memory, and when it scrolls only the cells whose
+ * character changes are drawn again. Output only; 32 bits per pixel; a geometry that makes no sense is refused with
+ * one line.
  */
 #define LOG_ROOM "console"
 #include <string.h>
@@ -117,8 +118,9 @@ void console_framebuffer_init(const struct framebuffer *fb)
     static struct log_sink sink = {.write = write_text};
     if (pa_is_none(fb->address) || pixels != NULL)
         return;
-    if (fb->width < 80 * CELL_WIDTH || fb->height < 25 * CELL_HEIGHT || fb->width > PIXELS_MAX || fb->height > PIXELS_MAX ||
-        fb->stride_pixels < fb->width || fb->stride_pixels > PIXELS_MAX || !IS_ALIGNED(fb->address.v, 4ull)) {
+    if (fb->width < 80 * CELL_WIDTH || fb->height < 25 * CELL_HEIGHT || fb->width > PIXELS_MAX ||
+        fb->height > PIXELS_MAX || fb->stride_pixels < fb->width || fb->stride_pixels > PIXELS_MAX ||
+        !IS_ALIGNED(fb->address.v, 4ull)) {
         log_warn("frame buffer of %ux%u, %u pixels a line, at 0x%llx is not used", fb->width, fb->height,
                  fb->stride_pixels, (unsigned long long)fb->address.v);
         return;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The one panic path. Everything it needs is static, and each step is marked before it is taken, so that a panic inside a
- * panic goes on with the next step instead of repeating the one that broke.
+ * The one panic path. Everything it needs is static, and each step is marked before it is taken, so that a panic
+ * inside a panic goes on with the next step instead of repeating the one that broke.
  *
  * Of the architecture it uses only what can't fail: interrupts off, the checked backtrace, halt.
  */
@@ -78,8 +78,8 @@ static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char
     log_raw(text, text_bytes);
 }
 
-static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail, const char *fmt,
-                                  va_list ap)
+static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail,
+                                  const char *fmt, va_list ap)
 {
     static const char again[] = "panic: again, inside the panic\n";
     static bool told;

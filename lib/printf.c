@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Formatted printing into a buffer. No floating point, no %n. An unknown conversion is printed as it stands, so that the
- * mistake shows. The returned length is the one the whole text would have had.
+ * Formatted printing into a buffer. No floating point, no %n. An unknown conversion is printed as it stands, so that
+ * the mistake shows. The returned length is the one the whole text would have had.
  */
 #include <limits.h>
 #include <string.h>
@@ -38,7 +38,8 @@ static void put_text(struct output *out, const struct spec *s, const char *text,
 }
 
 /* prefix: sign or "0x"; its letters count in the width and come before padding zeros. */
-static void put_number(struct output *out, const struct spec *s, uint64_t value, unsigned base, bool upper, const char *prefix)
+static void put_number(struct output *out, const struct spec *s, uint64_t value, unsigned base, bool upper,
+                       const char *prefix)
 {
     const char *digits = upper ? "0123456789ABCDEF" : "0123456789abcdef";
     char text[24];

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Names for addresses in backtraces. scripts/symbols.py reads the first link's functions and makes one chunk of the section
- * candela_symbols for the second link; functions come before read-only data in the image, so that the chunk's own size
- * moves none of them. The chunk below is empty: it makes the section exist in a first link and in hosted programs.
+ * Names for addresses in backtraces. scripts/symbols.py reads the first link's functions and makes one chunk of the
+ * section candela_symbols for the second link; functions come before read-only data in the image, so that the chunk's
+ * own size moves none of them. The chunk below is empty: it makes the section exist in a first link and in hosted
+ * programs.
  */
 #include "lib/lib.h"
 

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Makes the symbol table for the second link: symbols.py NM ELF > table.S
 
-One chunk of the section candela_symbols, in the layout that lib/symbols.c reads: base address, number of entries, bytes
-of the chunk; entries (address - base, offset of the name) in ascending order, the last of them nameless at the end of the
-code; names.
+One chunk of the section candela_symbols, in the layout that lib/symbols.c reads: base address, number of entries,
+bytes of the chunk; entries (address - base, offset of the name) in ascending order, the last of them nameless at the
+end of the code; names.
 """
 import subprocess
 import sys

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The local APIC, through its page (xAPIC) or, when whoever started us switched it on, through MSRs (x2APIC). The old PIC
- * is only silenced, where there is one: Generation 2 machines have none and read 0xFF from its ports.
+ * The local APIC, through its page (xAPIC) or, when whoever started us switched it on, through MSRs (x2APIC). The old
+ * PIC is only silenced, where there is one: Generation 2 machines have none and read 0xFF from its ports.
  *
  * Source: AMD64 APM volume 2, chapter 16; Intel SDM volume 3, chapter "APIC".
  */

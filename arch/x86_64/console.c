@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The first serial port, a 16550 or what a hypervisor makes of it. It may be absent: it must remember a scratch byte and
- * echo its modem lines in loop-back before it is believed. A port that stops taking bytes is given up, text is dropped.
+ * The first serial port, a 16550 or what a hypervisor makes of it. It may be absent: it must remember a scratch byte
+ * and echo its modem lines in loop-back before it is believed. A port that stops taking bytes is given up, text is
+ * dropped.
  */
 #include "arch/x86_64/x86.h"
 

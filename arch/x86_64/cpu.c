@@ -5,7 +5,7 @@
 #include <string.h>
 #include "arch/x86_64/x86.h"
 
-/* Bytes of the page attribute table, entry 0 first: write back, write combining, uncached (overridable), uncached; twice. */
+/* The page attribute table, entry 0 first: write back, write combining, uncached (overridable), uncached; twice. */
 #define PAT_VALUE      0x0007010600070106ull
 #define RANDOM_TRIES   64        /* the vendors' advice is 10 for RDRAND; RDSEED may need more under load */
 #define FRAME_STEP_MAX (1u << 20)    /* two frames of one stack are not farther apart */
@@ -38,7 +38,8 @@ const char *arch_cpu_model(void) { return model; }
 
 void arch_cpu_init(void)
 {
-    struct x86_cpuid basic = x86_cpuid(1, 0), structured = x86_cpuid_checked(7, 0), extended = x86_cpuid_checked(0x80000001, 0);
+    struct x86_cpuid basic = x86_cpuid(1, 0), structured = x86_cpuid_checked(7, 0);
+    struct x86_cpuid extended = x86_cpuid_checked(0x80000001, 0);
     uint64_t cr4 = x86_cr4();
     x86_tables_init();
     if (extended.edx & (1u << 20))

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Processor exceptions. One that was expected goes on at its fix-up (x86.h, X86_FIXUP); any other ends in a report of
- * all registers, then panic_at. What a fault address means (a guard page, whose stack) is known higher up: arch_set_fault_note.
+ * all registers, then panic_at. What a fault address means (a guard page, whose stack) is known higher up:
+ * arch_set_fault_note.
  */
 #include "arch/x86_64/x86.h"
 
@@ -15,9 +16,10 @@ static const char *exception_name(uint64_t vector)
 {
     static const char *const names[X86_EXCEPTIONS] = {
         "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "no FPU",
-        "double fault", "coprocessor segment", "invalid TSS", "segment not present", "stack segment", "general protection",
-        "page fault", NULL, "x87 error", "alignment check", "machine check", "SIMD error", "virtualization",
-        "control protection", NULL, NULL, NULL, NULL, NULL, NULL, "hypervisor injection", "VMM communication", "security",
+        "double fault", "coprocessor segment", "invalid TSS", "segment not present", "stack segment",
+        "general protection", "page fault", NULL, "x87 error", "alignment check", "machine check", "SIMD error", "virtualization",
+        "control protection", NULL, NULL, NULL, NULL, NULL, NULL, "hypervisor injection", "VMM communication",
+        "security",
     };
     return vector < X86_EXCEPTIONS && names[vector] != NULL ? names[vector] : "reserved exception";
 }
@@ -78,8 +80,8 @@ static NORETURN void die(const struct x86_frame *f)
                  f->error & 16 ? "execution" : f->error & 2 ? "write" : "read",
                  f->error & 1 ? "protected" : "unmapped", U(cr2), note[0] ? ": " : "", note);
     }
-    panic_at(f->rip, f->rsp, f->rbp, f->vector << 32 | f->error, "exception %u (%s), error code 0x%llx", (unsigned)f->vector,
-             exception_name(f->vector), U(f->error));
+    panic_at(f->rip, f->rsp, f->rbp, f->vector << 32 | f->error, "exception %u (%s), error code 0x%llx",
+             (unsigned)f->vector, exception_name(f->vector), U(f->error));
 }
 
 void x86_exception(struct x86_frame *f)

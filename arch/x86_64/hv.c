@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * How x86_64 reaches the hypervisor: CPUID for discovery, synthetic MSRs for registers, the hypercall page for calls (never
- * VMMCALL or VMCALL directly: the page knows which). Source: TLFS, "Feature discovery" and "Hypercall interface".
+ * How x86_64 reaches the hypervisor: CPUID for discovery, synthetic MSRs for registers, the hypercall page for calls
+ * (never VMMCALL or VMCALL directly: the page knows which). Source: TLFS, "Feature discovery" and "Hypercall
+ * interface".
  */
 #define LOG_ROOM "hv"
 #include <string.h>

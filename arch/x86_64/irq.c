@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Interrupt vectors and their handlers. Each use has a vector of its own, nothing is shared; the vectors of the hypervisor's
- * interrupts are high, so that a message beats the timer. A vector nobody asked for is counted, reported once and dropped.
+ * Interrupt vectors and their handlers. Each use has a vector of its own, nothing is shared; the vectors of the
+ * hypervisor's interrupts are high, so that a message beats the timer. A vector nobody asked for is counted, reported
+ * once and dropped.
  */
 #define LOG_ROOM "irq"
 #include "arch/x86_64/x86.h"

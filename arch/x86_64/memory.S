@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * memcpy, memmove, memset. Without vector registers the string instructions are the fastest way to move whole words; below
- * SMALL bytes their start-up costs more than a plain loop.
+ * memcpy, memmove, memset. Without vector registers the string instructions are the fastest way to move whole words;
+ * below SMALL bytes their start-up costs more than a plain loop.
  */
 #define SMALL 64
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Power-off and restart, by what ACPI's tables said (boot/acpi.c), then by the old ways. Each way gets a moment to act; a
- * machine that ignores all of them is halted.
+ * Power-off and restart, by what ACPI's tables said (boot/acpi.c), then by the old ways. Each way gets a moment to
+ * act; a machine that ignores all of them is halted.
  */
 #define LOG_ROOM "platform"
 #include "arch/x86_64/x86.h"
 
-#define MOMENT_POLLS 100000u     /* port 0x80 writes, about 1 us each on hardware; a machine that obeys is gone long before */
+#define MOMENT_POLLS 100000u     /* port 0x80 writes, about 1 us each; a machine that obeys is gone before */
 #define PM1_SLEEP_ENABLE (1u << 13)
 #define PM1_TYPE_SHIFT 10
 #define PM1_TYPE_MASK (7u << PM1_TYPE_SHIFT)
@@ -27,8 +27,9 @@ static void moment(void)
 
 static void pm1_sleep(uint16_t port, uint8_t type)
 {
+    unsigned value = (unsigned)(type & 7) << PM1_TYPE_SHIFT | PM1_SLEEP_ENABLE;
     if (port != 0)
-        x86_out16(port, (uint16_t)((x86_in16(port) & ~PM1_TYPE_MASK) | (unsigned)(type & 7) << PM1_TYPE_SHIFT | PM1_SLEEP_ENABLE));
+        x86_out16(port, (uint16_t)((x86_in16(port) & ~PM1_TYPE_MASK) | value));
 }
 
 void arch_power_off(void)
@@ -36,7 +37,8 @@ void arch_power_off(void)
     const struct arch_platform *p = &x86_platform;
     arch_irq_disable();
     if (p->has_s5 && p->sleep_control_port != 0) {
-        x86_out8(p->sleep_control_port, (uint8_t)((p->s5_type_a & 7) << SLEEP_CONTROL_TYPE_SHIFT | SLEEP_CONTROL_ENABLE));
+        unsigned value = (unsigned)(p->s5_type_a & 7) << SLEEP_CONTROL_TYPE_SHIFT | SLEEP_CONTROL_ENABLE;
+        x86_out8(p->sleep_control_port, (uint8_t)value);
         moment();
     }
     if (p->has_s5 && p->pm1a_control_port != 0) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The kernel's own page tables: four levels, leaves of 4 KiB, 2 MiB and, where the processor has them, 1 GiB. W^X is decided
- * here, where an entry is made. Source: AMD64 APM volume 2, chapter 5.
+ * The kernel's own page tables: four levels, leaves of 4 KiB, 2 MiB and, where the processor has them, 1 GiB. W^X is
+ * decided here, where an entry is made. Source: AMD64 APM volume 2, chapter 5.
  *
  * The page attribute table is arranged (cpu.c) so that the PAT bit is never needed:
  *   PWT 0 PCD 0 write back   PWT 1 PCD 0 write combining   PWT 1 PCD 1 uncached
@@ -84,7 +84,7 @@ const struct pt_format *arch_pt_format(void)
     return &format;
 }
 
-/* Started by firmware on five levels, which 64-bit mode cannot leave: this table's first and last entry hold the four. */
+/* Started by firmware on five levels, which 64-bit mode cannot leave: the first and last entry here hold the four. */
 static uint64_t top_of_five[512] __attribute__((aligned(4096)));
 
 paddr_t arch_pt_root(void)

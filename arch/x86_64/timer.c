@@ -18,7 +18,7 @@
 #define PIT_HZ             1193182ull
 #define CALIBRATE_TICKS_PM (PM_TIMER_HZ / 100)    /* 10 ms */
 #define CALIBRATE_TICKS_PIT (PIT_HZ / 100)
-#define CALIBRATE_POLLS_MAX 2000000u     /* a port read costs at least 0.1 us: the longest wait on a clock that stands still */
+#define CALIBRATE_POLLS_MAX 2000000u     /* port reads of 0.1 us or more: the limit for a clock that stands still */
 #define CALIBRATE_100NS    50000         /* 5 ms for the APIC timer */
 #define DELTA_MAX_100NS    600000000ull  /* a minute: keeps the product below 64 bits */
 
@@ -29,7 +29,7 @@ static uint64_t tsc_hz_from_cpuid(void)
     struct x86_cpuid ratio = x86_cpuid_checked(0x15, 0), base = x86_cpuid_checked(0x16, 0);
     if (ratio.eax != 0 && ratio.ebx != 0 && ratio.ecx != 0)
         return (uint64_t)ratio.ecx * ratio.ebx / ratio.eax;
-    if (ratio.eax != 0 && ratio.ebx != 0 && base.eax != 0)     /* the counter of such processors runs at the base frequency */
+    if (ratio.eax != 0 && ratio.ebx != 0 && base.eax != 0)     /* such processors' counter runs at base frequency */
         return (uint64_t)base.eax * 1000000;
     return 0;
 }

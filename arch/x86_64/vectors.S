@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * 256 stubs of 16 bytes, one per vector: each brings the stack to the same shape (struct x86_frame) and joins trap_common.
- * The processor aligns the stack to 16 before it pushes, so that trap_common calls C aligned as the ABI wants.
+ * 256 stubs of 16 bytes, one per vector: each brings the stack to the same shape (struct x86_frame) and joins
+ * trap_common. The processor aligns the stack to 16 before it pushes, so that trap_common calls C aligned as the ABI
+ * wants.
  */
     .section .text.vectors, "ax"
 

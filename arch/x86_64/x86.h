@@ -105,8 +105,13 @@ static inline bool x86_read64_safe(uint64_t address, uint64_t *v)
 #define CR4_LA57     (1ull << 12)
 #define CR4_PCIDE    (1ull << 17)
 #define CR4_SMEP     (1ull << 20)
-#define X86_CR(n)                                                                                                  \
-    static inline uint64_t x86_cr##n(void) { uint64_t v; __asm__ volatile("movq %%cr" #n ", %0" : "=r"(v)); return v; } \
+#define X86_CR(n)                                                     \
+    static inline uint64_t x86_cr##n(void)                            \
+    {                                                                 \
+        uint64_t v;                                                   \
+        __asm__ volatile("movq %%cr" #n ", %0" : "=r"(v));            \
+        return v;                                                     \
+    }                                                                 \
     static inline void x86_set_cr##n(uint64_t v) { __asm__ volatile("movq %0, %%cr" #n : : "r"(v) : "memory"); }
 X86_CR(0)
 X86_CR(2)

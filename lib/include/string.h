@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The C standard's memory and string functions that Candela and lwIP use. The memory functions come from the architecture
- * (arch/<arch>/memory.S), the rest from lib/string.c. The macros give the compiler back what -ffreestanding takes from it:
- * the right to expand small constant sizes in place.
+ * The C standard's memory and string functions that Candela and lwIP use. The memory functions come from the
+ * architecture (arch/<arch>/memory.S), the rest from lib/string.c. The macros give the compiler back what
+ * -ffreestanding takes from it: the right to expand small constant sizes in place.
  */
 #pragma once
 #include <stddef.h>

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A loader for tests: starts a kernel by the Linux 64-bit protocol in exactly the state in which OpenVMM's --kernel does,
- * so that plain QEMU can show whether the image accepts it.
+ * A loader for tests: starts a kernel by the Linux 64-bit protocol in exactly the state in which OpenVMM's --kernel
+ * does, so that plain QEMU can show whether the image accepts it.
  *
  *   qemu-system-x86_64 -kernel linux64.elf -initrd candela.elf -append "the kernel's command line"
  *
- * QEMU starts it by PVH with the kernel's ELF file as module. It checks the file as OpenVMM does, copies the segments to
- * their physical addresses, writes boot parameters (0x2000) and command line (0x3000), moves the RSDP to 0xE0000, its
- * only place, and jumps. Everything it dislikes is one line "linux64: ..." on COM1, then a halt.
+ * QEMU starts it by PVH with the kernel's ELF file as module. It checks the file as OpenVMM does, copies the segments
+ * to their physical addresses, writes boot parameters (0x2000) and command line (0x3000), moves the RSDP to 0xE0000,
+ * its only place, and jumps. Everything it dislikes is one line "linux64: ..." on COM1, then a halt.
  */
 #include <stddef.h>
 #include <stdint.h>

@@ -62,7 +62,8 @@ TEST(pvh_map_command_line_and_modules)
     CHECK_EQ(info.region_count, 3);
     CHECK(info.regions[0].type == MM_RAM && info.regions[1].type == MM_RESERVED);
     CHECK(info.regions[2].type == MM_KERNEL && info.regions[2].start.v == 0x500000 && info.regions[2].bytes == 0x2000);
-    CHECK(info.module_count == 1 && strcmp(info.modules[0].name, "disk.img") == 0 && info.modules[0].start.v == 0x500123);
+    CHECK(info.module_count == 1 && strcmp(info.modules[0].name, "disk.img") == 0);
+    CHECK_EQ(info.modules[0].start.v, 0x500123);
 }
 
 TEST(pvh_nonsense_is_noted)
@@ -102,7 +103,8 @@ TEST(linux_zero_page)
     CHECK_EQ(info.region_count, 3);
     CHECK(info.regions[0].type == MM_RAM && info.regions[0].bytes == 0x1000000 && info.regions[1].type == MM_ACPI);
     CHECK(info.module_count == 1 && info.regions[2].bytes == 0x2000);
-    CHECK(info.framebuffer.address.v == 0xC0000000 && info.framebuffer.width == 1024 && info.framebuffer.stride_pixels == 1024);
+    CHECK(info.framebuffer.address.v == 0xC0000000 && info.framebuffer.width == 1024);
+    CHECK_EQ(info.framebuffer.stride_pixels, 1024);
     arena_new(8192);
     boot_from_linux64(&info, ARENA_START);
     CHECK(strstr(info.note, "no Linux boot parameters") != NULL);
@@ -117,7 +119,8 @@ static uint64_t tag_put(uint64_t at, uint32_t type, const void *payload, uint32_
 
 static void multiboot_sample(bool efi)
 {
-    struct { uint32_t step, version; struct e820_entry e[2]; } bios = {24, 0, {{0x100000, 0x1000000, 1, 0}, {0, 0x9F000, 1, 0}}};
+    struct { uint32_t step, version; struct e820_entry e[2]; } bios =
+        {24, 0, {{0x100000, 0x1000000, 1, 0}, {0, 0x9F000, 1, 0}}};
     struct { uint32_t step, version; uint8_t d[3][48]; } map = {48, 1, {{0}}};
     uint64_t at = 8;
     arena_new(1024);

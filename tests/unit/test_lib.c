@@ -24,7 +24,8 @@ static bool same_as_libc(const char *fmt, long long v)
 
 TEST(numbers_print_as_in_the_c_library)
 {
-    static const long long values[] = {0, 1, -1, 9, 10, 255, -128, 32768, INT_MAX, INT_MIN, LLONG_MAX, LLONG_MIN, 0xDEADBEEF};
+    static const long long values[] = {0, 1, -1, 9, 10, 255, -128, 32768, INT_MAX, INT_MIN, LLONG_MAX, LLONG_MIN,
+                                       0xDEADBEEF};
     static const char *const flags[] = {"", "-", "0", "+", " ", "#", "-#", "+0", " 0", "#0", "-+"};
     static const char *const sizes[] = {"", "1", "12", ".0", ".1", ".5", "9.5", "3.7"};
     static const char *const lengths[] = {"hh", "h", "", "l", "ll", "z", "j", "t"};
