@@ -17,7 +17,8 @@ static const char *exception_name(uint64_t vector)
     static const char *const names[X86_EXCEPTIONS] = {
         "divide error", "debug", "NMI", "breakpoint", "overflow", "bound range", "invalid opcode", "no FPU",
         "double fault", "coprocessor segment", "invalid TSS", "segment not present", "stack segment",
-        "general protection", "page fault", NULL, "x87 error", "alignment check", "machine check", "SIMD error", "virtualization",
+        "general protection", "page fault", NULL, "x87 error", "alignment check", "machine check", "SIMD error",
+        "virtualization",
         "control protection", NULL, NULL, NULL, NULL, NULL, NULL, "hypervisor injection", "VMM communication",
         "security",
     };
