@@ -265,6 +265,10 @@ static bool take_packets(struct host_chan *ch)
     uint32_t available, taken;
     struct host_packet packet;
 
+    if (!vring_readable(h, ch, &available)) {    /* before our own words are written again */
+        ch->dead = true;
+        return false;
+    }
     vring_set_mask(&ch->in, 1);
     for (uint32_t n = 0; ch->open && n < HOST_POLL_BUDGET; n++) {
         if (!vring_readable(h, ch, &available)) {
