@@ -23,7 +23,13 @@ struct task {
 
 /* ---- task.c ---- */
 extern struct task *task_current;
-void task_make_ready(struct task *t);
+extern struct list task_ready_queue;
+static inline void task_make_ready(struct task *t)
+{
+    KASSERT(t->state != TASK_READY && t->state != TASK_DEAD);
+    t->state = TASK_READY;
+    list_push_back(&task_ready_queue, &t->node);
+}
 /* The running task is not to go on now: on a queue, waiting or dead. Runs the loop until some task is ready. */
 void task_schedule(void);
 

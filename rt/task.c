@@ -25,7 +25,8 @@
 
 struct task *task_current;
 static struct task boot_task;
-static struct list ready = LIST_INIT(ready), all_tasks = LIST_INIT(all_tasks);
+struct list task_ready_queue = LIST_INIT(task_ready_queue);
+static struct list all_tasks = LIST_INIT(all_tasks);
 static struct task *ended;                 /* to be freed by the next task that runs */
 static bool in_loop;
 static struct list stack_cache = LIST_INIT(stack_cache);
@@ -57,8 +58,6 @@ static void task_stack_put(void *stack, size_t bytes)
 static void free_ended(void)
 {
     struct task *t = ended;
-    if (!t)
-        return;
     ended = NULL;
     if (t->stack) {
         task_stack_put(t->stack, t->stack_bytes);
@@ -66,17 +65,10 @@ static void free_ended(void)
     }
 }
 
-void task_make_ready(struct task *t)
-{
-    KASSERT(t->state != TASK_READY && t->state != TASK_DEAD);
-    t->state = TASK_READY;
-    list_push_back(&ready, &t->node);
-}
-
 static void idle(void)
 {
     timers_run();
-    if (events_pending || !list_empty(&ready))
+    if (events_pending || !list_empty(&task_ready_queue))
         return;
     timers_program();
     uint64_t irq = arch_irq_save();
@@ -96,19 +88,20 @@ void task_schedule(void)
             events_run();
         if (timer_fired || ++rounds % ROUNDS_PER_CLOCK == 0)
             timers_run();
-        if (!list_empty(&ready))
+        if (!list_empty(&task_ready_queue))
             break;
         if (!events_pending)
             idle();
     }
     in_loop = false;
-    struct task *next = list_entry(list_pop_front(&ready), struct task, node);
+    struct task *next = list_entry(list_pop_front(&task_ready_queue), struct task, node);
     next->state = TASK_RUNNING;
     if (next == self)
         return;
     task_current = next;
     arch_context_switch(&self->context, &next->context);
-    free_ended();
+    if (ended)
+        free_ended();
 }
 
 /* ---- the interface ---- */
@@ -126,7 +119,8 @@ void rt_init(void)
 static void task_main(void *arg)
 {
     struct task *t = arg;
-    free_ended();
+    if (ended)
+        free_ended();
     t->fn(t->arg);
     task_exit();
 }

@@ -12,8 +12,7 @@ void wait_queue_init(struct wait_queue *q) { list_init(&q->waiters); }
 
 static void park(enum task_state state, uint64_t deadline_100ns, const char *what)
 {
-    struct task *t = task_current;
-    KASSERT(task_can_block());
+    struct task *t = task_current;     /* that it may block is asserted in task_schedule */
     KASSERT(deadline_100ns == RT_FOREVER || timers_have_clock());
     t->state = state;
     t->what = what;
@@ -34,7 +33,8 @@ void task_limit_expired(void *task)
 
 static void wake(struct task *t)
 {
-    timer_cancel(&t->timer);
+    if (t->timer.armed)
+        timer_cancel(&t->timer);
     t->woken = true;
     task_make_ready(t);
 }
