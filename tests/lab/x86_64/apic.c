@@ -7,7 +7,7 @@
  * come here, because INIT and SIPI it sends must not reach the real CPUs, which are the lab's.
  */
 #define LOG_ROOM "lab"
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/x86_64/smp.h"
 
 #define APIC_ID      0x020
 #define APIC_SVR     0x0F0
@@ -28,6 +28,9 @@
 #define ICR_LEVEL    (1u << 15)
 #define ICR_LOGICAL  (1u << 11)
 #define ICR_SHORTHAND(icr) ((icr) >> 18 & 3)
+#define INIT_100NS   10000u     /* between INIT and SIPI */
+#define KICK_100NS   5000u      /* between two kicks of a processor that has not answered */
+#define KICKS_MAX    2000u
 #define ICR_SELF     (1u << 18)
 
 static volatile uint8_t *apic;
@@ -51,6 +54,8 @@ void apic_reset(void)
     apic_write(APIC_SVR, SVR_RESET);
 }
 
+unsigned apic_guest_rights(void) { return MAP_READ | MAP_DEVICE | (lab_vcpu_count == 1 ? MAP_WRITE : 0u); }
+
 static void send(unsigned apic_id, uint32_t low)
 {
     uint32_t high = apic_read(APIC_ICR_HIGH);      /* the guest may be between its two writes */
@@ -68,6 +73,16 @@ void apic_raise(struct vcpu *target, unsigned vector)
         send(target->apic_id, ICR_ASSERT | ICR_FIXED | vector);
 }
 
+/* INIT, SIPI, SIPI: the second is dropped by a processor that heard the first. */
+void apic_start_processor(unsigned apic_id, unsigned vector)
+{
+    send(apic_id, ICR_INIT | ICR_ASSERT);
+    for (uint64_t until = clock_now_100ns() + INIT_100NS; clock_now_100ns() < until;)
+        ;
+    send(apic_id, ICR_SIPI | ICR_ASSERT | vector);
+    send(apic_id, ICR_SIPI | ICR_ASSERT | vector);
+}
+
 void apic_kick(struct vcpu *target) { send(target->apic_id, ICR_ASSERT | ICR_NMI); }
 
 /* ---- the guest's writes, with more than one vcpu ---- */
@@ -83,6 +98,21 @@ static bool addressed(const struct vcpu *from, const struct vcpu *to, uint32_t l
     }
     unsigned id = high >> 24;
     return id == 0xFF || (low & ICR_LOGICAL ? (id & 1u << to->index) != 0 : id == to->apic_id);
+}
+
+/* Without the lock meanwhile: the other processor needs it to answer. */
+static void kick_until_seen(struct vcpu *to)
+{
+    lab_unlock();
+    for (unsigned n = 0; (to->init_pending || to->sipi_pending) && n < KICKS_MAX; n++) {
+        apic_kick(to);
+        for (uint64_t until = clock_now_100ns() + KICK_100NS; clock_now_100ns() < until;)
+            if (!to->init_pending && !to->sipi_pending)
+                break;
+    }
+    lab_lock();
+    if (to->init_pending || to->sipi_pending)
+        panic("vcpu %u does not answer", to->index);
 }
 
 void apic_guest_write(struct vcpu *v, uint32_t offset, uint32_t value)
@@ -104,6 +134,6 @@ void apic_guest_write(struct vcpu *v, uint32_t offset, uint32_t value)
             to->sipi_vector = value & 0xFF;
             to->sipi_pending = true;
         }
-        apic_kick(to);
+        kick_until_seen(to);
     }
 }

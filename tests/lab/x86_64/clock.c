@@ -4,7 +4,7 @@
  *
  * The HPET belongs to the lab alone (hidden from the guest). Timer 0 sends its message (FSB, i.e. MSI) with delivery mode
  * NMI, so an alarm always brings the guest back out. One alarm serves the model's nearest deadline and the tick at which
- * commands are looked for. An alarm lost or early does no harm: who is woken compares times.
+ * commands are looked for. Who is woken compares times, and an alarm that came too early is set again.
  *
  * The TSC's frequency is measured against the HPET once. Under -icount both count instructions and the measure is exact.
  */
@@ -28,11 +28,15 @@
 #define MSI_DATA_NMI     0x400u
 
 #define CALIBRATE_US     10000u
+#define READ_TRIES       8
+#define EARLY_100NS      500u            /* the alarm may come that much too early, */
+#define EARLY_PART       1000u           /* and this part of its distance: the two clocks differ */
 #define ALARM_MAX_100NS  100000000ull    /* 10 s: inside half a turn of the 32-bit comparator */
 
 static volatile uint8_t *hpet;
 static uint64_t hpet_hz, tsc_hz, tsc_start, model_deadline = UINT64_MAX, next_tick = UINT64_MAX, next_sample = UINT64_MAX;
-static uint64_t armed = UINT64_MAX;
+static uint64_t armed = UINT64_MAX;       /* the time the alarm was set for, */
+static uint64_t fires_from;              /* and when at the earliest it may fire */
 static uint64_t to_100ns;                /* (10^7 << 64) / tsc_hz */
 
 static uint32_t hpet_read(unsigned reg) { return mmio_read32(hpet + reg); }
@@ -41,6 +45,25 @@ static void hpet_write(unsigned reg, uint32_t v) { mmio_write32(hpet + reg, v); 
 static uint64_t scale(uint64_t ticks, uint64_t factor)
 {
     return (uint64_t)((unsigned __int128)ticks * factor >> 64);
+}
+
+/* Both counters at one moment: the closest of several tries. */
+struct reading { uint64_t tsc; uint32_t hpet; };
+
+static struct reading read_both(void)
+{
+    struct reading best = {0};
+    uint64_t best_width = UINT64_MAX;
+    for (unsigned i = 0; i < READ_TRIES; i++) {
+        uint64_t before = arch_counter();
+        uint32_t hpet_now = hpet_read(HPET_COUNTER);
+        uint64_t width = arch_counter() - before;
+        if (width < best_width) {
+            best_width = width;
+            best = (struct reading){.tsc = before + width / 2, .hpet = hpet_now};
+        }
+    }
+    return best;
 }
 
 int clock_init(void)
@@ -60,12 +83,13 @@ int clock_init(void)
     }
     hpet_write(HPET_CONFIG, HPET_ENABLE);
 
-    uint32_t start = hpet_read(HPET_COUNTER), ticks = (uint32_t)(hpet_hz * CALIBRATE_US / 1000000), now;
-    tsc_start = arch_counter();
-    while ((now = hpet_read(HPET_COUNTER)) - start < ticks)
-        ;
-    uint64_t tsc = arch_counter() - tsc_start;
-    tsc_hz = tsc * hpet_hz / (now - start);
+    uint32_t ticks = (uint32_t)(hpet_hz * CALIBRATE_US / 1000000);
+    struct reading start = read_both(), end;
+    do
+        end = read_both();
+    while (end.hpet - start.hpet < ticks);
+    tsc_start = start.tsc;
+    tsc_hz = (end.tsc - start.tsc) * hpet_hz / (end.hpet - start.hpet);
     uint64_t mhz = (tsc_hz + 500000) / 1000000 * 1000000;
     if (tsc_hz - mhz + 1000 <= 2000)     /* -icount: exact but for the reads themselves */
         tsc_hz = mhz;
@@ -104,10 +128,9 @@ static uint64_t nearest(void)
 
 void clock_arm(void)
 {
-    uint64_t wanted = nearest();
-    if (wanted == armed)
+    uint64_t wanted = nearest(), now = clock_now_100ns();
+    if (wanted == armed && (now < fires_from || wanted == UINT64_MAX))
         return;
-    uint64_t now = clock_now_100ns();
     if (wanted == next_sample && now >= next_sample) {
         next_sample = now + lab_options.profile_us * 10ull;
         wanted = nearest();
@@ -116,6 +139,8 @@ void clock_arm(void)
     if (left > ALARM_MAX_100NS)
         left = ALARM_MAX_100NS;
     armed = wanted;
+    fires_from = now + left - left / EARLY_PART;
+    fires_from -= MIN(left, (uint64_t)EARLY_100NS);
     uint32_t ticks = (uint32_t)(left * hpet_hz / 10000000);
     hpet_write(HPET_T0_CONFIG, HPET_TN_ENABLE | HPET_TN_32BIT | HPET_TN_FSB);
     hpet_write(HPET_T0_COMPARE, hpet_read(HPET_COUNTER) + (ticks ? ticks : 1));

@@ -75,7 +75,7 @@ static void add_ram(uint64_t gpa, uint64_t hpa, uint64_t bytes)
 /* The two interrupt controllers are real; what else the firmware used falls silent. */
 static void prepare_machine(void)
 {
-    int error = npt_map(APIC_BASE_GPA, APIC_BASE_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
+    int error = npt_map(APIC_BASE_GPA, APIC_BASE_GPA, PAGE_BYTES, apic_guest_rights());
     if (!error)
         error = npt_map(IO_APIC_GPA, IO_APIC_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
     if (error)

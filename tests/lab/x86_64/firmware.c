@@ -88,6 +88,8 @@ void firmware_memory(void)
     if (error)
         panic("nested tables: %s", error_name(error));
     npt_unmap(handoff.block_start, handoff.block_bytes);
+    if (npt_protect(APIC_BASE_GPA, PAGE_BYTES, apic_guest_rights()))
+        panic("local APIC");
     hide_memory(HPET_GPA, PAGE_BYTES);
     if (pci_read32(bridge, 0) == BRIDGE_Q35 && (pci_read32(bridge, BRIDGE_PCIEXBAR) & 1))
         ecam = pci_read32(bridge, BRIDGE_PCIEXBAR) & 0xF0000000u;

@@ -12,11 +12,12 @@
  *   clock.c    HPET: time and the NMI timer     serial.c  COM2: log, reports, commands
  *   pci.c virtio.c vblk.c vnet.c                back ends of storvsp and netvsp
  *   glue.c     the model's callbacks            report.c  counters, marks, profile, how a run ends
+ *   smp.c smp_start.S           further processors and the lock
  *   direct.c acpi.c                            direct mode: loads the guest itself
  *
  * Interrupts. The guest owns the xAPIC and takes its interrupts without exits. Everything the lab waits for (timer,
  * disk, NIC) is delivered as NMI, which always leaves the guest. While the lab runs, GIF and IF are 0 and nothing
- * interrupts it; it opens GIF only in lab_take_nmi and while it waits. So the lab needs no locks on one vcpu.
+ * interrupts it; it opens GIF only in lab_take_nmi and while it waits.
  *
  * Serial ports. COM1 is the guest's, unwatched. COM2 is the lab's: its log, the model's trace, one line
  * "lab-counter: name=value" per counter at the end, and commands (serial.c) as input.
@@ -99,6 +100,7 @@ extern volatile uint64_t lab_nmis_taken;
 
 static inline void lab_clgi(void) { __asm__ volatile("clgi" : : : "memory"); }
 static inline void lab_stgi(void) { __asm__ volatile("stgi" : : : "memory"); }
+static inline void lab_sleep(void) { __asm__ volatile("stgi; hlt; clgi" : : : "memory"); }
 static inline void lab_take_nmi(void) { __asm__ volatile("stgi; nop; clgi" : : : "memory"); }
 
 /* ---- exits.c ---- */
@@ -142,8 +144,11 @@ unsigned apic_own_id(void);
 /* Makes a fixed, edge-triggered interrupt pend in the local APIC of that vcpu's CPU. */
 void apic_raise(struct vcpu *target, unsigned vector);
 void apic_reset(void);
+void apic_start_processor(unsigned apic_id, unsigned vector);
 void apic_kick(struct vcpu *target);                 /* NMI: leave the guest and look for work */
 void apic_guest_write(struct vcpu *v, uint32_t offset, uint32_t value);
+/* Rights of the guest on the APIC page: read-only with more than one vcpu. */
+unsigned apic_guest_rights(void);
 #define APIC_BASE_GPA 0xFEE00000ull
 
 /* ---- clock.c ---- */

@@ -9,6 +9,7 @@
 #include <string.h>
 #include "tests/lab/x86_64/direct.h"
 #include "tests/lab/x86_64/firmware.h"
+#include "tests/lab/x86_64/smp.h"
 
 #define IDT_ENTRIES    256
 #define NMI_VECTOR     2
@@ -85,8 +86,9 @@ NORETURN void kernel_main(struct boot_info *boot)
     must(npt_init(), "nested paging");
     io_init();
 
-    lab_vcpu_count = 1;
     must(vcpu_init(&lab_vcpus[0], 0, apic_own_id()), "vcpu");
+    lab_lock();                         /* processors that start wait until the machine is there */
+    lab_vcpu_count = smp_start(lab_options.cpus);
     if (lab_firmware)
         firmware_memory();
     else
@@ -97,5 +99,6 @@ NORETURN void kernel_main(struct boot_info *boot)
     else
         direct_load(boot);
     log_info("TSC %llu Hz; the guest starts", (unsigned long long)clock_tsc_hz());
+    lab_unlock();
     vcpu_run(&lab_vcpus[0]);
 }

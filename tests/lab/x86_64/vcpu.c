@@ -6,7 +6,7 @@
  * is reported but not restored, and EXITINTINFO gives the wrong type for external interrupts.
  */
 #define LOG_ROOM "lab"
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/x86_64/smp.h"
 
 #define CR0_RESET       0x60000010ull
 #define CR0_PE          (1ull << 0)
@@ -267,21 +267,46 @@ static void handle_exit(struct vcpu *v)
     }
 }
 
+/* INIT and SIPI from another vcpu (apic.c). */
+static void take_signals(struct vcpu *v)
+{
+    if (v->init_pending) {
+        v->state = VCPU_WAIT_SIPI;
+        apic_reset();
+        v->init_pending = false;
+    }
+    if (v->sipi_pending) {
+        if (v->state == VCPU_WAIT_SIPI)
+            vcpu_set_real_mode(v, v->sipi_vector);
+        v->sipi_pending = false;
+    }
+}
+
 NORETURN void vcpu_run(struct vcpu *v)
 {
     struct svm_control *c = &v->vmcb->control;
+    lab_lock();
     for (;;) {
+        take_signals(v);
         glue_poll();
-        bool idle = v->idle_run;
-        uint64_t halt_rip = v->vmcb->save.rip;
-        uint64_t spent = lab_vmrun(v->gprs, v->vmcb_pa.v, v->host_vmcb_pa.v);
-        c->event_injection = 0;
-        lab_count(CNT_EXITS);
-        if (idle)
-            end_idle_run(v, halt_rip);
-        else
-            v->guest_instructions += spent - LAB_SWITCH_INSTRUCTIONS;
-        handle_exit(v);
-        reinject(v);
+        lab_unlock();
+        while (v->state != VCPU_RUNNING && !v->init_pending && !v->sipi_pending)
+            lab_sleep();
+        if (v->state == VCPU_RUNNING) {
+            bool idle = v->idle_run;
+            uint64_t halt_rip = v->vmcb->save.rip;
+            uint64_t spent = lab_vmrun(v->gprs, v->vmcb_pa.v, v->host_vmcb_pa.v);
+            lab_lock();
+            c->event_injection = 0;
+            lab_count(CNT_EXITS);
+            if (idle)
+                end_idle_run(v, halt_rip);
+            else
+                v->guest_instructions += spent - LAB_SWITCH_INSTRUCTIONS;
+            handle_exit(v);
+            reinject(v);
+        } else {
+            lab_lock();
+        }
     }
 }
