@@ -135,4 +135,4 @@ bench: fetch
 clean:
 	rm -rf build
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build $(O) -name '*.d' 2>/dev/null)
