@@ -2,8 +2,9 @@
 /*
  * blk_mem.c: a sparse disk in memory, for hosted tests: big disks cost nothing until they are written.
  *
- * Two levels: a directory of leaves, a leaf of chunks. A missing chunk reads as zeroes; discarding a whole chunk frees it.
- * Requests are done at once, unless the test holds them: then they wait and are completed in the order the test wants.
+ * Two levels: a directory of leaves, a leaf of chunks. A missing chunk reads as zeroes; discarding a whole
+ * chunk frees it. Requests are done at once, unless the test holds them: then they wait and are completed in
+ * the order the test wants.
  */
 #include "tests/host/host_internal.h"
 

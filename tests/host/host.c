@@ -32,7 +32,7 @@ void host_config_default(struct host_config *cfg)
     cfg->first_relid = 1;
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------- */
+/* ---- memory ----------------------------------------------------------------------------------------- */
 
 static uint32_t pool_class(size_t bytes)
 {
@@ -86,7 +86,7 @@ void host_free(struct host *h, void *p)
     h->pool[pool_class(m->bytes)] = m;
 }
 
-/* ---- guest memory -------------------------------------------------------------------------------------- */
+/* ---- guest memory ----------------------------------------------------------------------------------- */
 
 static bool fits_page(uint64_t gpa, size_t len)
 {
@@ -126,7 +126,7 @@ uint64_t host_now(struct host *h)
     return h->ops.now_100ns(h->ctx);
 }
 
-/* ---- faults --------------------------------------------------------------------------------------------- */
+/* ---- faults ----------------------------------------------------------------------------------------- */
 
 void host_set_fault(struct host *h, uint32_t points, uint64_t number, enum host_fault_kind kind)
 {
@@ -151,7 +151,7 @@ enum host_fault_kind host_fault(struct host *h, enum host_fault_point point)
     return h->fault_count == h->fault_number ? h->fault_kind : HOST_FAULT_NONE;
 }
 
-/* ---- life ------------------------------------------------------------------------------------------------ */
+/* ---- life ------------------------------------------------------------------------------------------- */
 
 static void reset_registers(struct host *h)
 {
@@ -232,7 +232,8 @@ bool host_poll(struct host *h)
     bool more = false;
     struct list now = LIST_INIT(now);
 
-    /* Channels that ask again during this round wait for the next: one busy device cannot starve the others. */
+    /* Channels that ask again during this round wait for the next: one busy device cannot starve the
+     * others. */
     while (!list_empty(&h->work))
         list_push_back(&now, list_pop_front(&h->work));
     while (!list_empty(&now)) {
@@ -258,7 +259,7 @@ void host_audit(struct host *h)
     vserver_audit(h);
 }
 
-/* ---- observation ----------------------------------------------------------------------------------------- */
+/* ---- observation ------------------------------------------------------------------------------------ */
 
 const struct host_counters *host_counters(const struct host *h)
 {

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * host_channel_io.c: packets of an open channel, both ways, and the one place where a channel is served: vchan_poll.
+ * host_channel_io.c: packets of an open channel, both ways, and the one place where a channel is served:
+ * vchan_poll.
  *
- * Incoming packets are copied out of the ring whole and their frame is checked before the device sees them; a frame
- * that is wrong kills the channel, as it kills a real host's worker. Outgoing packets never fail for lack of space: they
- * wait in the channel, the host asks for a signal when there is room, and goes on. Indices are published and the guest is
- * interrupted once per poll.
+ * Incoming packets are copied out of the ring whole and their frame is checked before the device sees them;
+ * a frame that is wrong kills the channel, as it kills a real host's worker. Outgoing packets never fail for
+ * lack of space: they wait in the channel, the host asks for a signal when there is room, and goes on.
+ * Indices are published and the guest is interrupted once per poll.
  */
 #include "tests/host/host_internal.h"
 
 #define FRAME_BYTES ((uint32_t)sizeof(struct vmbus_packet_header))
 
-/* ---- out ------------------------------------------------------------------------------------------------ */
+/* ---- out -------------------------------------------------------------------------------------------- */
 
 static void put_trailer(struct host_ring *r, uint32_t start)
 {
@@ -139,8 +140,8 @@ void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id
         .flags = flags,
         .transaction_id = id,
     };
-    host_trace(ch->h, HOST_TRACE_RING, "channel %u: send type %u, %u bytes, id %#llx", ch->relid, type, p.bytes,
-               (unsigned long long)id);
+    host_trace(ch->h, HOST_TRACE_RING, "channel %u: send type %u, %u bytes, id %#llx", ch->relid, type,
+               p.bytes, (unsigned long long)id);
     vchan_queue(ch);
     if (ch->owed == NULL && !ch->held && fits(ch, p.bytes))
         put_parts(ch, &p);
@@ -148,7 +149,8 @@ void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id
         owe(ch, &p);
 }
 
-void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload, uint32_t bytes,
+void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
+                    uint32_t bytes,
                    uint32_t error_at, uint32_t error)
 {
     struct host_piece piece = {payload, bytes};
@@ -178,10 +180,11 @@ void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t 
     vchan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
 }
 
-/* ---- in ---------------------------------------------------------------------------------------------------- */
+/* ---- in --------------------------------------------------------------------------------------------- */
 
 /* The ranges of a GPA-direct packet lie between its header and its payload, complete. */
-static bool check_ranges(struct host_chan *ch, const uint8_t *packet, uint32_t data_at, struct host_packet *out)
+static bool check_ranges(struct host_chan *ch, const uint8_t *packet, uint32_t data_at,
+                         struct host_packet *out)
 {
     uint32_t at = sizeof(struct vmbus_gpa_direct), count, reserved;
 
@@ -229,15 +232,15 @@ static bool next_packet(struct host_chan *ch, uint32_t available, struct host_pa
     data_at = frame.data_offset8 * 8u;
     if (data_at < FRAME_BYTES || bytes < data_at || bytes > available - VMBUS_PACKET_TRAILER_BYTES ||
         bytes > HOST_PACKET_MAX - VMBUS_PACKET_TRAILER_BYTES) {
-        host_violation(h, &frame, sizeof(frame), "channel %u: packet of %u bytes, data at %u, in %u", ch->relid, bytes,
-                       data_at, available);
+        host_violation(h, &frame, sizeof(frame), "channel %u: packet of %u bytes, data at %u, in %u",
+                       ch->relid, bytes, data_at, available);
         return false;
     }
     if ((frame.flags & ~VMBUS_PACKET_FLAG_COMPLETION) ||
         (frame.type != VMBUS_PACKET_INBAND && frame.type != VMBUS_PACKET_GPA_DIRECT &&
          frame.type != VMBUS_PACKET_COMPLETION)) {
-        host_violation(h, &frame, sizeof(frame), "channel %u: packet type %u, flags %#x", ch->relid, frame.type,
-                       frame.flags);
+        host_violation(h, &frame, sizeof(frame), "channel %u: packet type %u, flags %#x", ch->relid,
+                       frame.type, frame.flags);
         return false;
     }
     vring_peek(&ch->in, ch->in.index, h->packet, bytes + VMBUS_PACKET_TRAILER_BYTES);
@@ -279,7 +282,8 @@ static bool take_packets(struct host_chan *ch)
             if (vring_publish_read(&ch->in))
                 ch->interrupt = true;
             if (ch->in.mask == 0)
-                return false;                    /* unmasked and still empty: the next one will be signalled */
+                /* unmasked and still empty: the next one will be signalled */
+                return false;
             vring_set_mask(&ch->in, 0);
             continue;
         }
@@ -335,15 +339,16 @@ bool vchan_poll(struct host_chan *ch)
         ch->interrupt = true;
     if (ch->interrupt && ch->target_vp != VMBUS_TARGET_VP_NO_INTERRUPTS &&
         !vsynic_signal_event(h, ch->target_vp, HV_SYNIC_SINT_VMBUS, ch->relid))
-        host_strict(h, NULL, 0, "channel %u: its interrupt is lost, SINT2 of VP %u is off or masked", ch->relid,
-                    ch->target_vp);
+        host_strict(h, NULL, 0, "channel %u: its interrupt is lost, SINT2 of VP %u is off or masked",
+                    ch->relid, ch->target_vp);
     ch->interrupt = false;
     return ch->signalled;
 }
 
-/* ---- guest memory named by packets ------------------------------------------------------------------------- */
+/* ---- guest memory named by packets ------------------------------------------------------------------ */
 
-bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write, struct host_seg *segs,
+bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write,
+                      struct host_seg *segs,
                      uint32_t max, uint32_t *count)
 {
     const uint8_t *at = packet->ranges;
@@ -364,15 +369,16 @@ bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bo
             at += 8;
             p = host_map_shared(ch->h, (pfn << HV_PAGE_SHIFT) + offset, part, write);
             if (p == NULL) {
-                host_violation(ch->h, packet->ranges, 64, "channel %u: page %#llx is not visible memory", ch->relid,
-                               (unsigned long long)pfn);
+                host_violation(ch->h, packet->ranges, 64, "channel %u: page %#llx is not visible memory",
+                               ch->relid, (unsigned long long)pfn);
                 return false;
             }
             if (used > 0 && segs[used - 1].data + segs[used - 1].bytes == p) {
                 segs[used - 1].bytes += part;
             } else {
                 if (used == max) {
-                    host_violation(ch->h, packet->ranges, 64, "channel %u: more than %u pieces", ch->relid, max);
+                    host_violation(ch->h, packet->ranges, 64, "channel %u: more than %u pieces", ch->relid,
+                                   max);
                     return false;
                 }
                 segs[used++] = (struct host_seg){p, part};
@@ -409,7 +415,8 @@ static uint32_t copy_segs(const struct host_seg *segs, uint32_t count, uint64_t 
     return done;
 }
 
-uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to, uint32_t bytes)
+uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to,
+                            uint32_t bytes)
 {
     return copy_segs(segs, count, offset, to, bytes, false);
 }

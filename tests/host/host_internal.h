@@ -79,7 +79,7 @@ struct host_msg {                                 /* a channel message on its wa
 struct host_owed {
     struct host_owed *next;
     uint32_t bytes;                               /* multiple of 8 */
-    uint8_t data[];                               /* starts with struct vmbus_packet_header, without trailer */
+    uint8_t data[];                               /* from struct vmbus_packet_header, no trailer */
 };
 
 /* A packet from the guest: a copy, its frame checked. */
@@ -202,7 +202,7 @@ void *host_map_shared(struct host *h, uint64_t gpa, size_t len, bool write);
 uint64_t host_now(struct host *h);
 enum host_fault_kind host_fault(struct host *h, enum host_fault_point point);
 
-/* ---- host_report.c --------------------------------------------------------------------------------------- */
+/* ---- host_report.c ---------------------------------------------------------------------------------- */
 
 #define HOST_PRINTF(f, a) __attribute__((format(printf, f, a)))
 int ksnprintf(char *buf, size_t size, const char *fmt, ...) HOST_PRINTF(3, 4);
@@ -220,11 +220,12 @@ void host_trace_text(struct host *h, enum host_trace category, const char *fmt, 
             host_trace_text((h), (category), __VA_ARGS__);   \
     } while (0)
 
-/* ---- host_synic.c, host_stimer.c, tlfs_*.c -------------------------------------------------------------------- */
+/* ---- host_synic.c, host_stimer.c, tlfs_*.c ---------------------------------------------------------- */
 
 enum synic_post { SYNIC_POSTED, SYNIC_BUSY, SYNIC_OFF };
 /* more: others wait behind this one, so the pending flag is set at once. */
-enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
+enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type,
+                                    uint64_t sender,
                                    const void *payload, uint32_t bytes, bool more);
 /* false: lost, because the guest switched something off. */
 bool vsynic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag);
@@ -272,7 +273,8 @@ void vchan_shut(struct host_chan *ch);                        /* the device stop
 /* vchan_shut, now or when its requests are done */
 void vchan_close(struct host_chan *ch);
 void vchan_check_closed(struct host_chan *ch);
-bool vchan_reap(struct host_chan *ch);                        /* true: rescinded and released, nothing to serve */
+/* true: rescinded and released, nothing to serve */
+bool vchan_reap(struct host_chan *ch);
 void vchan_free(struct host_chan *ch);
 struct host_chan *vchan_find(struct host *h, uint32_t relid);
 void vchan_request_offers(struct host *h);
@@ -294,7 +296,7 @@ void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes);
 void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes);
 void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg);
 
-/* ---- host_ring.c: one ring ------------------------------------------------------------------------------- */
+/* ---- host_ring.c: one ring -------------------------------------------------------------------------- */
 
 /* The guest's ring area: pages [first, first + count) of the list, control page first. */
 void vring_attach(struct host_ring *r, uint8_t **page, uint32_t pages);
@@ -313,7 +315,7 @@ void vring_put(struct host_ring *r, const void *from, uint32_t bytes);
 bool vring_publish_write(struct host_ring *r);
 void vring_want_space(struct host_ring *r, uint32_t bytes);
 
-/* ---- host_channel_io.c: packets -------------------------------------------------------------------------- */
+/* ---- host_channel_io.c: packets --------------------------------------------------------------------- */
 
 struct host_piece {
     const void *data;

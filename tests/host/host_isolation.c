@@ -2,8 +2,9 @@
 /*
  * host_isolation.c: which pages of an isolated guest the host may see (TLFS: isolated virtual machines).
  *
- * One bit per page, all private at the start. VMBus looks at guest memory only through host_map_shared(), which
- * asks this book. A page that a live GPADL names must not become private: a real host would then fault on it.
+ * One bit per page, all private at the start. VMBus looks at guest memory only through host_map_shared(),
+ * which asks this book. A page that a live GPADL names must not become private: a real host would then fault
+ * on it.
  */
 #include "tests/host/host_internal.h"
 

@@ -2,9 +2,10 @@
 /*
  * host_ring.c: one ring buffer, seen from the host.
  *
- * The host owns the read index and the interrupt mask of the incoming ring, the write index and the pending send size
- * of the outgoing one; it keeps its own copy of each and never believes the shared word. The guest owns the other
- * four. Indices are read with acquire and published with release; the partner is the guest's ring code.
+ * The host owns the read index and the interrupt mask of the incoming ring, the write index and the pending
+ * send size of the outgoing one; it keeps its own copy of each and never believes the shared word. The guest
+ * owns the other four. Indices are read with acquire and published with release; the partner is the guest's
+ * ring code.
  *
  * The pages need not be neighbours in the host's view, so copies go page by page.
  */
@@ -68,7 +69,7 @@ static uint32_t copy(const struct host_ring *r, uint32_t index, void *buffer, ui
     return index;
 }
 
-/* ---- incoming ------------------------------------------------------------------------------------------ */
+/* ---- incoming --------------------------------------------------------------------------------------- */
 
 bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 {
@@ -77,11 +78,13 @@ bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 
     *bytes = 0;
     if (!sane_index(r, write)) {
-        host_violation(h, r->ctl, 16, "channel %u: write index %#x of a ring of %#x bytes", ch->relid, write, r->bytes);
+        host_violation(h, r->ctl, 16, "channel %u: write index %#x of a ring of %#x bytes", ch->relid, write,
+                       r->bytes);
         return false;
     }
     if (r->ctl->read_index != r->published || r->ctl->interrupt_mask != r->mask) {
-        host_violation(h, r->ctl, 16, "channel %u: the guest wrote the host's words of its send ring", ch->relid);
+        host_violation(h, r->ctl, 16, "channel %u: the guest wrote the host's words of its send ring",
+                       ch->relid);
         return false;
     }
     *bytes = r->bytes - vring_free_bytes(r, r->index, write);
@@ -121,7 +124,7 @@ bool vring_publish_read(struct host_ring *r)
     return free_now > pending && free_now - taken <= pending;
 }
 
-/* ---- outgoing ------------------------------------------------------------------------------------------- */
+/* ---- outgoing --------------------------------------------------------------------------------------- */
 
 bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
 {
@@ -130,11 +133,13 @@ bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
 
     *free_bytes = 0;
     if (!sane_index(r, read)) {
-        host_violation(h, r->ctl, 16, "channel %u: read index %#x of a ring of %#x bytes", ch->relid, read, r->bytes);
+        host_violation(h, r->ctl, 16, "channel %u: read index %#x of a ring of %#x bytes", ch->relid, read,
+                       r->bytes);
         return false;
     }
     if (r->ctl->write_index != r->published) {
-        host_violation(h, r->ctl, 16, "channel %u: the guest wrote the write index of its receive ring", ch->relid);
+        host_violation(h, r->ctl, 16, "channel %u: the guest wrote the write index of its receive ring",
+                       ch->relid);
         return false;
     }
     *free_bytes = vring_free_bytes(r, read, r->index);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * host_stimer.c: synthetic timers (TLFS: timers). Four per virtual processor, one-shot or periodic, expiring as an
- * interrupt (direct mode) or as a message in the slot of their SINT.
+ * host_stimer.c: synthetic timers (TLFS: timers). Four per virtual processor, one-shot or periodic, expiring
+ * as an interrupt (direct mode) or as a message in the slot of their SINT.
  *
  * Never early. One deadline per processor is kept with the transport: the nearest of the four.
  */
@@ -72,7 +72,8 @@ static void expire(struct host *h, uint32_t vp, uint32_t index)
     if (t->config & HV_STIMER_DIRECT) {
         h->counters.timer_interrupts++;
         h->counters.interrupts++;
-        h->ops.raise(h->ctx, vp, (uint32_t)((t->config & HV_STIMER_VECTOR_MASK) >> HV_STIMER_VECTOR_SHIFT), false);
+        h->ops.raise(h->ctx, vp, (uint32_t)((t->config & HV_STIMER_VECTOR_MASK) >> HV_STIMER_VECTOR_SHIFT),
+                     false);
         return;
     }
     t->message_due = due;

@@ -3,12 +3,12 @@
  * host_synic.c: the synthetic interrupt controller: message slots, event flags, SINTs (TLFS: inter-partition
  * communication, virtual interrupts).
  *
- * Whoever has messages keeps them until the slot is free; here is no queue. The rule for a full slot: the pending
- * flag is set in it, and nothing more is tried until the guest writes EOM. A guest that empties the slot and
- * forgets EOM waits for ever, as it would on a real host: host_audit() names it.
+ * Whoever has messages keeps them until the slot is free; here is no queue. The rule for a full slot: the
+ * pending flag is set in it, and nothing more is tried until the guest writes EOM. A guest that empties the
+ * slot and forgets EOM waits for ever, as it would on a real host: host_audit() names it.
  *
- * Shared with the guest: the message type of a slot (the host fills an empty slot and writes the type last; the
- * guest copies and clears it), its flags byte, and the event flags (the host sets, the guest clears).
+ * Shared with the guest: the message type of a slot (the host fills an empty slot and writes the type last;
+ * the guest copies and clears it), its flags byte, and the event flags (the host sets, the guest clears).
  */
 #include "tests/host/host_internal.h"
 
@@ -40,7 +40,8 @@ static void raise_sint(struct host *h, uint32_t vp, uint32_t sint)
     h->ops.raise(h->ctx, vp, (uint32_t)(reg & mask), (reg & HV_SINT_AUTO_EOI) != 0);
 }
 
-enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type, uint64_t sender,
+enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, uint32_t type,
+                                    uint64_t sender,
                                    const void *payload, uint32_t bytes, bool more)
 {
     struct host_vp *v = &h->vp[vp];
@@ -203,8 +204,8 @@ bool vsynic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value)
 
 void host_eoi(struct host *h, uint32_t vp, uint32_t vector)
 {
-    /* TLFS lets the APIC EOI of a SINT deliver the next message too. Not done: a guest that relies on it would
-     * stop on the hosts that wait for EOM. */
+    /* TLFS lets the APIC EOI of a SINT deliver the next message too. Not done: a guest that relies on it
+     * would stop on the hosts that wait for EOM. */
     (void)h;
     (void)vp;
     (void)vector;
@@ -217,10 +218,12 @@ void vsynic_audit(struct host *h)
     for (uint32_t i = 0; i < h->cfg.vps; i++) {
         struct host_vp *v = &h->vp[i];
         for (uint32_t s = 0; s < HV_SYNIC_SINT_COUNT; s++) {
-            if (v->pending_since[s] == 0 || now < v->pending_since[s] + HOST_AUDIT_LIMIT || v->messages == NULL)
+            if (v->pending_since[s] == 0 || now < v->pending_since[s] + HOST_AUDIT_LIMIT ||
+                v->messages == NULL)
                 continue;
             if (__atomic_load_n(slot_type(&v->messages->sint[s]), __ATOMIC_ACQUIRE) == HV_MESSAGE_NONE)
-                host_violation(h, NULL, 0, "vp %u SINT%u: slot emptied with the pending flag, EOM forgotten", i, s);
+                host_violation(h, NULL, 0, "vp %u SINT%u: slot emptied with the pending flag, EOM forgotten",
+                               i, s);
             else
                 host_log(h, HOST_LOG_WARN, "vp %u SINT%u: message not taken for a second", i, s);
             v->pending_since[s] = now;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * netvsp.c: the network server's NVSP side: version, NDIS configuration, buffers, sub-channels, and what becomes of each
- * packet. As strict as the strictest host: each message once, in its order, with the completion it needs.
+ * netvsp.c: the network server's NVSP side: version, NDIS configuration, buffers, sub-channels, and what
+ * becomes of each packet. As strict as the strictest host: each message once, in its order, with the
+ * completion it needs.
  */
 #include "tests/host/netvsp.h"
 
@@ -13,17 +14,20 @@ static const uint32_t versions[] = {
 
 bool netvsp_ready(const struct host_nic *n)
 {
-    return n->version != 0 && n->ndis_seen && (n->config_seen || n->version < NVSP_VERSION_2) && n->recv != NULL &&
-           !n->revoked;
+    return n->version != 0 && n->ndis_seen && (n->config_seen || n->version < NVSP_VERSION_2) &&
+           n->recv != NULL && !n->revoked;
 }
 
-void netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m, uint32_t bytes,
-                     enum host_fault_point point)
+void netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
+                     uint32_t bytes, enum host_fault_point point)
 {
+    uint32_t status_at = 4;
+
     if (!(p->flags & VMBUS_PACKET_FLAG_COMPLETION))
         return;
-    vchan_complete(ch, point, p->id, m, bytes, point == HOST_FAULT_NETVSP_REPLY && m->type == NVSP_INIT_COMPLETE ?
-                   (uint32_t)offsetof(struct nvsp_message, init_complete.status) : 4, NVSP_STATUS_FAILURE);
+    if (m->type == NVSP_INIT_COMPLETE)
+        status_at = offsetof(struct nvsp_message, init_complete.status);
+    vchan_complete(ch, point, p->id, m, bytes, status_at, NVSP_STATUS_FAILURE);
 }
 
 static void reply(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m)
@@ -31,7 +35,7 @@ static void reply(struct host_chan *ch, const struct host_packet *p, struct nvsp
     netvsp_complete(ch, p, m, nvsp_bytes(ch->device), HOST_FAULT_NETVSP_REPLY);
 }
 
-/* ---- handshake ------------------------------------------------------------------------------------------ */
+/* ---- handshake -------------------------------------------------------------------------------------- */
 
 static enum host_take init(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m)
 {
@@ -51,7 +55,8 @@ static enum host_take init(struct host_chan *ch, const struct host_packet *p, co
     out.init_complete.version = n->version;
     out.init_complete.max_mdl_chain = 34;
     out.init_complete.status = n->version != 0 ? NVSP_STATUS_SUCCESS : NVSP_STATUS_NONE;
-    host_trace(n->h, HOST_TRACE_NETVSP, "INIT %#x: %s", m->init.max_version, n->version ? "accepted" : "refused");
+    host_trace(n->h, HOST_TRACE_NETVSP, "INIT %#x: %s", m->init.max_version,
+               n->version ? "accepted" : "refused");
     reply(ch, p, &out);
     return HOST_TAKEN;
 }
@@ -83,7 +88,8 @@ static enum host_take ndis_version(struct host_nic *n, const struct nvsp_message
     return HOST_TAKEN;
 }
 
-static enum host_take receive_buffer(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m)
+static enum host_take receive_buffer(struct host_chan *ch, const struct host_packet *p,
+                                     const struct nvsp_message *m)
 {
     struct host_nic *n = ch->device;
     struct nvsp_message out = {.type = NVSP_SEND_RECEIVE_BUFFER_COMPLETE};
@@ -96,7 +102,8 @@ static enum host_take receive_buffer(struct host_chan *ch, const struct host_pac
     n->recv = vgpadl_use(n->h, ch->relid, m->buffer.gpadl);
     n->recv_id = m->buffer.id;
     if (n->recv == NULL || !netvsp_make_sections(n)) {
-        host_violation(n->h, m, 12, "netvsp: receive buffer: GPADL %#x unusable or too small", m->buffer.gpadl);
+        host_violation(n->h, m, 12, "netvsp: receive buffer: GPADL %#x unusable or too small",
+                       m->buffer.gpadl);
         vgpadl_release(n->h, n->recv);
         n->recv = NULL;
         out.receive_buffer_complete.status = NVSP_STATUS_FAILURE;
@@ -111,7 +118,8 @@ static enum host_take receive_buffer(struct host_chan *ch, const struct host_pac
     return HOST_TAKEN;
 }
 
-static enum host_take send_buffer(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m)
+static enum host_take send_buffer(struct host_chan *ch, const struct host_packet *p,
+                                  const struct nvsp_message *m)
 {
     struct host_nic *n = ch->device;
     struct nvsp_message out = {.type = NVSP_SEND_SEND_BUFFER_COMPLETE};
@@ -164,7 +172,8 @@ static enum host_take revoke(struct host_nic *n, const struct nvsp_message *m)
     return HOST_TAKEN;
 }
 
-static enum host_take subchannel(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m)
+static enum host_take subchannel(struct host_chan *ch, const struct host_packet *p,
+                                 const struct nvsp_message *m)
 {
     struct host_nic *n = ch->device;
     struct nvsp_message out = {.type = NVSP_SUBCHANNEL};
@@ -180,13 +189,14 @@ static enum host_take subchannel(struct host_chan *ch, const struct host_packet 
     }
     reply(ch, p, &out);
     for (uint32_t i = 1; i <= out.subchannel.count; i++) {
-        if (vchan_create(n->h, &netvsp_ops, n, &netvsc_class, n->primary, (uint16_t)i, n->cfg.monitor) != NULL)
+        if (vchan_create(n->h, &netvsp_ops, n, &netvsc_class, n->primary, (uint16_t)i,
+                         n->cfg.monitor) != NULL)
             n->channels++;
     }
     return HOST_TAKEN;
 }
 
-/* ---- packets --------------------------------------------------------------------------------------------------- */
+/* ---- packets ---------------------------------------------------------------------------------------- */
 
 /* Requests whose answer the guest cannot do without. */
 static bool needs_completion(uint32_t type)
@@ -195,7 +205,8 @@ static bool needs_completion(uint32_t type)
            type == NVSP_SEND_RNDIS_PACKET || type == NVSP_SUBCHANNEL;
 }
 
-static enum host_take primary_message(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m)
+static enum host_take primary_message(struct host_chan *ch, const struct host_packet *p,
+                                      const struct nvsp_message *m)
 {
     struct host_nic *n = ch->device;
     struct nvsp_message done = {.type = m->type};
@@ -243,9 +254,11 @@ static enum host_take completion(struct host_nic *n, const struct host_packet *p
         return HOST_FATAL;
     }
     if (words[1] != NVSP_STATUS_SUCCESS)
-        host_strict(n->h, p->data, p->bytes, "netvsp: the guest failed receive packet %#llx", (unsigned long long)p->id);
+        host_strict(n->h, p->data, p->bytes, "netvsp: the guest failed receive packet %#llx",
+                    (unsigned long long)p->id);
     if (!netvsp_section_returned(n, p->id)) {
-        host_violation(n->h, p->data, p->bytes, "netvsp: completion of receive packet %#llx, which is not out",
+        host_violation(n->h, p->data, p->bytes,
+                       "netvsp: completion of receive packet %#llx, which is not out",
                        (unsigned long long)p->id);
         return HOST_FATAL;
     }
@@ -285,7 +298,7 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
     return primary_message(ch, p, &m);
 }
 
-/* ---- the channel ------------------------------------------------------------------------------------------------- */
+/* ---- the channel ------------------------------------------------------------------------------------ */
 
 static bool opened(struct host_chan *ch)
 {
@@ -344,7 +357,7 @@ static const struct host_dev_ops netvsp_ops = {
     .freed = freed,
 };
 
-/* ---- what the transport and the tests call -------------------------------------------------------------------------- */
+/* ---- what the transport and the tests call ---------------------------------------------------------- */
 
 void host_nic_config_default(struct host_nic_config *cfg)
 {
@@ -363,15 +376,15 @@ void host_nic_config_default(struct host_nic_config *cfg)
     cfg->rx_batch = 375;
     cfg->rx_data_offset = 256;
     cfg->rx_length_is_sub_allocation = true;
-    cfg->tx_checksum = NDIS_CHECKSUM_IP_OPTIONS | NDIS_CHECKSUM_TCP_OPTIONS | NDIS_CHECKSUM_TCP | NDIS_CHECKSUM_UDP |
-                       NDIS_CHECKSUM_IP_HEADER;
+    cfg->tx_checksum = NDIS_CHECKSUM_IP_OPTIONS | NDIS_CHECKSUM_TCP_OPTIONS | NDIS_CHECKSUM_TCP |
+                       NDIS_CHECKSUM_UDP | NDIS_CHECKSUM_IP_HEADER;
     cfg->rx_checksum = cfg->tx_checksum;
     cfg->lso_max_bytes = 65535;
     cfg->max_queues = 1;
 }
 
-struct host_nic *host_add_nic(struct host *h, const struct host_nic_config *cfg, const struct host_net_ops *ops,
-                              void *backend)
+struct host_nic *host_add_nic(struct host *h, const struct host_nic_config *cfg,
+                              const struct host_net_ops *ops, void *backend)
 {
     struct host_nic *n = host_alloc(h, sizeof(*n));
 

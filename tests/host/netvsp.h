@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * netvsp.h: a network adapter, shared by netvsp.c (NVSP handshake), netvsp_tx.c, netvsp_rx.c, netvsp_sum.c and
- * rndis_host.c, rndis_oid.c (the RNDIS side).
+ * netvsp.h: a network adapter, shared by netvsp.c (NVSP handshake), netvsp_tx.c, netvsp_rx.c, netvsp_sum.c
+ * and rndis_host.c, rndis_oid.c (the RNDIS side).
  */
 #pragma once
 #include "drivers/netvsc_wire.h"
@@ -80,10 +80,11 @@ static inline uint32_t nvsp_bytes(const struct host_nic *n)
 
 /* netvsp.c */
 bool netvsp_ready(const struct host_nic *n);
-void netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m, uint32_t bytes,
-                     enum host_fault_point point);
+void netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
+                     uint32_t bytes, enum host_fault_point point);
 /* netvsp_tx.c */
-enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m);
+enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p,
+                               const struct nvsp_message *m);
 /* netvsp_rx.c */
 bool netvsp_make_sections(struct host_nic *n);
 void netvsp_drop_sections(struct host_nic *n);

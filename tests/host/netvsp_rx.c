@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * netvsp_rx.c: messages to the guest: the receive buffer is cut into sections, a message takes one, several go in one
- * transfer-page packet, and the guest's completion of that packet gives all of its sections back.
+ * netvsp_rx.c: messages to the guest: the receive buffer is cut into sections, a message takes one, several
+ * go in one transfer-page packet, and the guest's completion of that packet gives all of its sections back.
  *
  *   free --host_net_rx, control--> queued --netvsp_output--> with the guest --completion--> free
  *
- * The transaction id of a packet is the number of its first section plus one; the sections of a packet are chained.
+ * The transaction id of a packet is the number of its first section plus one; the sections of a packet are
+ * chained.
  */
 #include "tests/host/netvsp.h"
 
@@ -103,7 +104,8 @@ static void put(struct host_nic *n, uint32_t at, const void *data, uint32_t byte
     }
 }
 
-static void queue_section(struct host_nic *n, struct netvsp_queue *q, uint32_t i, uint32_t bytes, bool control)
+static void queue_section(struct host_nic *n, struct netvsp_queue *q, uint32_t i, uint32_t bytes,
+                          bool control)
 {
     n->section[i] = (struct netvsp_section){
         .bytes = bytes, .next = NETVSP_NONE, .state = SECTION_QUEUED, .control = control,
@@ -117,7 +119,7 @@ static void queue_section(struct host_nic *n, struct netvsp_queue *q, uint32_t i
     vchan_queue(q->ch);
 }
 
-/* ---- towards the guest -------------------------------------------------------------------------------------- */
+/* ---- towards the guest ------------------------------------------------------------------------------ */
 
 static void send_batch(struct host_nic *n, struct netvsp_queue *q)
 {
@@ -169,7 +171,8 @@ void netvsp_send_control(struct host_nic *n, const void *message, uint32_t bytes
     if (n->section == NULL || n->queue[0].ch == NULL)
         return;
     if (n->free_count == 0 || bytes > n->section_bytes) {
-        host_strict(n->h, message, bytes, "netvsp: no receive section for a control message: the guest keeps all");
+        host_strict(n->h, message, bytes,
+                    "netvsp: no receive section for a control message: the guest keeps all");
         return;
     }
     i = take_section(n);
@@ -177,7 +180,7 @@ void netvsp_send_control(struct host_nic *n, const void *message, uint32_t bytes
     queue_section(n, &n->queue[0], i, bytes, true);
 }
 
-/* ---- frames --------------------------------------------------------------------------------------------------- */
+/* ---- frames ----------------------------------------------------------------------------------------- */
 
 static bool wanted(const struct host_nic *n, const uint8_t *head)
 {
@@ -204,7 +207,8 @@ static bool ip_header_good(const uint8_t *head, const struct netvsp_headers *f)
     return netvsp_sum(&seg, 1, f->ip, f->transport - f->ip) == 0xFFFF;
 }
 
-static bool transport_good(const struct host_frame *frame, const uint8_t *head, const struct netvsp_headers *f)
+static bool transport_good(const struct host_frame *frame, const uint8_t *head,
+                           const struct netvsp_headers *f)
 {
     uint32_t bytes = f->end - f->transport;
     uint16_t sum = netvsp_sum(frame->segs, frame->seg_count, f->transport, bytes);
@@ -274,8 +278,8 @@ bool host_net_rx(struct host_nic *n, const struct host_frame *frame, bool checke
     uint32_t got, i, base, data_at, ppis = sizeof(p), hash = 0;
 
     got = host_segs_copy_out(frame->segs, frame->seg_count, 0, head, sizeof(head));
-    if (n->section == NULL || n->primary == NULL || !n->primary->open || !n->initialized || n->halted || got < 14 ||
-        !n->link_up || frame->bytes > n->frame_bytes || !wanted(n, head)) {
+    if (n->section == NULL || n->primary == NULL || !n->primary->open || !n->initialized || n->halted ||
+        got < 14 || !n->link_up || frame->bytes > n->frame_bytes || !wanted(n, head)) {
         n->h->counters.rx_dropped++;
         return true;
     }

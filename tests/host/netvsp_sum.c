@@ -23,7 +23,8 @@ uint16_t netvsp_sum_add(uint16_t a, uint16_t b)
     return (uint16_t)((sum & 0xFFFF) + (sum >> 16));
 }
 
-/* The sum as if p began at an even offset. Words are added as the machine loads them and swapped once at the end. */
+/* The sum as if p began at an even offset. Words are added as the machine loads them and swapped once at
+ * the end. */
 static uint16_t sum_run(const uint8_t *p, uint32_t bytes)
 {
     uint64_t sum = 0;
@@ -98,7 +99,8 @@ bool netvsp_parse(const uint8_t *head, uint32_t head_bytes, uint32_t frame_bytes
     if ((!out->ipv4 && !out->ipv6) || out->end > frame_bytes || out->transport > out->end ||
         out->transport > head_bytes)
         return false;
-    out->tcp = protocol == PROTOCOL_TCP && out->end - out->transport >= 20 && head_bytes - out->transport >= 20;
+    out->tcp = protocol == PROTOCOL_TCP && out->end - out->transport >= 20 &&
+               head_bytes - out->transport >= 20;
     out->udp = protocol == PROTOCOL_UDP && out->end - out->transport >= 8 && head_bytes - out->transport >= 8;
     return true;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * netvsp_tx.c: RNDIS messages from the guest. A packet's message lies in a send section, in guest pages, or begins in a
- * section and goes on in pages; a section may hold several data messages in succession.
+ * netvsp_tx.c: RNDIS messages from the guest. A packet's message lies in a send section, in guest pages, or
+ * begins in a section and goes on in pages; a section may hold several data messages in succession.
  *
- * What goes to the backend is a finished frame: headers whose checksums or lengths must be filled are copied first, so
- * the guest's memory is only read. When the backend has no room the packet stays in the ring and is looked at again
- * later; ch->resume counts its frames that are already out.
+ * What goes to the backend is a finished frame: headers whose checksums or lengths must be filled are copied
+ * first, so the guest's memory is only read. When the backend has no room the packet stays in the ring and
+ * is looked at again later; ch->resume counts its frames that are already out.
  */
 #include "tests/host/netvsp.h"
 
@@ -34,14 +34,15 @@ static void bad(struct outgoing *o, const void *bytes, uint32_t len, const char 
     o->failed = true;
 }
 
-/* ---- where the message lies ------------------------------------------------------------------------------- */
+/* ---- where the message lies ------------------------------------------------------------------------- */
 
 static bool add_section(struct outgoing *o, const struct nvsp_rndis_packet *r)
 {
     struct host_nic *n = o->n;
     uint32_t at, left = r->section_bytes;
 
-    if (n->send == NULL || r->section_index >= n->send_sections || left > n->cfg.send_section_bytes || left == 0)
+    if (n->send == NULL || r->section_index >= n->send_sections || left > n->cfg.send_section_bytes ||
+        left == 0)
         return false;
     at = r->section_index * n->cfg.send_section_bytes;
     while (left > 0) {
@@ -78,7 +79,7 @@ static bool gather(struct outgoing *o, const struct host_packet *p, const struct
     return o->bytes != 0;
 }
 
-/* ---- frames out -------------------------------------------------------------------------------------------- */
+/* ---- frames out ------------------------------------------------------------------------------------- */
 
 /* false: no room now. */
 static bool emit(struct outgoing *o, struct host_frame *frame)
@@ -105,7 +106,8 @@ static bool emit(struct outgoing *o, struct host_frame *frame)
 }
 
 /* Adds [at, at + bytes) of the packet to a list that begins with the copied header. */
-static uint32_t slice(const struct outgoing *o, uint32_t at, uint32_t bytes, struct host_seg *out, uint32_t used)
+static uint32_t slice(const struct outgoing *o, uint32_t at, uint32_t bytes, struct host_seg *out,
+                      uint32_t used)
 {
     for (uint32_t i = 0; i < o->seg_count && bytes > 0; i++) {
         uint32_t part;
@@ -148,7 +150,8 @@ static void fill_transport_checksum(struct host_seg *segs, uint32_t count, const
     uint16_t sum;
 
     put16(field, 0);
-    sum = netvsp_sum_add(netvsp_sum(segs, count, f->transport, bytes), netvsp_pseudo_sum(segs[0].data, f, bytes));
+    sum = netvsp_sum_add(netvsp_sum(segs, count, f->transport, bytes),
+                         netvsp_pseudo_sum(segs[0].data, f, bytes));
     sum = (uint16_t)~sum;
     put16(field, sum == 0 && f->udp ? 0xFFFF : sum);
 }
@@ -159,14 +162,15 @@ static bool tx_on(uint8_t value)
 }
 
 /* Did the guest switch on what it asks for, and do the headers fit? NULL: yes. */
-static const char *check_checksum(const struct host_nic *n, const struct request *r, const struct netvsp_headers *f,
-                                  const uint8_t *head)
+static const char *check_checksum(const struct host_nic *n, const struct request *r,
+                                  const struct netvsp_headers *f, const uint8_t *head)
 {
     const struct ndis_offload_parameters *off = &n->offload;
     uint32_t at = r->checksum >> RNDIS_TX_CHECKSUM_HEADER_SHIFT & RNDIS_TX_CHECKSUM_HEADER_MASK;
     bool tcp = (r->checksum & RNDIS_TX_CHECKSUM_TCP) != 0, udp = (r->checksum & RNDIS_TX_CHECKSUM_UDP) != 0;
 
-    if (!(r->checksum & RNDIS_TX_CHECKSUM_IPV4) == f->ipv4 || !(r->checksum & RNDIS_TX_CHECKSUM_IPV6) == f->ipv6)
+    if (!(r->checksum & RNDIS_TX_CHECKSUM_IPV4) == f->ipv4 ||
+        !(r->checksum & RNDIS_TX_CHECKSUM_IPV6) == f->ipv6)
         return "checksum request names the wrong IP version";
     if ((r->checksum & RNDIS_TX_CHECKSUM_IP_HEADER) && (!f->ipv4 || !tx_on(off->ipv4_checksum)))
         return "IP header checksum asked for, not switched on";
@@ -204,7 +208,9 @@ static bool send_plain(struct outgoing *o, const struct request *r)
     }
     got = host_segs_copy_out(o->segs, o->seg_count, r->frame_at, head,
                              r->frame_bytes < sizeof(head) ? r->frame_bytes : (uint32_t)sizeof(head));
-    why = netvsp_parse(head, got, r->frame_bytes, &f) ? check_checksum(o->n, r, &f, head) : "checksum of what is not IP";
+    why = "checksum of what is not IP";
+    if (netvsp_parse(head, got, r->frame_bytes, &f))
+        why = check_checksum(o->n, r, &f, head);
     if (why != NULL) {
         bad(o, head, got, why);
         return true;
@@ -218,10 +224,10 @@ static bool send_plain(struct outgoing *o, const struct request *r)
     return emit(o, &frame);
 }
 
-/* ---- segmentation -------------------------------------------------------------------------------------------- */
+/* ---- segmentation ----------------------------------------------------------------------------------- */
 
-static const char *check_lso(const struct outgoing *o, const struct request *r, const uint8_t *head, uint32_t got,
-                             struct netvsp_headers *f, uint32_t *header_bytes)
+static const char *check_lso(const struct outgoing *o, const struct request *r, const uint8_t *head,
+                             uint32_t got, struct netvsp_headers *f, uint32_t *header_bytes)
 {
     const struct ndis_offload_parameters *off = &o->n->offload;
     uint32_t at = r->lso >> RNDIS_LSO_HEADER_SHIFT & RNDIS_LSO_HEADER_MASK;
@@ -235,7 +241,8 @@ static const char *check_lso(const struct outgoing *o, const struct request *r, 
         return "segmentation asked for, not switched on";
     if (get16(head + (v6 ? f->ip + 4 : f->ip + 2)) != 0)
         return "segmentation: IP length must be 0";
-    if (at != f->transport || (r->lso & RNDIS_LSO_MSS_MASK) == 0 || r->frame_bytes > o->n->cfg.lso_max_bytes + 14)
+    if (at != f->transport || (r->lso & RNDIS_LSO_MSS_MASK) == 0 ||
+        r->frame_bytes > o->n->cfg.lso_max_bytes + 14)
         return "segmentation: header offset, MSS or length";
     *header_bytes = f->transport + (head[f->transport + 12] >> 4) * 4u;
     if (*header_bytes < f->transport + 20 || *header_bytes > got || *header_bytes >= r->frame_bytes)
@@ -289,7 +296,7 @@ static bool send_segments(struct outgoing *o, const struct request *r)
     return true;
 }
 
-/* ---- messages ------------------------------------------------------------------------------------------------- */
+/* ---- messages --------------------------------------------------------------------------------------- */
 
 static uint16_t tci_of(uint32_t word)
 {
@@ -329,7 +336,8 @@ static const char *parse_ppis(const uint8_t *area, uint32_t bytes, struct reques
 }
 
 /* Checks one message at `at`; fills the request. */
-static const char *parse_message(struct outgoing *o, uint32_t at, const struct rndis_packet *p, struct request *r)
+static const char *parse_message(struct outgoing *o, uint32_t at, const struct rndis_packet *p,
+                                 struct request *r)
 {
     uint8_t area[NETVSP_HEADER_MAX];
     uint32_t length = p->header.length;
@@ -337,7 +345,8 @@ static const char *parse_message(struct outgoing *o, uint32_t at, const struct r
     memset(r, 0, sizeof(*r));
     if (p->header.type != RNDIS_PACKET || length < sizeof(*p) || length > o->bytes - at)
         return "type or length";
-    if (p->oob_offset != 0 || p->oob_length != 0 || p->oob_count != 0 || p->vc_handle != 0 || p->reserved != 0)
+    if (p->oob_offset != 0 || p->oob_length != 0 || p->oob_count != 0 || p->vc_handle != 0 ||
+        p->reserved != 0)
         return "out-of-band fields must be 0";
     if (p->data_length < 14 || p->data_offset > length - RNDIS_OFFSET_BASE ||
         p->data_length > length - RNDIS_OFFSET_BASE - p->data_offset ||
@@ -366,7 +375,8 @@ static void check_first_range(struct outgoing *o, const struct host_packet *p, c
     memcpy(&first, p->ranges, 4);
     if (first < sizeof(*rndis) || (rndis->ppi_length != 0 &&
                                    first < RNDIS_OFFSET_BASE + rndis->ppi_offset + rndis->ppi_length))
-        host_strict(o->n->h, p->ranges, 16, "netvsp: RNDIS header and PPIs are not inside the first page range");
+        host_strict(o->n->h, p->ranges, 16,
+                    "netvsp: RNDIS header and PPIs are not inside the first page range");
 }
 
 /* false: the backend has no room. */
@@ -406,7 +416,8 @@ static enum host_take control(struct outgoing *o, const struct host_packet *p, s
     uint8_t message[NETVSP_CONTROL_MAX];
 
     if (o->ch->sub_index != 0 || o->bytes > sizeof(message)) {
-        host_violation(o->n->h, NULL, 0, "netvsp: control message of %u bytes on channel %u", o->bytes, o->ch->relid);
+        host_violation(o->n->h, NULL, 0, "netvsp: control message of %u bytes on channel %u", o->bytes,
+                       o->ch->relid);
         return HOST_FATAL;
     }
     host_segs_copy_out(o->segs, o->seg_count, 0, message, o->bytes);
@@ -416,7 +427,8 @@ static enum host_take control(struct outgoing *o, const struct host_packet *p, s
     return HOST_TAKEN;
 }
 
-enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p, const struct nvsp_message *m)
+enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p,
+                               const struct nvsp_message *m)
 {
     struct nvsp_message done = {.type = NVSP_SEND_RNDIS_PACKET_COMPLETE};
     struct outgoing o = {.n = ch->device, .ch = ch, .segs = ch->h->tx_segs};
@@ -427,7 +439,8 @@ enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p
     if (m->rndis.channel_type == NVSP_CHANNEL_CONTROL)
         return control(&o, p, &done);
     if (m->rndis.channel_type != NVSP_CHANNEL_DATA || !o.n->initialized || o.n->halted) {
-        host_violation(o.n->h, m, 16, "netvsp: data of channel type %u, or before RNDIS INITIALIZE or after HALT",
+        host_violation(o.n->h, m, 16,
+                       "netvsp: data of channel type %u, or before RNDIS INITIALIZE or after HALT",
                        m->rndis.channel_type);
         return HOST_FATAL;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * rndis_host.c: RNDIS control messages: INITIALIZE, QUERY, SET, KEEPALIVE, HALT. Answers travel as received messages.
+ * rndis_host.c: RNDIS control messages: INITIALIZE, QUERY, SET, KEEPALIVE, HALT. Answers travel as received
+ * messages.
  *
  * The message is a copy. A false return means that a real host would have stopped serving the adapter.
  */
@@ -82,13 +83,14 @@ static bool request_info(struct host_nic *n, const uint8_t *message, uint32_t by
         host_strict(n->h, message, bytes, "rndis: VC handle");
     if (in->info_length == 0)
         return true;
-    if (in->info_offset > bytes - RNDIS_OFFSET_BASE || in->info_length > bytes - RNDIS_OFFSET_BASE - in->info_offset) {
+    if (in->info_offset > bytes - RNDIS_OFFSET_BASE ||
+        in->info_length > bytes - RNDIS_OFFSET_BASE - in->info_offset) {
         host_violation(n->h, message, bytes, "rndis: information buffer outside of the message");
         return false;
     }
     if (in->info_offset != RNDIS_REQUEST_INFO_OFFSET)
-        host_strict(n->h, message, bytes, "rndis: information buffer at %u, hosts take it from %u", in->info_offset,
-                    RNDIS_REQUEST_INFO_OFFSET);
+        host_strict(n->h, message, bytes, "rndis: information buffer at %u, hosts take it from %u",
+                    in->info_offset, RNDIS_REQUEST_INFO_OFFSET);
     *info = message + RNDIS_OFFSET_BASE + in->info_offset;
     return true;
 }

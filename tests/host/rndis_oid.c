@@ -13,13 +13,14 @@
 static const uint32_t supported[] = {
     OID_GEN_SUPPORTED_LIST, OID_GEN_HARDWARE_STATUS, OID_GEN_MEDIA_SUPPORTED, OID_GEN_MEDIA_IN_USE,
     OID_GEN_MAXIMUM_LOOKAHEAD, OID_GEN_MAXIMUM_FRAME_SIZE, OID_GEN_LINK_SPEED, OID_GEN_VENDOR_ID,
-    OID_GEN_VENDOR_DESCRIPTION, OID_GEN_CURRENT_PACKET_FILTER, OID_GEN_CURRENT_LOOKAHEAD, OID_GEN_DRIVER_VERSION,
-    OID_GEN_MAXIMUM_TOTAL_SIZE, OID_GEN_MAC_OPTIONS, OID_GEN_MEDIA_CONNECT_STATUS, OID_GEN_MAXIMUM_SEND_PACKETS,
-    OID_GEN_FRIENDLY_NAME, OID_802_3_PERMANENT_ADDRESS, OID_802_3_CURRENT_ADDRESS, OID_802_3_MAXIMUM_LIST_SIZE,
+    OID_GEN_VENDOR_DESCRIPTION, OID_GEN_CURRENT_PACKET_FILTER, OID_GEN_CURRENT_LOOKAHEAD,
+    OID_GEN_DRIVER_VERSION, OID_GEN_MAXIMUM_TOTAL_SIZE, OID_GEN_MAC_OPTIONS,
+    OID_GEN_MEDIA_CONNECT_STATUS, OID_GEN_MAXIMUM_SEND_PACKETS, OID_GEN_FRIENDLY_NAME,
+    OID_802_3_PERMANENT_ADDRESS, OID_802_3_CURRENT_ADDRESS, OID_802_3_MAXIMUM_LIST_SIZE,
     OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES, OID_TCP_OFFLOAD_PARAMETERS,
 };
 
-/* ---- offloads ------------------------------------------------------------------------------------------------ */
+/* ---- offloads --------------------------------------------------------------------------------------- */
 
 /* IPv6 has no header checksum. */
 static uint32_t ipv6_part(uint32_t caps)
@@ -73,7 +74,8 @@ static bool grant(uint8_t wish, uint32_t tx, uint32_t rx, uint32_t bit, uint8_t 
 {
     if (wish == NDIS_OFFLOAD_NO_CHANGE)
         return true;
-    if (wish > NDIS_OFFLOAD_TX_RX || ((wish == NDIS_OFFLOAD_TX || wish == NDIS_OFFLOAD_TX_RX) && !(tx & bit)) ||
+    if (wish > NDIS_OFFLOAD_TX_RX || ((wish == NDIS_OFFLOAD_TX || wish == NDIS_OFFLOAD_TX_RX) &&
+                                      !(tx & bit)) ||
         ((wish == NDIS_OFFLOAD_RX || wish == NDIS_OFFLOAD_TX_RX) && !(rx & bit)))
         return false;
     *now = wish;
@@ -114,7 +116,7 @@ static uint32_t offload_parameters(struct host_nic *n, const uint8_t *in, uint32
     return RNDIS_STATUS_SUCCESS;
 }
 
-/* ---- RSS ------------------------------------------------------------------------------------------------------- */
+/* ---- RSS -------------------------------------------------------------------------------------------- */
 
 static uint32_t rss_capabilities(struct host_nic *n, uint8_t *out, uint32_t *bytes)
 {
@@ -165,7 +167,7 @@ static uint32_t rss_parameters(struct host_nic *n, const uint8_t *in, uint32_t b
     return RNDIS_STATUS_SUCCESS;
 }
 
-/* ---- the tables ------------------------------------------------------------------------------------------------- */
+/* ---- the tables ------------------------------------------------------------------------------------- */
 
 static uint32_t give(uint8_t *out, uint32_t room, uint32_t *bytes, const void *data, uint32_t len)
 {

@@ -2,9 +2,10 @@
 /*
  * storvsp.c: the storage server: handshake, SCSI request blocks, sub-channels, bus events.
  *
- * The handshake's order and every length are checked as the strictest host does. A packet that would stop that host's
- * worker stops the channel here, after the violation was told. Commands are handed to vscsi_disk.c; their guest memory
- * stays in use until the backend gives the request back, also when the channel was closed meanwhile.
+ * The handshake's order and every length are checked as the strictest host does. A packet that would stop
+ * that host's worker stops the channel here, after the violation was told. Commands are handed to
+ * vscsi_disk.c; their guest memory stays in use until the backend gives the request back, also when the
+ * channel was closed meanwhile.
  */
 #include "tests/host/storvsp.h"
 
@@ -23,13 +24,15 @@ static uint32_t packet_bytes(const struct host_scsi *s)
     return new_srb(s) ? VSTOR_PACKET_BYTES : VSTOR_PACKET_BYTES_WIN7;
 }
 
-/* ---- handshake ---------------------------------------------------------------------------------------- */
+/* ---- handshake -------------------------------------------------------------------------------------- */
 
-static void complete(struct host_chan *ch, const struct host_packet *p, struct vstor_packet *v, uint32_t status)
+static void complete(struct host_chan *ch, const struct host_packet *p, struct vstor_packet *v,
+                     uint32_t status)
 {
     uint32_t bytes = p->bytes < sizeof(*v) ? p->bytes : (uint32_t)sizeof(*v);
 
-    host_trace(ch->h, HOST_TRACE_STORVSP, "channel %u: operation %u: status %#x", ch->relid, v->operation, status);
+    host_trace(ch->h, HOST_TRACE_STORVSP, "channel %u: operation %u: status %#x", ch->relid, v->operation,
+               status);
     v->operation = VSTOR_OP_COMPLETE_IO;
     v->flags = 0;
     v->status = status;
@@ -130,7 +133,7 @@ static uint32_t handshake(struct host_scsi *s, struct vstor_packet *v)
     return NTSTATUS_INVALID_DEVICE_STATE;
 }
 
-/* ---- commands -------------------------------------------------------------------------------------------- */
+/* ---- commands --------------------------------------------------------------------------------------- */
 
 static uint32_t nt_status(const struct scsi_cmd *cmd)
 {
@@ -182,7 +185,8 @@ void storvsp_finish(struct scsi_cmd *cmd)
     if (cmd->sense_bytes != 0 && cmd->lun != NULL)
         cmd->lun->last = cmd->sense;
     h->counters.srb_bytes += cmd->transferred;
-    host_trace(h, HOST_TRACE_STORVSP, "id %#llx: cdb %02x: srb %#x scsi %#x, %u bytes", (unsigned long long)cmd->id,
+    host_trace(h, HOST_TRACE_STORVSP, "id %#llx: cdb %02x: srb %#x scsi %#x, %u bytes",
+               (unsigned long long)cmd->id,
                cmd->srb.cdb[0], cmd->srb_status, cmd->scsi_status, cmd->transferred);
     /* A fault writes SRB status "error" without sense over the four status bytes. */
     if (cmd->ch->open)
@@ -251,7 +255,8 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
     list_push_back(&s->commands, &cmd->node);
     s->in_flight++;
     s->h->counters.srbs++;
-    if (!vchan_map_ranges(ch, p, v->srb.data_direction != VSTOR_DATA_TO_DEVICE, cmd->segs, max, &cmd->seg_count)) {
+    if (!vchan_map_ranges(ch, p, v->srb.data_direction != VSTOR_DATA_TO_DEVICE, cmd->segs, max,
+                          &cmd->seg_count)) {
         free_command(cmd);
         return HOST_FATAL;
     }
@@ -269,7 +274,7 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
     return HOST_TAKEN;
 }
 
-/* ---- the channel --------------------------------------------------------------------------------------------- */
+/* ---- the channel ------------------------------------------------------------------------------------ */
 
 static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
 {
@@ -278,8 +283,8 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
 
     if (p->type == VMBUS_PACKET_COMPLETION || !(p->flags & VMBUS_PACKET_FLAG_COMPLETION) ||
         p->bytes < VSTOR_PACKET_HEADER_BYTES) {
-        host_violation(s->h, p->data, p->bytes, "storvsp: packet type %u, flags %#x, %u bytes", p->type, p->flags,
-                       p->bytes);
+        host_violation(s->h, p->data, p->bytes, "storvsp: packet type %u, flags %#x, %u bytes", p->type,
+                       p->flags, p->bytes);
         return HOST_FATAL;
     }
     memcpy(&v, p->data, p->bytes < sizeof(v) ? p->bytes : sizeof(v));
@@ -374,7 +379,7 @@ static const struct host_dev_ops storvsp_ops = {
     .freed = freed,
 };
 
-/* ---- what the transport and the tests call ---------------------------------------------------------------------- */
+/* ---- what the transport and the tests call ---------------------------------------------------------- */
 
 void host_scsi_config_default(struct host_scsi_config *cfg)
 {
@@ -422,7 +427,8 @@ static void enumerate_bus(struct host_scsi *s)
     struct vstor_packet v = {.operation = VSTOR_OP_ENUMERATE_BUS};
     struct host_piece payload = {&v, packet_bytes(s)};
 
-    if (s->primary == NULL || !s->primary->open || s->state != STORVSP_READY || s->version < VSTOR_VERSION_WIN7)
+    if (s->primary == NULL || !s->primary->open || s->state != STORVSP_READY ||
+        s->version < VSTOR_VERSION_WIN7)
         return;
     vchan_send(s->primary, VMBUS_PACKET_INBAND, 0, 0, NULL, &payload);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * storvsp.h: a SCSI controller and its disks, shared by storvsp.c (the vstor protocol) and vscsi_*.c (the target).
+ * storvsp.h: a SCSI controller and its disks, shared by storvsp.c (the vstor protocol) and vscsi_*.c (the
+ * target).
  */
 #pragma once
 #include "drivers/scsi_wire.h"
@@ -56,9 +57,12 @@ struct scsi_cmd {
     uint8_t blk_status;
 };
 
-void storvsp_finish(struct scsi_cmd *cmd);                /* storvsp.c: sends the completion, frees the command */
-void vscsi_execute(struct scsi_cmd *cmd);                  /* vscsi_disk.c: ends in storvsp_finish, now or later */
-void vscsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t asc);   /* CHECK CONDITION, finished */
+/* storvsp.c: sends the completion, frees the command */
+void storvsp_finish(struct scsi_cmd *cmd);
+/* vscsi_disk.c: ends in storvsp_finish, now or later */
+void vscsi_execute(struct scsi_cmd *cmd);
+/* CHECK CONDITION, finished */
+void vscsi_fail(struct scsi_cmd *cmd, uint8_t srb_status, uint8_t key, uint16_t asc);
 void vscsi_good(struct scsi_cmd *cmd, uint32_t transferred);
 void vscsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint32_t allocation);
 void vscsi_inquiry(struct scsi_cmd *cmd);                  /* vscsi_inquiry.c; lun NULL: absent */

@@ -2,8 +2,8 @@
 /*
  * tlfs_cpuid.c: the hypervisor's CPUID leaves, as the configuration wants them (TLFS: feature discovery).
  *
- * regs come in as the processor answers: leaves that are not the hypervisor's keep that, except the "hypervisor
- * present" bit and the invariant TSC, which a guest sees only after it has asked for it.
+ * regs come in as the processor answers: leaves that are not the hypervisor's keep that, except the
+ * "hypervisor present" bit and the invariant TSC, which a guest sees only after it has asked for it.
  */
 #include "tests/host/host_internal.h"
 
@@ -23,13 +23,14 @@ static void set(uint32_t regs[4], uint32_t a, uint32_t b, uint32_t c, uint32_t d
 
 static void isolation_leaf(const struct host *h, uint32_t regs[4])
 {
-    uint32_t ebx = h->cfg.isolation_type & HV_ISOLATION_EBX_TYPE_MASK;
+    uint32_t ebx = h->cfg.isolation_type & HV_ISOLATION_EBX_TYPE_MASK, bit;
 
     if (h->cfg.isolation_type == HV_ISOLATION_NONE)
         return;
-    if (h->cfg.boundary_bit != 0)
-        ebx |= HV_ISOLATION_EBX_BOUNDARY_ACTIVE |
-               ((uint32_t)h->cfg.boundary_bit & HV_ISOLATION_EBX_BOUNDARY_MASK) << HV_ISOLATION_EBX_BOUNDARY_SHIFT;
+    if (h->cfg.boundary_bit != 0) {
+        bit = h->cfg.boundary_bit & HV_ISOLATION_EBX_BOUNDARY_MASK;
+        ebx |= HV_ISOLATION_EBX_BOUNDARY_ACTIVE | bit << HV_ISOLATION_EBX_BOUNDARY_SHIFT;
+    }
     set(regs, h->cfg.paravisor ? HV_ISOLATION_EAX_PARAVISOR : 0, ebx, 0, 0);
 }
 

@@ -2,8 +2,9 @@
 /*
  * tlfs_flush.c: the TLB flush and IPI hypercalls (TLFS: virtual MMU, virtual interrupts).
  *
- * All four flush calls and both IPI calls name their processors either by a mask of 64 or by a sparse set; the set
- * is expanded here into one bit per VP. The flush itself is the transport's: it knows where the TLB is.
+ * All four flush calls and both IPI calls name their processors either by a mask of 64 or by a sparse set;
+ * the set is expanded here into one bit per VP. The flush itself is the transport's: it knows where the TLB
+ * is.
  */
 #include "tests/host/host_internal.h"
 
@@ -51,7 +52,8 @@ static bool expand(struct host *h, const uint8_t *in, uint32_t banks, struct vp_
         return true;
     }
     if (header.format != HV_VP_SET_SPARSE_4K || bits_set(header.valid_bank_mask) != banks) {
-        host_violation(h, in, sizeof(header), "processor set: format, or %u banks do not match the mask", banks);
+        host_violation(h, in, sizeof(header), "processor set: format, or %u banks do not match the mask",
+                       banks);
         return false;
     }
     for (uint32_t bank = 0; bank < 64; bank++) {

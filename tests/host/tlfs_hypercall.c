@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tlfs_hypercall.c: the hypercall entry: finds the call, checks the control word against what the call allows,
- * copies the input out of the guest, runs it, writes the output (TLFS: hypercall interface).
+ * tlfs_hypercall.c: the hypercall entry: finds the call, checks the control word against what the call
+ * allows, copies the input out of the guest, runs it, writes the output (TLFS: hypercall interface).
  *
  * The rules a guest must keep are here once for all calls: blocks aligned to 8 and inside one page, input and
  * output apart, no repetition for simple calls, no variable header where none is allowed, reserved bits zero.
@@ -290,12 +290,12 @@ static uint64_t run(struct frame *f)
         memcpy(f->out, &self, sizeof(self));
         return HV_STATUS_SUCCESS;
     case HVCALL_GET_VP_REGISTERS:
-        return host_get_vp_registers(f->h, f->vp, f->in, (const uint32_t *)(const void *)(f->in + 16), f->start,
-                                     f->last, (struct hv_register_value *)(void *)f->out);
+        return host_get_vp_registers(f->h, f->vp, f->in, (const uint32_t *)(const void *)(f->in + 16),
+                                     f->start, f->last, (struct hv_register_value *)(void *)f->out);
     case HVCALL_SET_VP_REGISTERS:
         return host_set_vp_registers(f->h, f->vp, f->in,
-                                     (const struct hv_register_assignment *)(const void *)(f->in + 16), f->start,
-                                     f->last);
+                                     (const struct hv_register_assignment *)(const void *)(f->in + 16),
+                                     f->start, f->last);
     case HVCALL_POST_MESSAGE:
         return do_post(f);
     case HVCALL_SIGNAL_EVENT:

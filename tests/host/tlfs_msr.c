@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * tlfs_msr.c: the synthetic MSRs of x86_64. Those of the SynIC are in host_synic.c, of the timers in host_stimer.c.
+ * tlfs_msr.c: the synthetic MSRs of x86_64. Those of the SynIC are in host_synic.c, of the timers in
+ * host_stimer.c.
  *
  * A register whose privilege bit is clear, an unknown one, a write to a read-only one: #GP, as TLFS says. The
  * hypercall page has no memory of its own here: its code is written into the guest's page.

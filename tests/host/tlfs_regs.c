@@ -2,8 +2,9 @@
 /*
  * tlfs_regs.c: HVCALL_GET_VP_REGISTERS and HVCALL_SET_VP_REGISTERS (TLFS: HV_REGISTER_NAME).
  *
- * On arm64 this is the only way to the registers that x86_64 has as MSRs; the two share one implementation, so
- * most names are translated to their MSR here. Only the caller's own processor in its own partition is served.
+ * On arm64 this is the only way to the registers that x86_64 has as MSRs; the two share one implementation,
+ * so most names are translated to their MSR here. Only the caller's own processor in its own partition is
+ * served.
  */
 #include "tests/host/host_internal.h"
 

@@ -148,7 +148,7 @@ void vchan_request_offers(struct host *h)
     vserver_send(h, &done, sizeof(done), true);
 }
 
-/* ---- open ------------------------------------------------------------------------------------------------ */
+/* ---- open ------------------------------------------------------------------------------------------- */
 
 static void open_result(struct host *h, const struct vmbus_msg_open_channel *msg, uint32_t status)
 {
@@ -224,7 +224,7 @@ void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     vchan_queue(ch);
 }
 
-/* ---- close, rescind, release ------------------------------------------------------------------------------- */
+/* ---- close, rescind, release ------------------------------------------------------------------------ */
 
 void vchan_shut(struct host_chan *ch)
 {
@@ -265,7 +265,8 @@ void vchan_close(struct host_chan *ch)
         struct host_chan *sub = h->vmbus.channel[i];
         if (sub == NULL || sub->primary != ch)
             continue;
-        if (sub->open && !ch->rescinded && h->vmbus.version != 0 && !h->vmbus.unloading && !h->vmbus.reconnecting)
+        if (sub->open && !ch->rescinded && h->vmbus.version != 0 && !h->vmbus.unloading &&
+            !h->vmbus.reconnecting)
             host_strict(h, NULL, 0, "close: channel %u before its sub-channel %u", ch->relid, sub->relid);
         vchan_rescind(sub);
     }

@@ -62,7 +62,7 @@ bool vgpadl_covers(const struct host *h, uint64_t gpn)
         const struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
         if (!g->complete)
             continue;
-        /* ranges[0] is the header of the first range; further ranges are rare, their headers never look like pages */
+        /* ranges[0] is a header, not a page; headers of further ranges do not look like pages */
         for (uint32_t i = 1; i < g->bytes_wanted / 8; i++) {
             if ((g->ranges[i] & gpn_mask(h)) == gpn)
                 return true;

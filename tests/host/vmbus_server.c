@@ -2,9 +2,9 @@
 /*
  * vmbus_server.c: the VMBus connection: posted messages in, channel messages out, versions, monitor pages.
  *
- * A message is handled at once, inside the hypercall that posted it; answers wait in one queue, in order, for the
- * slot of the VP named in INITIATE_CONTACT. A new contact or an Unload closes every channel first and is answered
- * when the last request that uses guest memory is done.
+ * A message is handled at once, inside the hypercall that posted it; answers wait in one queue, in order,
+ * for the slot of the VP named in INITIATE_CONTACT. A new contact or an Unload closes every channel first
+ * and is answered when the last request that uses guest memory is done.
  */
 #include "tests/host/host_internal.h"
 
@@ -38,7 +38,7 @@ static bool version_accepted(const struct host *h, uint32_t version)
     return false;
 }
 
-/* ---- messages to the guest ---------------------------------------------------------------------------- */
+/* ---- messages to the guest -------------------------------------------------------------------------- */
 
 static void enqueue(struct host *h, const void *msg, uint32_t bytes)
 {
@@ -129,7 +129,7 @@ static void deliver(struct host *h)
     }
 }
 
-/* ---- connection ----------------------------------------------------------------------------------------- */
+/* ---- connection ------------------------------------------------------------------------------------- */
 
 bool vserver_all_idle(const struct host *h)
 {
@@ -243,7 +243,8 @@ static void contact(struct host *h, const struct vmbus_msg_initiate_contact *msg
     if (msg->version >= VMBUS_VERSION_COPPER)
         v->features = 0;                         /* none of the optional features is modelled */
     v->version = msg->version;
-    v->connection = msg->version >= VMBUS_VERSION_WIN10_5_0 ? h->cfg.message_connection : VMBUS_CONNECTION_MESSAGE;
+    v->connection = msg->version >= VMBUS_VERSION_WIN10_5_0 ? h->cfg.message_connection :
+                    VMBUS_CONNECTION_MESSAGE;
     answer_version(h, msg->version, true, VMBUS_CONNECTION_OK);
 }
 
@@ -253,7 +254,8 @@ static void msg_initiate_contact(struct host *h, const uint8_t *payload, uint32_
     uint32_t wanted;
 
     memcpy(&msg, payload, sizeof(msg));
-    wanted = msg.version >= VMBUS_VERSION_WIN10_5_0 ? VMBUS_CONNECTION_MESSAGE_MULTI : VMBUS_CONNECTION_MESSAGE;
+    wanted = msg.version >= VMBUS_VERSION_WIN10_5_0 ? VMBUS_CONNECTION_MESSAGE_MULTI :
+             VMBUS_CONNECTION_MESSAGE;
     if (connection != wanted)
         host_strict(h, payload, bytes, "contact: version %u.%u on message connection %u", msg.version >> 16,
                     msg.version & 0xFFFF, connection);
@@ -301,7 +303,7 @@ static void finish_transitions(struct host *h)
     }
 }
 
-/* ---- messages from the guest ------------------------------------------------------------------------------- */
+/* ---- messages from the guest ------------------------------------------------------------------------ */
 
 struct rule {
     uint8_t type;
@@ -409,7 +411,8 @@ static bool connection_exists(const struct host *h, uint32_t connection)
     return h->vmbus.version >= VMBUS_VERSION_WIN10_5_0 && connection == h->cfg.message_connection;
 }
 
-uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload, uint32_t bytes)
+uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const uint8_t *payload,
+                      uint32_t bytes)
 {
     uint8_t copy[VMBUS_MESSAGE_MAX] = {0};
     struct vmbus_msg_header head;
@@ -447,7 +450,7 @@ uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const 
     return HV_STATUS_SUCCESS;
 }
 
-/* ---- signals ------------------------------------------------------------------------------------------------- */
+/* ---- signals ---------------------------------------------------------------------------------------- */
 
 static void mark_signalled(struct host_chan *ch)
 {
@@ -513,7 +516,8 @@ static void scan_monitor(struct host *h)
             struct host_chan *ch = monitor_owner(h, g * VMBUS_MONITOR_GROUP_BITS + bit);
             pending &= pending - 1;
             if (ch == NULL) {
-                host_violation(h, NULL, 0, "monitor: id %u belongs to nobody", g * VMBUS_MONITOR_GROUP_BITS + bit);
+                host_violation(h, NULL, 0, "monitor: id %u belongs to nobody",
+                               g * VMBUS_MONITOR_GROUP_BITS + bit);
             } else if (ch->open) {
                 h->counters.monitor_signals++;
                 mark_signalled(ch);
@@ -558,7 +562,8 @@ void vserver_audit(struct host *h)
     uint64_t now = host_now(h);
 
     if (h->vmbus.first != NULL && !vsynic_ready(h, h->vmbus.first->vp, HV_SYNIC_SINT_VMBUS))
-        host_strict(h, h->vmbus.first->payload, h->vmbus.first->bytes, "vmbus: a message waits for a SynIC that is off");
+        host_strict(h, h->vmbus.first->payload, h->vmbus.first->bytes,
+                    "vmbus: a message waits for a SynIC that is off");
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         struct host_chan *ch = h->vmbus.channel[i];
         if (ch == NULL || !ch->open || ch->held || ch->dead || ch->stalled || ch->signalled || ch->queued)

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vscsi_disk.c: the SCSI target behind storvsp: which command does what, sense data, and the commands without data.
+ * vscsi_disk.c: the SCSI target behind storvsp: which command does what, sense data, and the commands
+ * without data.
  *
- * Models the virtual disk of Hyper-V: its answers for absent LUNs, its choice of SRB statuses, its refusals. Commands that
- * describe the disk are in vscsi_inquiry.c, those that move data in vscsi_rw.c. Source: SPC-3, SBC-3, observed hosts.
+ * Models the virtual disk of Hyper-V: its answers for absent LUNs, its choice of SRB statuses, its refusals.
+ * Commands that describe the disk are in vscsi_inquiry.c, those that move data in vscsi_rw.c. Source: SPC-3,
+ * SBC-3, observed hosts.
  */
 #include "tests/host/storvsp.h"
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vscsi_inquiry.c: the commands that describe a disk: INQUIRY and its pages, REPORT LUNS, READ CAPACITY, MODE SENSE.
+ * vscsi_inquiry.c: the commands that describe a disk: INQUIRY and its pages, REPORT LUNS, READ CAPACITY,
+ * MODE SENSE.
  */
 #include "tests/host/storvsp.h"
 
@@ -11,7 +12,7 @@ static void illegal_field(struct scsi_cmd *cmd)
     vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 }
 
-/* ---- INQUIRY ----------------------------------------------------------------------------------------------- */
+/* ---- INQUIRY ---------------------------------------------------------------------------------------- */
 
 static void standard(struct scsi_cmd *cmd, uint32_t allocation)
 {
@@ -134,7 +135,8 @@ void vscsi_inquiry(struct scsi_cmd *cmd)
     memcpy(&cdb, cmd->srb.cdb, sizeof(cdb));
     allocation = scsi_get_be16(cdb.allocation);
     if (allocation > cmd->srb.data_bytes) {
-        host_strict(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: INQUIRY asks for more than its buffer holds");
+        host_strict(cmd->s->h, &cmd->srb, sizeof(cmd->srb),
+                    "scsi: INQUIRY asks for more than its buffer holds");
         illegal_field(cmd);
         return;
     }
@@ -174,7 +176,7 @@ void vscsi_inquiry(struct scsi_cmd *cmd)
     }
 }
 
-/* ---- REPORT LUNS, READ CAPACITY ------------------------------------------------------------------------------- */
+/* ---- REPORT LUNS, READ CAPACITY --------------------------------------------------------------------- */
 
 void vscsi_report_luns(struct scsi_cmd *cmd)
 {
@@ -236,7 +238,7 @@ void vscsi_read_capacity_16(struct scsi_cmd *cmd)
     vscsi_data_in(cmd, &d, sizeof(d), scsi_get_be32(cdb.allocation));
 }
 
-/* ---- MODE SENSE -------------------------------------------------------------------------------------------------- */
+/* ---- MODE SENSE ------------------------------------------------------------------------------------- */
 
 void vscsi_mode_sense(struct scsi_cmd *cmd)
 {
@@ -248,7 +250,8 @@ void vscsi_mode_sense(struct scsi_cmd *cmd)
     uint8_t d[sizeof(struct scsi_mode_header_10) + sizeof(struct scsi_mode_caching)] = {0};
     struct scsi_mode_caching caching = {.page = SCSI_MODE_PAGE_CACHING, .length = sizeof(caching) - 2};
     uint32_t bytes = head + (uint32_t)sizeof(caching);
-    uint8_t device = (info->read_only ? SCSI_MODE_WRITE_PROTECT : 0) | (info->supports_fua ? SCSI_MODE_DPOFUA : 0);
+    uint8_t protect = info->read_only ? SCSI_MODE_WRITE_PROTECT : 0;
+    uint8_t device = protect | (info->supports_fua ? SCSI_MODE_DPOFUA : 0);
 
     if (control == SCSI_MODE_CONTROL_SAVED) {
         vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_SAVING_NOT_SUPPORTED);

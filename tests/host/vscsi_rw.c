@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * vscsi_rw.c: the commands that move data or change blocks: READ, WRITE, VERIFY, SYNCHRONIZE CACHE, UNMAP, WRITE SAME.
+ * vscsi_rw.c: the commands that move data or change blocks: READ, WRITE, VERIFY, SYNCHRONIZE CACHE, UNMAP,
+ * WRITE SAME.
  *
- * Data is not copied: the backend gets the guest's own pages. UNMAP's list is copied out of the guest first and then
- * handed on descriptor by descriptor; the backend may complete each at once or later.
+ * Data is not copied: the backend gets the guest's own pages. UNMAP's list is copied out of the guest first
+ * and then handed on descriptor by descriptor; the backend may complete each at once or later.
  */
 #include "tests/host/storvsp.h"
 
@@ -65,7 +66,7 @@ static bool write_protected(struct scsi_cmd *cmd)
     return true;
 }
 
-/* ---- the backend ------------------------------------------------------------------------------------------- */
+/* ---- the backend ------------------------------------------------------------------------------------ */
 
 static void submit(struct scsi_cmd *cmd, enum host_blk_op op, uint64_t sector, uint64_t sectors)
 {
@@ -84,7 +85,8 @@ static void finish(struct scsi_cmd *cmd, enum host_blk_status status)
         vscsi_good(cmd, cmd->transferred);
         break;
     case HOST_BLK_MEDIUM_ERROR:
-        vscsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_MEDIUM_ERROR, read ? SCSI_ASC_READ_ERROR : SCSI_ASC_WRITE_ERROR);
+        vscsi_fail(cmd, SRB_STATUS_ERROR, SCSI_KEY_MEDIUM_ERROR,
+                   read ? SCSI_ASC_READ_ERROR : SCSI_ASC_WRITE_ERROR);
         break;
     case HOST_BLK_UNSUPPORTED:
         vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_OPCODE);
@@ -129,7 +131,7 @@ void host_blk_complete(struct host_blk_req *req, enum host_blk_status status)
         run_list(cmd);
 }
 
-/* ---- READ, WRITE, VERIFY, SYNCHRONIZE CACHE --------------------------------------------------------------------- */
+/* ---- READ, WRITE, VERIFY, SYNCHRONIZE CACHE --------------------------------------------------------- */
 
 void vscsi_read_write(struct scsi_cmd *cmd)
 {
@@ -192,7 +194,7 @@ void vscsi_synchronize(struct scsi_cmd *cmd)
         submit(cmd, HOST_BLK_FLUSH, 0, 0);
 }
 
-/* ---- UNMAP, WRITE SAME --------------------------------------------------------------------------------------------- */
+/* ---- UNMAP, WRITE SAME ------------------------------------------------------------------------------ */
 
 void vscsi_unmap(struct scsi_cmd *cmd)
 {
@@ -209,7 +211,8 @@ void vscsi_unmap(struct scsi_cmd *cmd)
         vscsi_good(cmd, 0);
         return;
     }
-    if (bytes < sizeof(head) || bytes > cmd->srb.data_bytes || cmd->srb.data_direction != VSTOR_DATA_TO_DEVICE) {
+    if (bytes < sizeof(head) || bytes > cmd->srb.data_bytes ||
+        cmd->srb.data_direction != VSTOR_DATA_TO_DEVICE) {
         host_strict(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: UNMAP list of %u bytes", bytes);
         vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_PARAMETER_LIST_LENGTH);
         return;
