@@ -115,6 +115,7 @@ static void connect_host(void)
     storvsc_register();
     netvsc_register();
     hv_crash_init();
+    task_dump_on_panic();        /* before the report, which may be the last thing this machine does */
     phase("crash");
     hv_tlb_init();
     phase("tlb");
@@ -181,7 +182,6 @@ void kernel_main(struct boot_info *boot)
 
     rt_init();
     arch_set_fault_note(note_fault);
-    task_dump_on_panic();
     phase("runtime");
 
     acpi_init(boot->acpi_rsdp);
@@ -200,6 +200,8 @@ void kernel_main(struct boot_info *boot)
     phase("random");
     if (hv_present())
         connect_host();
+    else
+        task_dump_on_panic();
 
     selftest = config_string("selftest", "");
     if (selftest[0] != '\0')

@@ -59,6 +59,8 @@ void log_line(enum log_level level, const char *room, const char *fmt, ...) PRIN
 /* Text without level, stamp or newline, to every sink: panics and applications' own output. */
 void log_raw(const char *text, size_t bytes);
 void kprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
+/* Copies the newest whole lines of the ring, at most max bytes, without a NUL; returns their number. */
+size_t log_tail(char *buf, size_t max);
 
 /* A .c file that logs defines LOG_ROOM before including anything. */
 #ifndef LOG_ROOM
@@ -77,7 +79,7 @@ void kprintf(const char *fmt, ...) PRINTF_LIKE(1, 2);
  */
 struct panic_report {
     uint64_t params[5];       /* P0 class (0x43414E44xx), P1 guest OS id (filled by hv), P2 ip, P3 detail, P4 sp */
-    const char *text;         /* the message, as printed */
+    const char *text;         /* message and backtrace as printed, then the newest lines of the log before it */
     size_t text_bytes;
 };
 struct panic_reporter {

@@ -25,14 +25,28 @@ void log_raw(const char *text, size_t bytes)
         s->write(s, text, bytes);
 }
 
+/* Where the oldest whole line among the newest max bytes begins. */
+static uint64_t tail_start(uint64_t max)
+{
+    uint64_t start = ring_end > max ? ring_end - max : 0;
+    if (start == 0)
+        return 0;
+    while (start < ring_end && ring[start % LOG_RING_BYTES] != '\n')
+        start++;
+    return MIN(start + 1, ring_end);
+}
+
+size_t log_tail(char *buf, size_t max)
+{
+    size_t n = 0;
+    for (uint64_t at = tail_start(MIN(max, (size_t)LOG_RING_BYTES)); at < ring_end; at++)
+        buf[n++] = ring[at % LOG_RING_BYTES];
+    return n;
+}
+
 void log_add_sink(struct log_sink *sink)
 {
-    uint64_t start = ring_end > LOG_RING_BYTES ? ring_end - LOG_RING_BYTES : 0;
-    if (start != 0) {       /* the oldest line has lost its beginning */
-        while (start < ring_end && ring[start % LOG_RING_BYTES] != '\n')
-            start++;
-        start = MIN(start + 1, ring_end);
-    }
+    uint64_t start = tail_start(LOG_RING_BYTES);
     while (start < ring_end) {
         uint64_t at = start % LOG_RING_BYTES, n = MIN(ring_end - start, LOG_RING_BYTES - at);
         sink->write(sink, ring + at, n);

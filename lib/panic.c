@@ -75,7 +75,11 @@ static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char
             append("    the same %u times more\n", same);
         same = 0;
     }
-    log_raw(text, text_bytes);
+    length = (int)text_bytes;
+    /* The hypervisor's report has room for more than the screen needs again: the registers and what came before. */
+    append("log:\n");
+    text_bytes += log_tail(text + text_bytes, sizeof text - text_bytes);
+    log_raw(text, (size_t)length);
 }
 
 static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail,

@@ -116,6 +116,20 @@ TEST(late_sinks_get_whole_old_lines)
     CHECK(strcmp(seen + seen_bytes - 8, "n: 3999\n") == 0);
 }
 
+TEST(the_tail_has_whole_lines)
+{
+    char tail[64];
+    CHECK_EQ(log_tail(tail, sizeof tail), 0);
+    log_line(LOG_INFO, "n", "first");
+    log_line(LOG_INFO, "n", "second");
+    CHECK_EQ(log_tail(tail, sizeof tail), 19);
+    CHECK(memcmp(tail, "n: first\nn: second\n", 19) == 0);
+    CHECK_EQ(log_tail(tail, 18), 10);
+    CHECK(memcmp(tail, "n: second\n", 10) == 0);
+    CHECK_EQ(log_tail(tail, 5), 0);
+    CHECK_EQ(log_tail(tail, 0), 0);
+}
+
 TEST(long_lines_are_cut_visibly)
 {
     struct log_sink sink = {.write = keep};
