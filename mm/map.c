@@ -157,13 +157,27 @@ static int prepare(const struct walk *w, uint64_t *table, unsigned level, uint64
     return 0;
 }
 
+/* Where one leaf of a level is possible, the others up to the end of range or table are too, and they differ in the
+ * address only, which every format keeps in place: so the entry is built once. Returns the bytes they map. */
+static uint64_t commit_leaves(const struct walk *w, uint64_t *table, unsigned level, uint64_t virt, uint64_t phys,
+                              uint64_t bytes)
+{
+    unsigned first = level_index(virt, level);
+    uint64_t left = bytes / level_span(level), span = level_span(level);
+    unsigned end = left < ENTRIES - first ? first + (unsigned)left : ENTRIES;
+    uint64_t value = w->format->leaf(pa(phys), level, w->attr);
+    for (unsigned i = first; i < end; i++, value += span)
+        write_entry(&table[i], value);
+    return (end - first) * span;
+}
+
 static void commit(const struct walk *w, uint64_t *table, unsigned level, uint64_t virt, uint64_t phys, uint64_t bytes)
 {
     for (uint64_t step; bytes; virt += step, phys += step, bytes -= step) {
         uint64_t *entry = &table[level_index(virt, level)];
         step = piece(virt, bytes, level);
         if (largest_block(w->format, virt, phys, bytes) >= level)
-            write_entry(entry, w->format->leaf(pa(phys), level, w->attr));
+            step = commit_leaves(w, table, level, virt, phys, bytes);
         else
             commit(w, table_of(w->format->address(*entry, level)), level - 1, virt, phys, step);
     }
