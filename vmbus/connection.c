@@ -85,6 +85,14 @@ void bus_version_response(const struct vmbus_msg_version_response *m, uint32_t b
     bus_wake();
 }
 
+/* The host was given these pages and did not say that it let go of them: nobody else may have them. */
+static void keep_pages(void)
+{
+    shmem_hold(&bus.interrupt_page);
+    if (bus.monitor_pages.pages)
+        shmem_hold(&bus.monitor_pages);
+}
+
 /* 0: agreed; 1: refused, try an older one; 2: the host does not know message connection 4; -E_*. */
 static int try_version(uint32_t version)
 {
@@ -117,6 +125,7 @@ static int try_version(uint32_t version)
         return rc;
     if (!BUS_WAIT(bus.contact_answered, CONTACT_LIMIT_US, "vmbus: VERSION_RESPONSE")) {
         log_err("no answer to version %u.%u within %u s", version >> 16, version & 0xFFFF, CONTACT_LIMIT_US / 1000000);
+        keep_pages();
         return -E_TIMEOUT;
     }
     if (!bus.contact.supported)
@@ -325,8 +334,11 @@ void vmbus_disconnect(bool quick)
     bus.state = BUS_DISCONNECTING;
     offers_stop_devices();
     bus.state = BUS_UNLOADING;
-    if (vmbus_post_message(&unload, sizeof(unload)) == 0 &&
-        !BUS_WAIT(bus.unloaded, UNLOAD_LIMIT_US, "vmbus: UNLOAD_RESPONSE"))
+    if (vmbus_post_message(&unload, sizeof(unload)) == 0)
+        BUS_WAIT(bus.unloaded, UNLOAD_LIMIT_US, "vmbus: UNLOAD_RESPONSE");
+    if (!bus.unloaded) {
         log_warn("no UNLOAD_RESPONSE within %u s", UNLOAD_LIMIT_US / 1000000);
+        keep_pages();
+    }
     tear_down();
 }

@@ -59,7 +59,7 @@ struct vmbus_channel *channel_find(uint32_t relid)
 
 void vmbus_for_each_channel(void (*fn)(struct vmbus_channel *ch, void *arg), void *arg)
 {
-    for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++) {
+    for (uint32_t relid = 1; relid < bus.relid_end; relid++) {
         if (bus.channels[relid])
             fn(bus.channels[relid], arg);
     }
@@ -67,7 +67,7 @@ void vmbus_for_each_channel(void (*fn)(struct vmbus_channel *ch, void *arg), voi
 
 static struct vmbus_channel *find_primary(const struct guid *instance)
 {
-    for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++) {
+    for (uint32_t relid = 1; relid < bus.relid_end; relid++) {
         struct vmbus_channel *ch = bus.channels[relid];
         if (ch && ch->offer.sub_channel_index == 0 && !ch->rescinded && guid_equal(&ch->offer.instance, instance))
             return ch;
@@ -170,7 +170,7 @@ void vmbus_register_driver(struct vmbus_driver *driver)
     list_push_back(&drivers, &driver->node);
     if (bus.state != BUS_CONNECTED)
         return;
-    for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++) {
+    for (uint32_t relid = 1; relid < bus.relid_end; relid++) {
         if (bus.channels[relid])
             serve(bus.channels[relid]);
     }
@@ -226,6 +226,7 @@ void offer_received(const struct vmbus_msg_offer_channel *m)
     make_name(ch);
     bus.channels[m->relid] = ch;
     bus.channel_count++;
+    bus.relid_end = MAX(bus.relid_end, m->relid + 1);
     vmbus_counters.offers++;
     guid_text(instance, sizeof(instance), &m->instance);
     log_debug("%s offered: %s, sub-channel %u, connection 0x%x", ch->name, instance, m->sub_channel_index,
@@ -277,7 +278,7 @@ void offers_free(void)
 {
     while (!list_empty(&bus.released))
         list_pop_front(&bus.released);     /* the table below still has them */
-    for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++) {
+    for (uint32_t relid = 1; relid < bus.relid_end; relid++) {
         struct vmbus_channel *ch = bus.channels[relid];
         if (!ch)
             continue;
@@ -287,4 +288,5 @@ void offers_free(void)
         event_cancel(&ch->event);
         kfree(ch);
     }
+    bus.relid_end = 0;
 }

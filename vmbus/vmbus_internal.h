@@ -56,6 +56,7 @@ struct bus {
 
     struct vmbus_channel *channels[VMBUS_RELID_MAX + 1];   /* by relid */
     unsigned channel_count;
+    uint32_t relid_end;                    /* no channel has this relid or a higher one */
     unsigned device_tasks;                 /* running chan_task */
     unsigned probing;                      /* of these, in probe */
     struct list released;                  /* rescinded offers without a task: to be answered by the bus task */
