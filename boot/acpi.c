@@ -286,6 +286,8 @@ bool acpi_init(paddr_t given)
             platform.has_s5 = s5_in(t, &platform);
         table_put(t);
     }
+    if (platform.pm1a_control_port == 0 && platform.sleep_control_port == 0)
+        platform.has_s5 = false;             /* a value, and no port to write it to */
     arch_platform_set(&platform);
     log_info("RSDP at 0x%llx, %u tables, power-off by %s, PM timer at port 0x%x", (unsigned long long)at, root_count,
              !platform.has_s5 ? "no way" : platform.sleep_control_port ? "sleep control" : "PM1 control",

@@ -316,7 +316,7 @@ TEST(acpi_broken_tables_are_refused)
     acpi_machine(true, s5_plain, sizeof s5_plain);
     table_put_at(AT_FADT, "FACP", 60);                              /* ends before the ports */
     CHECK(acpi_init(pa(AT_RSDP)));
-    CHECK(got.has_s5 && got.pm1a_control_port == 0 && !got.has_reset && got.pm_timer_port == 0);
+    CHECK(!got.has_s5 && got.pm1a_control_port == 0 && !got.has_reset && got.pm_timer_port == 0);
 
     acpi_machine(true, s5_plain, sizeof s5_plain);
     table_put_at(AT_ROOT, "XSDT", 36);                              /* empty */
