@@ -133,6 +133,10 @@ def announce(vm, app, stopping):
     """Waits until the services answer, then prints where they are."""
     deadline = time.monotonic() + READY_LIMIT_S
     waiting, found = dict(vm.ports), []
+    try:                                          # a connection before the guest listens is answered late
+        vm.expect(r"serving nbd:|iperf 2 at port|no address yet", 10)
+    except labvm.VMError:
+        pass
     while waiting and time.monotonic() < deadline and vm.poll() is None and not stopping.is_set():
         for name, port in list(waiting.items()):
             if name == "nbd":

@@ -101,6 +101,7 @@ class Test:
         vm.ended = None
         vm.start()
         if ready == "nbd":
+            vm.expect(r"nbd: serving nbd://|no address yet", READY_S)
             self.wait_nbd(vm)
         return vm
 

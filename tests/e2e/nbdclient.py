@@ -41,6 +41,7 @@ class Client:
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.structured = False
         self.cookie = 0
+        self.base = {}                                # cookie -> offset of a request, which structured replies repeat
         magic, option_magic, self.server_flags = struct.unpack(">QQH", self.receive(18))
         if magic != NBDMAGIC or option_magic != IHAVEOPT:
             raise ProtocolError("not a newstyle NBD server")
@@ -128,6 +129,7 @@ class Client:
     def send(self, command, offset=0, length=0, data=b"", flags=0, magic=REQUEST_MAGIC):
         """Sends one request and returns its cookie."""
         self.cookie += 1
+        self.base[self.cookie] = offset
         self.socket.sendall(struct.pack(">IHHQQI", magic, flags, command, self.cookie, offset, length) + data)
         return self.cookie
 
@@ -146,21 +148,20 @@ class Client:
         return self._structured(lengths)
 
     def _structured(self, lengths):
-        data, error, first = None, 0, None
+        pieces, error, first = {}, 0, None
         while True:
             flags, kind, cookie, length = struct.unpack(">HHQI", self.receive(16))
             if cookie not in lengths:
                 raise ProtocolError(f"reply to a request never made: {cookie}")
-            if first is None:
-                first, data = cookie, bytearray(lengths[cookie])
-            elif cookie != first:
+            first = first or cookie
+            if cookie != first:
                 raise ProtocolError("interleaved chunks: this client reads one request at a time")
             payload = self.receive(length)
             if kind == REPLY_OFFSET_DATA:
-                offset = struct.unpack(">Q", payload[:8])[0] - self.base.get(cookie, 0)
-                if not 0 <= offset <= len(data) - (length - 8):
+                offset = struct.unpack(">Q", payload[:8])[0] - self.base[cookie]
+                if not 0 <= offset <= lengths[cookie] - (length - 8):
                     raise ProtocolError("data outside the request")
-                data[offset:offset + length - 8] = payload[8:]
+                pieces[offset] = payload[8:]
             elif kind == REPLY_OFFSET_HOLE:
                 pass
             elif kind & 0x8000:
@@ -168,17 +169,19 @@ class Client:
             elif kind != REPLY_NONE:
                 raise ProtocolError(f"unknown chunk type {kind}")
             if flags & 1:
-                return cookie, error, b"" if error else bytes(data)
+                if error:
+                    return cookie, error, b""
+                data = bytearray(lengths[cookie])     # holes are zeroes
+                for offset, piece in pieces.items():
+                    data[offset:offset + len(piece)] = piece
+                return cookie, 0, bytes(data)
             magic = struct.unpack(">I", self.receive(4))[0]
             if magic != STRUCTURED_REPLY_MAGIC:
                 raise ProtocolError(f"bad chunk magic {magic:#x}")
 
-    base = {}
-
     def request(self, command, offset=0, length=0, data=b"", flags=0):
         """One request and its reply; NBDError when the server refuses."""
         cookie = self.send(command, offset, length, data, flags)
-        self.base = {cookie: offset}
         answered, error, got = self.reply({cookie: length if command == CMD_READ else 0})
         if answered != cookie:
             raise ProtocolError("reply to another request")
