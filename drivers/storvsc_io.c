@@ -10,9 +10,6 @@
 #include <string.h>
 #include "drivers/storvsc.h"
 
-/* The block that WRITE SAME repeats. The host only reads it. */
-static uint8_t zero_block[4096] __attribute__((aligned(4096)));
-
 static struct storvsc_unit *unit_of(const struct blk_request *r)
 {
     return r->device->driver;
@@ -78,7 +75,7 @@ static void plan_request(struct storvsc *s, const struct storvsc_slot *slot, con
     case BLK_WRITE_ZEROES:
         srb->cdb_bytes = (uint8_t)scsi_cdb_write_same(srb->cdb, r->sector, (uint32_t)r->sectors,
                                                       (r->flags & BLK_MAY_UNMAP) && unit->write_same_unmaps);
-        plan_data_out(plan, srb, zero_block, r->device->sector_bytes);
+        plan_data_out(plan, srb, blk_zeroes(), r->device->sector_bytes);
         break;
     }
 }

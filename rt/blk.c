@@ -15,7 +15,7 @@
 #include "rt/blk.h"
 
 #define BLK_PIECES        16
-#define BLK_ZERO_BYTES    16384u
+#define BLK_ZERO_ORDER    2
 #define BLK_WAIT_REPORT_US 300000000ull   /* above the drivers' own limit per request: 240 s */
 #define BLK_CHUNK_BYTES   (1u << 30)      /* of the blocking calls: a span's length has 32 bits */
 
@@ -38,8 +38,7 @@ struct blk_class {
 
 static struct list devices = LIST_INIT(devices);        /* in order of their numbers */
 static struct list watchers = LIST_INIT(watchers);
-/* What zeroes are written from. The host only ever reads it. */
-static uint8_t zeroes[BLK_ZERO_BYTES] __attribute__((aligned(4096)));
+static void *zeroes;                                    /* BLK_ZERO_BYTES; the host only ever reads it */
 
 static void piece_done(struct blk_request *r);
 static void advance(struct blk_device *d);
@@ -108,6 +107,12 @@ int blk_register(struct blk_device *d, void (*release)(struct blk_device *d))
     struct blk_class *own;
 
     KASSERT(d->sector_bytes >= 512 && IS_ALIGNED(d->sector_bytes, 512u) && d->max_transfer_bytes >= d->sector_bytes);
+    if (!zeroes) {
+        paddr_t pages = page_alloc_zeroed(BLK_ZERO_ORDER);
+        if (pa_is_none(pages))
+            return -E_NOMEM;
+        zeroes = arch_phys_to_virt(pages);
+    }
     own = kzalloc(sizeof(*own));
     if (!own)
         return -E_NOMEM;
@@ -196,6 +201,11 @@ struct blk_device *blk_get_index(unsigned n)
         }
     }
     return NULL;
+}
+
+const void *blk_zeroes(void)
+{
+    return zeroes;
 }
 
 /* ---- completion ---- */

@@ -16,6 +16,7 @@
 #include "rt/rt.h"
 
 #define BLK_MAX_SPANS 20          /* of one request */
+#define BLK_ZERO_BYTES 16384u     /* of zeroes that everyone may write from */
 
 enum blk_op { BLK_READ, BLK_WRITE, BLK_FLUSH, BLK_DISCARD, BLK_WRITE_ZEROES };
 enum blk_flag { BLK_FUA = 1, BLK_MAY_UNMAP = 2 /* write zeroes may deallocate */ };
@@ -77,6 +78,7 @@ void blk_capacity_changed(struct blk_device *d, uint64_t sectors);
 void blk_unregister(struct blk_device *d);      /* removed=true, watchers told; release runs at the last blk_put */
 /* From the event loop or a task, never from inside ops->submit. */
 void blk_complete(struct blk_request *r, int status);
+const void *blk_zeroes(void);                   /* BLK_ZERO_BYTES, page aligned; there once a disk is registered */
 
 /* ---- for applications ---- */
 struct blk_device *blk_get(const char *name);   /* with a reference, or NULL */

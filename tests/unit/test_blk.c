@@ -343,8 +343,8 @@ TEST(one_kick_serves_a_batch)
     start();
     for (unsigned i = 0; i < 32; i++) {
         m[i].spans[0] = (struct blk_span){page, 4096};
-        m[i].r = (struct blk_request){.op = BLK_READ, .sector = i * 8, .sectors = 8, .spans = m[i].spans, .span_count = 1,
-                                      .done = many_done, .arg = &m[i]};
+        m[i].r = (struct blk_request){.op = BLK_READ, .sector = i * 8, .sectors = 8, .spans = m[i].spans,
+                                      .span_count = 1, .done = many_done, .arg = &m[i]};
         CHECK_EQ(blk_submit(&disk, &m[i].r), 0);
     }
     CHECK_EQ(kicks, 0);
@@ -399,11 +399,11 @@ TEST(removal_ends_everything)
     buf = kmalloc(4000 * 512);
     hold = true;
     big.spans[0] = (struct blk_span){buf, 4000 * 512};
-    big.r = (struct blk_request){.op = BLK_READ, .sectors = 4000, .spans = big.spans, .span_count = 1, .done = many_done,
-                                 .arg = &big};
+    big.r = (struct blk_request){.op = BLK_READ, .sectors = 4000, .spans = big.spans, .span_count = 1,
+                                 .done = many_done, .arg = &big};
     small.spans[0] = (struct blk_span){buf, 512};
-    small.r = (struct blk_request){.op = BLK_READ, .sectors = 1, .spans = small.spans, .span_count = 1, .done = many_done,
-                                   .arg = &small};
+    small.r = (struct blk_request){.op = BLK_READ, .sectors = 1, .spans = small.spans, .span_count = 1,
+                                   .done = many_done, .arg = &small};
     late = small;
     late.r.spans = late.spans;
     late.r.arg = &late;

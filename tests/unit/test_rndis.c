@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* ROOMS: lib drivers */
-/* RNDIS: what we build has the fields where the specification wants them; what the host lies is refused, and parsing ends. */
+/* RNDIS: what we build has its fields where the specification wants them; the host's lies are refused; parsing ends. */
 #include "drivers/rndis.h"
 #include "tests/unit/test.h"
 
@@ -44,8 +44,8 @@ TEST(checksum_word_names_what_the_host_fills_in)
 
 TEST(lso_word_and_the_headers_it_wants)
 {
-    struct nic_tx tx = {.total_bytes = 14 + 20 + 20 + 10000, .flags = NIC_TX_LSO | NIC_TX_CSUM_TCP, .transport_offset = 34,
-                        .mss = 1460};
+    struct nic_tx tx = {.total_bytes = 14 + 20 + 20 + 10000, .flags = NIC_TX_LSO | NIC_TX_CSUM_TCP,
+                        .transport_offset = 34, .mss = 1460};
     uint8_t frame[54] = {0};
     struct built b;
     uint16_t sum;
