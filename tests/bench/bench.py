@@ -75,8 +75,6 @@ def per(first, second, counter, difference):
 
 # ---- boot ----
 
-PHASE = re.compile(r"phase (\w[\w ]*\w|\w+): .*?(\d+) instructions")
-
 
 def boot():
     run = Run("boot", "boot")
@@ -178,6 +176,20 @@ def net():
 
 # ---- the appliance ----
 
+def read_pipelined(client, offsets, depth):
+    """4 KiB reads with `depth` of them on their way."""
+    lengths, client.base, left = {}, {}, list(reversed(offsets))
+    while lengths or left:
+        while left and len(lengths) < depth:
+            offset = left.pop()
+            cookie = client.send(nbdclient.CMD_READ, offset, 4096)
+            lengths[cookie], client.base[cookie] = 4096, offset
+        cookie, error, data = client.reply(lengths)
+        if error or len(data) != 4096:
+            raise nbdclient.NBDError(error, f"{len(data)} bytes")
+        del lengths[cookie], client.base[cookie]
+
+
 def nbd_reads(count, depth):
     def drive(vm):
         vm.expect("serving", RUN_LIMIT_S)
@@ -185,7 +197,7 @@ def nbd_reads(count, depth):
             client.go("disk0")
             blocks = client.size // 4096
             wanted = [(n * 2654435761 % blocks) * 4096 for n in range(count)]
-            client.read_many(wanted, 4096, depth)
+            read_pipelined(client, wanted, depth)
             client.disconnect()
         vm.command("quit")
     return drive
