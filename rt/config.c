@@ -3,8 +3,8 @@
  * Configuration: key=value words of the command line or of candela.conf.
  *
  * Words are separated by blanks and line ends; "#" at the start of a word comments out the rest of its line; a value
- * may be "quoted" to hold blanks. The last of several equal keys wins. What is wrong is reported by name and ignored: an
- * operator's slip must not keep a machine from booting.
+ * may be "quoted" to hold blanks. The last of several equal keys wins. What is wrong is reported by name and ignored:
+ * an operator's slip must not keep a machine from booting.
  */
 #define LOG_ROOM "config"
 #include <string.h>

@@ -2,8 +2,8 @@
 /*
  * How a test drives the fake machine.
  *
- * One machine per process: the rooms' own state is static. The test runner gives each test its own process, so each test
- * begins with fake_arch_boot (or fake_arch_reset and its own order). Nothing here sleeps: time is a number that moves
+ * One machine per process: the rooms' own state is static. The test runner gives each test its own process, so each
+ * test begins with fake_arch_boot (or fake_arch_reset and its own order). Nothing here sleeps: time is a number that moves
  * when the counter is read, when the test says so, and when the guest idles until a deadline.
  *
  * What it doesn't model: other processors, the TLB (a flush takes effect at once, a missing one too when the same

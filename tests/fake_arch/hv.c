@@ -13,7 +13,10 @@ bool arch_hv_discover(struct arch_hv_features *features)
     return fake_hv_ops.discover && fake_hv_ops.discover(features);
 }
 
-bool arch_hv_reg_read(uint32_t reg, uint64_t *value) { return fake_hv_ops.reg_read && fake_hv_ops.reg_read(reg, value); }
+bool arch_hv_reg_read(uint32_t reg, uint64_t *value)
+{
+    return fake_hv_ops.reg_read && fake_hv_ops.reg_read(reg, value);
+}
 bool arch_hv_reg_write(uint32_t reg, uint64_t value)
 {
     return fake_hv_ops.reg_write && fake_hv_ops.reg_write(reg, value);

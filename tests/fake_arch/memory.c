@@ -136,8 +136,9 @@ static struct piece look(uint64_t address)
         uint64_t end = ALIGN_DOWN(address, span) + span;
         if (!pte_is_present(pte))
             return (struct piece){.start = address, .end = end};
+        uint64_t phys = pte_address(pte, level).v + (address & (span - 1));
         if (pte_is_leaf(pte, level))
-            return (struct piece){address, end, pte_address(pte, level).v + (address & (span - 1)), true, pte & PTE_WRITE};
+            return (struct piece){address, end, phys, true, pte & PTE_WRITE};
         table = fake_phys(pte_address(pte, level).v);
     }
 }

@@ -47,7 +47,8 @@ static paddr_t s2_address(uint64_t pte, unsigned level)
 }
 static unsigned s2_attributes(uint64_t pte)
 {
-    return (pte & S2_READ ? (unsigned)MAP_READ : 0u) | (pte & S2_WRITE ? MAP_WRITE : 0) | (pte & S2_EXEC ? MAP_EXEC : 0);
+    return (pte & S2_READ ? (unsigned)MAP_READ : 0u) | (pte & S2_WRITE ? MAP_WRITE : 0) |
+           (pte & S2_EXEC ? MAP_EXEC : 0);
 }
 static struct pt_format s2_format = {
     .top_level = 3, .max_leaf_level = 1, .leaf = s2_leaf, .table = s2_table, .is_present = s2_is_present,

@@ -482,8 +482,8 @@ TEST(random_numbers_look_random)
 TEST(config_words)
 {
     fake_arch_boot(16 * MIB);
-    config_parse("  a=1 b=0x10\tlog.level=debug # the rest=ignored c=2\nd=64K e=\"two words\" f= a=3 nonsense =x bad!=1 "
-                 "g=\"open\nh=5");
+    config_parse("  a=1 b=0x10\tlog.level=debug # the rest=ignored c=2\nd=64K e=\"two words\" f= a=3 nonsense =x "
+                 "bad!=1 g=\"open\nh=5");
     CHECK_EQ(config_number("a", 9, 0, 100), 3);
     CHECK_EQ(config_number("b", 9, 0, 100), 16);
     CHECK_EQ(config_number("c", 9, 0, 100), 9);
@@ -502,7 +502,8 @@ TEST(config_words)
 TEST(config_values_out_of_range_fall_back)
 {
     fake_arch_boot(16 * MIB);
-    config_parse("a=7 b=-1 c=99999999999999999999 d=12x e=0x f=16G g=18014398509481984K h=yes i=maybe j=0 k=off l=TRUE");
+    config_parse("a=7 b=-1 c=99999999999999999999 d=12x e=0x f=16G g=18014398509481984K h=yes i=maybe j=0 k=off "
+                 "l=TRUE");
     CHECK_EQ(config_number("a", 3, 0, 5), 3);
     CHECK(fake_log_contains("a=7 is not in 0..5, using 3"));
     CHECK_EQ(config_number("b", 4, 0, 5), 4);
