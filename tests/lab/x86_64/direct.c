@@ -252,15 +252,15 @@ static void load_initrd(uint8_t *zero_page, uint64_t kernel_end)
 
 void direct_load(const struct boot_info *boot)
 {
-    if (boot->module_count == 0 || boot->modules[0].bytes < PAGE_BYTES)
+    if (boot->module_count == 0 || boot->modules[0].bytes == 0)
         lab_end(LAB_END_FAULT, "no guest: give its image with -initrd");
     const struct boot_module *m = &boot->modules[0];
-    uint8_t *file = mm_map_phys(m->start, PAGE_BYTES, MAP_READ);
-    uint8_t *head = kmalloc(PAGE_BYTES);
+    uint64_t head_bytes = MIN(m->bytes, PAGE_BYTES);
+    uint8_t *file = mm_map_phys(m->start, head_bytes, MAP_READ), *head = kzalloc(PAGE_BYTES);
     if (!file || !head)
         panic("the guest's image can't be mapped");
-    memcpy(head, file, PAGE_BYTES);             /* the zero page may be built over the original */
-    mm_unmap_phys(file, PAGE_BYTES);
+    memcpy(head, file, head_bytes);             /* the zero page may be built over the original */
+    mm_unmap_phys(file, head_bytes);
 
     uint64_t entry = 0;
     uint8_t *zero_page = build_zero_page();

@@ -12,7 +12,7 @@
  *   clock.c    HPET: time and the NMI timer     serial.c  COM2: log, reports, commands
  *   pci.c virtio.c vblk.c vnet.c                back ends of storvsp and netvsp
  *   glue.c     the model's callbacks            report.c  counters, marks, profile, how a run ends
- *   smp.c smp_start.S           further processors and the lock
+ *   smp.c smp_start.S   further processors, the lock    watch.c  mark_at=
  *   direct.c acpi.c                            direct mode: loads the guest itself
  *
  * Interrupts. The guest owns the xAPIC and takes its interrupts without exits. Everything the lab waits for (timer,
@@ -52,6 +52,7 @@ struct lab_options {
     unsigned cpus;              /* cpus=1 */
     bool measure;               /* measure=1: HLT leaves the guest, so that idle time is not counted as instructions */
     unsigned profile_us;        /* profile=100: samples the guest's RIP every so many microseconds */
+    uint64_t mark_at;           /* mark_at=ADDRESS: a mark whenever the guest executes this instruction (watch.c) */
     unsigned tick_ms;           /* tick=10: how often commands are looked for; 0 = never */
     char trace[128];            /* trace=vmbus,storvsp or all: passed to the model */
     uint64_t ramdisk_bytes;     /* ramdisk=64M: a disk in the lab's memory, first of the list; deterministic */
@@ -113,6 +114,10 @@ void io_init(void);                /* the port map, before vcpu_init */
 void io_deny(uint8_t *map, unsigned port, unsigned count);
 paddr_t io_permission_map(void);
 paddr_t msr_permission_map(void);
+
+/* ---- watch.c: mark_at= ---- */
+void watch_arm(struct vcpu *v);
+void exit_debug(struct vcpu *v);
 
 /* ---- walk.c ---- */
 /* Guest-virtual to guest-physical by the guest's own tables (4 or 5 levels, PAE, 32-bit, none). */

@@ -55,6 +55,8 @@ static void parse_word(char *word)
         lab_options.measure = n != 0;
     else if (!strcmp(word, "profile"))
         lab_options.profile_us = (unsigned)n;
+    else if (!strcmp(word, "mark_at"))
+        lab_options.mark_at = n;
     else if (!strcmp(word, "tick"))
         lab_options.tick_ms = (unsigned)n;
     else if (!strcmp(word, "ramdisk"))

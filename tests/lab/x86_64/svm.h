@@ -28,6 +28,7 @@
 #define SVM_INTERCEPT2_SKINIT   (1u << 6)
 
 enum svm_exit_code {
+    SVM_EXIT_DB       = 0x41,
     SVM_EXIT_INTR     = 0x60,
     SVM_EXIT_NMI      = 0x61,
     SVM_EXIT_CPUID    = 0x72,

@@ -18,6 +18,7 @@
 #define RFLAGS_FIXED    0x2ull
 #define OPCODE_HLT      0xF4
 #define VECTOR_UD       6
+#define PROFILE_MIN     2      /* an NMI that came while the lab ran says nothing about the guest */
 #define FIRST_EXTERNAL_VECTOR 32
 
 struct vcpu lab_vcpus[LAB_MAX_VCPUS];
@@ -77,6 +78,7 @@ int vcpu_init(struct vcpu *v, unsigned index, unsigned apic_id)
     s->gdtr.limit = s->idtr.limit = 0xFFFF;
     s->ldtr = (struct svm_segment){.attributes = SVM_SEG_LDT, .limit = 0xFFFF};
     s->tr = (struct svm_segment){.attributes = SVM_SEG_TSS, .limit = 0xFFFF};
+    watch_arm(v);
     v->state = VCPU_OFF;
     return 0;
 }
@@ -210,14 +212,14 @@ static void end_idle_run(struct vcpu *v, uint64_t halt_rip)
     vcpu_advance(v, halt_rip + 1);
 }
 
-static void handle_exit(struct vcpu *v)
+static void handle_exit(struct vcpu *v, uint64_t spent)
 {
     struct svm_control *c = &v->vmcb->control;
     switch (c->exit_code) {
     case SVM_EXIT_NMI:
         lab_count(CNT_EXIT_NMI);
         lab_take_nmi();
-        if (lab_options.profile_us && !v->idle_run)
+        if (lab_options.profile_us && !v->idle_run && spent > PROFILE_MIN)
             profile_sample(v);
         if (!v->idle_run)
             repair_shadow(v);
@@ -247,6 +249,9 @@ static void handle_exit(struct vcpu *v)
         begin_idle_run(v);
         break;
     case SVM_EXIT_INTR:
+        break;
+    case SVM_EXIT_DB:
+        exit_debug(v);
         break;
     case SVM_EXIT_VMRUN:
     case SVM_EXIT_VMLOAD:
@@ -299,11 +304,12 @@ NORETURN void vcpu_run(struct vcpu *v)
             lab_lock();
             c->event_injection = 0;
             lab_count(CNT_EXITS);
+            spent -= LAB_SWITCH_INSTRUCTIONS;
             if (idle)
                 end_idle_run(v, halt_rip);
             else
-                v->guest_instructions += spent - LAB_SWITCH_INSTRUCTIONS;
-            handle_exit(v);
+                v->guest_instructions += spent;
+            handle_exit(v, spent);
             reinject(v);
         } else {
             lab_lock();
