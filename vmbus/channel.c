@@ -273,9 +273,9 @@ static inline void unblock_host(struct vmbus_channel *ch)
     }
 }
 
-static inline void describe_packet(struct vmbus_channel *ch, uint32_t bytes)
+static inline void describe_packet(struct vmbus_channel *ch, const uint8_t *packet, uint32_t bytes)
 {
-    const struct vmbus_packet_header *d = (const void *)ch->receive_buffer;
+    const struct vmbus_packet_header *d = (const void *)packet;
     uint32_t offset = d->data_offset8 * VMBUS_PACKET_ALIGN;
 
     ch->packet = (struct vmbus_packet){
@@ -284,7 +284,7 @@ static inline void describe_packet(struct vmbus_channel *ch, uint32_t bytes)
         .transaction_id = d->transaction_id,
         .header = d + 1,
         .header_bytes = offset - (uint32_t)sizeof(*d),
-        .payload = ch->receive_buffer + offset,
+        .payload = packet + offset,
         .payload_bytes = bytes - offset,
     };
 }
@@ -298,11 +298,12 @@ const struct vmbus_packet *vmbus_recv(struct vmbus_channel *ch)
             event_raise(&ch->event);
             return NULL;
         }
-        int rc = ring_read(&ch->in, ch->receive_buffer, ch->receive_capacity);
+        uint8_t *packet = ch->receive_buffer + ring_read_offset(&ch->in);
+        int rc = ring_read(&ch->in, packet, ch->receive_capacity);
         if (LIKELY(rc > 0)) {
             ch->budget--;
             ch->stats.packets_in++;
-            describe_packet(ch, (uint32_t)rc);
+            describe_packet(ch, packet, (uint32_t)rc);
             unblock_host(ch);
             return &ch->packet;
         }
@@ -322,10 +323,11 @@ const struct vmbus_packet *vmbus_recv(struct vmbus_channel *ch)
 
 static int alloc_rings(struct vmbus_channel *ch, uint32_t send_bytes, uint32_t recv_bytes)
 {
-    uint32_t capacity = MIN(recv_bytes - (uint32_t)PAGE_BYTES, VMBUS_RECEIVE_MAX);
+    uint32_t buffer_bytes = MIN(recv_bytes - (uint32_t)PAGE_BYTES + RING_READ_ALIGN, VMBUS_RECEIVE_BUFFER_MAX);
     uint32_t send_pages = send_bytes >> PAGE_SHIFT, recv_pages = recv_bytes >> PAGE_SHIFT;
 
-    ch->receive_buffer = kmalloc(capacity);
+    /* A page and more: comes from the page allocator, so it is aligned enough. */
+    ch->receive_buffer = kmalloc(buffer_bytes);
     if (!ch->receive_buffer)
         return -E_NOMEM;
     int rc = shmem_alloc(&ch->memory, send_pages + recv_pages, SHMEM_RING, recv_pages);
@@ -334,7 +336,7 @@ static int alloc_rings(struct vmbus_channel *ch, uint32_t send_bytes, uint32_t r
         ch->receive_buffer = NULL;
         return rc;
     }
-    ch->receive_capacity = capacity;
+    ch->receive_capacity = buffer_bytes - RING_READ_ALIGN;
     ch->budget = VMBUS_RECEIVE_BUDGET;
     ring_init(&ch->out, ch->memory.virt, (uint8_t *)ch->memory.virt + PAGE_BYTES, send_bytes - (uint32_t)PAGE_BYTES);
     ring_init(&ch->in, ch->memory.virt_second, (uint8_t *)ch->memory.virt_second + PAGE_BYTES,

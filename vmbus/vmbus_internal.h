@@ -26,8 +26,8 @@
 #define UNLOAD_LIMIT_US       100000000u   /* UNLOAD_RESPONSE: hosts flush disk caches first */
 #define UNLOAD_QUICK_LIMIT_US 5000000u     /* the same in a panic */
 
-/* A packet longer than this stops the channel; the longest that Hyper-V's servers send are a fraction of it. */
-#define VMBUS_RECEIVE_MAX     65536u
+/* A packet that does not fit stops the channel; the longest that Hyper-V's servers send are a fraction of it. */
+#define VMBUS_RECEIVE_BUFFER_MAX 65536u
 /* Packets per run of on_readable, so that a host that never stops sending does not own the event loop. */
 #define VMBUS_RECEIVE_BUDGET  512u
 

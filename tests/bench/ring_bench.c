@@ -19,7 +19,8 @@
 #define RING_BYTES (512u * 1024)
 #define ROUNDS     25
 
-static uint8_t source[16384], sink[16384 + 64];
+static uint8_t source[16384] __attribute__((aligned(RING_READ_ALIGN)));
+static uint8_t sink[16384 + 16 + RING_READ_ALIGN] __attribute__((aligned(RING_READ_ALIGN)));
 
 static uint64_t now_ns(void)
 {
@@ -61,7 +62,7 @@ static double ring_round(struct ring *sender, struct ring *receiver, uint32_t pa
         memcpy(where, &header, sizeof(header));
         memcpy(where + sizeof(header), source, payload);
         ring_commit(sender, bytes);
-        if (ring_read(receiver, sink, sizeof(sink)) != (int)bytes)
+        if (ring_read(receiver, sink + ring_read_offset(receiver), sizeof(sink) - RING_READ_ALIGN) != (int)bytes)
             die("the packet did not come back");
         ring_publish(receiver);
     }
