@@ -227,11 +227,13 @@ int app_main(int argc, char **argv)
     if (!strcmp(w.kind, "disk"))
         return run_disk(&w);
     if (!net_wait_ready(30000000)) {
-        log_err("the network did not come up within 30 s");
+        log_err("there is no network");
         return 1;
     }
-    if (!strcmp(w.kind, "boot"))
+    if (!strcmp(w.kind, "boot")) {
+        boot_phase_mark("ready");        /* with the address that DHCP gave */
         return 0;
+    }
     if (!strcmp(w.kind, "udp-rx") || !strcmp(w.kind, "udp-tx"))
         return run_udp(&w, !strcmp(w.kind, "udp-rx"));
     if (!strcmp(w.kind, "tcp-rx") || !strcmp(w.kind, "tcp-tx"))

@@ -76,12 +76,25 @@ def per(first, second, counter, difference):
 # ---- boot ----
 
 
+def symbol(app, name):
+    """Address of a function of the image, from the symbol file its link wrote."""
+    with open(os.path.join(ROOT, "build", arch, f"candela-{app}.sym"), encoding="utf-8") as f:
+        for line in f:
+            address, _, found = line.split()
+            if found == name:
+                return int(address, 16)
+    raise KeyError(f"candela-{app}.sym has no {name}")
+
+
 def boot():
-    run = Run("boot", "boot")
-    show("boot_instructions", run.marks["app"]["guest_instructions"], "instructions")
-    for name in run.marks:
-        if name.startswith("phase-"):
-            show("boot_instructions_" + name[6:], run.marks[name]["guest_instructions"], "instructions")
+    """From the first instruction to an application that has its disk and an address by DHCP; then a line per phase."""
+    run = Run("boot", "boot", lab={"mark_at": symbol("bench", "boot_phase_mark")})
+    phases = [(name[6:], mark["guest_instructions"]) for name, mark in run.marks.items() if name.startswith("phase-")]
+    show("boot_instructions", dict(phases)["ready"], "instructions")
+    before = 0
+    for name, at in phases:
+        show(f"boot_instructions_{name}", at - before, "instructions")
+        before = at
 
 
 def memory():

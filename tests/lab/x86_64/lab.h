@@ -97,6 +97,7 @@ void vcpu_advance(struct vcpu *v, uint64_t next_rip);
 #define LAB_SWITCH_INSTRUCTIONS 27
 uint64_t lab_vmrun(uint64_t *gprs, uint64_t guest_vmcb_pa, uint64_t host_vmcb_pa);
 void lab_nmi_entry(void);
+void lab_debug_entry(void);
 extern volatile uint64_t lab_nmis_taken;
 
 static inline void lab_clgi(void) { __asm__ volatile("clgi" : : : "memory"); }

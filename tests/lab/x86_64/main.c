@@ -13,6 +13,7 @@
 
 #define IDT_ENTRIES    256
 #define NMI_VECTOR     2
+#define DEBUG_VECTOR 1
 #define CR4_OSFXSR     (1ull << 9)
 #define CR4_OSXMMEXCPT (1ull << 10)
 volatile uint64_t lab_nmis_taken;
@@ -22,16 +23,22 @@ struct descriptor_register { uint16_t limit; uint64_t base; } __attribute__((pac
 
 static struct idt_gate idt[IDT_ENTRIES];
 
-/* The kernel's own gates, except that an NMI is no fault here. Its stack (IST) is kept. */
-static void install_nmi_gate(void)
+static void set_gate(unsigned vector, void (*handler)(void))
+{
+    uint64_t entry = (uint64_t)(uintptr_t)handler;
+    idt[vector].low = (uint16_t)entry;
+    idt[vector].middle = (uint16_t)(entry >> 16);
+    idt[vector].high = (uint32_t)(entry >> 32);
+}
+
+/* The kernel's own gates, except that an NMI and a match of watch.c are no faults here. Their stacks (IST) are kept. */
+static void install_own_gates(void)
 {
     struct descriptor_register r;
     __asm__ volatile("sidt %0" : "=m"(r));
     memcpy(idt, (const void *)(uintptr_t)r.base, MIN((size_t)r.limit + 1, sizeof(idt)));
-    uint64_t entry = (uint64_t)(uintptr_t)lab_nmi_entry;
-    idt[NMI_VECTOR].low = (uint16_t)entry;
-    idt[NMI_VECTOR].middle = (uint16_t)(entry >> 16);
-    idt[NMI_VECTOR].high = (uint32_t)(entry >> 32);
+    set_gate(NMI_VECTOR, lab_nmi_entry);
+    set_gate(DEBUG_VECTOR, lab_debug_entry);
     r.base = (uint64_t)(uintptr_t)idt;
     __asm__ volatile("lidt %0" : : "m"(r));
 }
@@ -73,7 +80,7 @@ NORETURN void kernel_main(struct boot_info *boot)
     options_parse(boot->cmdline);
     arch_cpu_init();
     start_memory(boot);
-    install_nmi_gate();
+    install_own_gates();
     uint64_t cr4;
     __asm__ volatile("mov %%cr4, %0" : "=r"(cr4));
     __asm__ volatile("mov %0, %%cr4" : : "r"(cr4 | CR4_OSFXSR | CR4_OSXMMEXCPT));   /* hypercalls by vector register */

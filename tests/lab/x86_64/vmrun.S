@@ -91,4 +91,12 @@ lab_nmi_entry:
     iretq
     .size lab_nmi_entry, . - lab_nmi_entry
 
+/* An instruction of the lab at the address that watch.c waits for in the guest: go on, with RF set in the saved flags. */
+    .globl lab_debug_entry
+    .type lab_debug_entry, @function
+lab_debug_entry:
+    orl $0x10000, 16(%rsp)
+    iretq
+    .size lab_debug_entry, . - lab_debug_entry
+
     .section .note.GNU-stack, "", @progbits

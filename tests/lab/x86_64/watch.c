@@ -18,7 +18,8 @@ void watch_arm(struct vcpu *v)
     uint64_t address = lab_options.mark_at;
     if (!address)
         return;
-    __asm__ volatile("mov %0, %%dr0" : : "r"(address));
+    /* QEMU's VMRUN takes DR7 over without arming what it says, so the lab's own is armed, too: lab_debug_entry. */
+    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr7" : : "r"(address), "r"(v->vmcb->save.dr7 | DR7_GLOBAL_0));
     v->vmcb->save.dr7 |= DR7_GLOBAL_0;
     v->vmcb->control.intercept_exceptions |= 1u << VECTOR_DB;
 }
