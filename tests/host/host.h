@@ -215,7 +215,7 @@ struct host_blk_req {
     uint64_t sector;                /* in units of sector_bytes */
     uint64_t sectors;
     const struct host_seg *segs;    /* READ, WRITE: together sectors * sector_bytes; guest memory itself */
-    uint32_t seg_count;
+    uint32_t seg_count;             /* becomes 0 when the controller is rescinded: touch nothing any more */
     void *backend[2];               /* the backend's own */
 };
 
@@ -246,7 +246,7 @@ struct host_scsi_config {
 void host_scsi_config_default(struct host_scsi_config *cfg);      /* 2.0 to 6.2, 256 KiB, no sub-channels */
 /* Before the guest started or while it runs. NULL: no memory or no relid. */
 struct host_scsi *host_add_scsi(struct host *h, const struct host_scsi_config *cfg);
-/* rescinds the offer; the LUNs go with it */
+/* Rescinds the offer; the LUNs go with it. A backend that gave addresses to hardware must be idle first. */
 void host_remove_scsi(struct host *h, struct host_scsi *s);
 /* lun 0 to 63 (path 0, target 0). The guest is told by ENUMERATE_BUS. false: taken or out of range. */
 bool host_add_lun(struct host *h, struct host_scsi *s, uint32_t lun, const struct host_blk_info *info,

@@ -145,6 +145,7 @@ struct host_vmbus {
     bool offers_requested, unloading, reconnecting;
     struct vmbus_msg_initiate_contact waiting_contact; /* reconnecting: goes on when all is closed */
     struct vmbus_monitor_page *monitor;           /* guest to host */
+    uint64_t monitor_gpa[2];
     struct host_msg *first, **tail;
     struct list gpadls;
     uint32_t next_relid, channels;
@@ -291,7 +292,7 @@ struct host_gpadl *vgpadl_use(struct host *h, uint32_t relid, uint32_t id);
 void vgpadl_release(struct host *h, struct host_gpadl *g);
 void vgpadl_free_all(struct host *h, uint32_t relid);         /* 0: of all channels */
 uint32_t vgpadl_count(const struct host *h, uint32_t relid);
-bool vgpadl_covers(const struct host *h, uint64_t gpn);       /* is this page part of a live one? */
+bool vgpadl_covers(const struct host *h, uint64_t gpn);       /* of a live one, or a monitor page? */
 void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes);
 void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes);
 void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg);

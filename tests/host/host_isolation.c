@@ -30,7 +30,7 @@ static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
     if (page_visible(h, gpn) == want)
         return HV_STATUS_SUCCESS;
     if (!want && vgpadl_covers(h, gpn)) {
-        host_violation(h, &gpn, 8, "visibility: page made private while a GPADL names it");
+        host_violation(h, &gpn, 8, "visibility: page made private while a GPADL or the monitor uses it");
         return HV_STATUS_OPERATION_DENIED;
     }
     h->visible[gpn / 8] ^= (uint8_t)(1u << (gpn % 8));

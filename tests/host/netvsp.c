@@ -339,12 +339,10 @@ static void freed(struct host_chan *ch)
 {
     struct host_nic *n = ch->device;
 
+    /* The adapter itself stays, for those who still hold its pointer; host_destroy frees it. */
     if (ch == n->primary)
         n->primary = NULL;
-    if (--n->channels != 0 || n->primary != NULL)
-        return;
-    list_remove(&n->node);
-    host_free(n->h, n);
+    n->channels--;
 }
 
 static const struct host_dev_ops netvsp_ops = {

@@ -340,6 +340,14 @@ static void chan_closed(struct host_chan *ch)
 
     if (ch->sub_index == 0)
         s->state = STORVSP_NEW;
+    if (!ch->rescinded)
+        return;
+    /* After a rescind the guest takes its memory back at once, so what still runs must not reach it. */
+    list_for_each(node, &s->commands) {
+        struct scsi_cmd *cmd = list_entry(node, struct scsi_cmd, node);
+        if (cmd->ch == ch)
+            cmd->req.seg_count = 0;
+    }
 }
 
 static uint32_t in_flight(struct host_chan *ch)
@@ -361,12 +369,10 @@ static void freed(struct host_chan *ch)
 {
     struct host_scsi *s = ch->device;
 
+    /* The controller itself stays, for those who still hold its pointer; host_destroy frees it. */
     if (ch == s->primary)
         s->primary = NULL;
-    if (--s->channels != 0 || s->primary != NULL)
-        return;
-    list_remove(&s->node);
-    host_free(s->h, s);
+    s->channels--;
 }
 
 static const struct host_dev_ops storvsp_ops = {
@@ -413,7 +419,8 @@ void host_remove_scsi(struct host *h, struct host_scsi *s)
     (void)h;
     for (uint32_t i = 0; i < SCSI_LUNS; i++)
         s->luns[i].present = false;
-    vchan_rescind(s->primary);
+    if (s->primary != NULL)
+        vchan_rescind(s->primary);
 }
 
 uint32_t host_scsi_relid(const struct host_scsi *s)

@@ -58,6 +58,11 @@ static uint64_t gpn_mask(const struct host *h)
 
 bool vgpadl_covers(const struct host *h, uint64_t gpn)
 {
+    for (uint32_t i = 0; i < 2; i++) {
+        uint64_t page = (h->vmbus.monitor_gpa[i] >> HV_PAGE_SHIFT) & gpn_mask(h);
+        if (h->vmbus.monitor_gpa[i] != 0 && page == gpn)
+            return true;
+    }
     list_for_each(node, &h->vmbus.gpadls) {
         const struct host_gpadl *g = list_entry(node, struct host_gpadl, node);
         if (!g->complete)

@@ -164,6 +164,7 @@ static void forget_connection(struct host *h)
     v->features = 0;
     v->offers_requested = false;
     v->monitor = NULL;
+    v->monitor_gpa[0] = v->monitor_gpa[1] = 0;
     memset(v->monitor_used, 0, sizeof(v->monitor_used));
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         struct host_chan *ch = v->channel[i];
@@ -221,6 +222,8 @@ static bool map_monitor(struct host *h, const struct vmbus_msg_initiate_contact 
         host_map_shared(h, msg->monitor_page1, HV_PAGE_SIZE, true) == NULL)
         return false;
     h->vmbus.monitor = host_map_shared(h, msg->monitor_page2, HV_PAGE_SIZE, true);
+    h->vmbus.monitor_gpa[0] = msg->monitor_page1;
+    h->vmbus.monitor_gpa[1] = msg->monitor_page2;
     return h->vmbus.monitor != NULL;
 }
 
@@ -438,6 +441,10 @@ uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const 
         return HV_STATUS_SUCCESS;
     }
     if (head.type != VMBUS_MSG_INITIATE_CONTACT) {
+        if (head.type == VMBUS_MSG_UNLOAD && h->vmbus.version == 0) {
+            msg_unload(h);                       /* nothing to do, but it is answered */
+            return HV_STATUS_SUCCESS;
+        }
         if (h->vmbus.version == 0 || h->vmbus.unloading || h->vmbus.reconnecting) {
             host_strict(h, copy, bytes, "vmbus: message %u without a connection", head.type);
             return HV_STATUS_SUCCESS;
