@@ -10,3 +10,11 @@ LWIP_SRC := \
     src/core/ipv6/ip6_frag.c src/core/ipv6/mld6.c src/core/ipv6/nd6.c \
     src/api/api_lib.c src/api/api_msg.c src/api/err.c src/api/netbuf.c src/api/netdb.c src/api/sockets.c \
     src/netif/ethernet.c src/apps/lwiperf/lwiperf.c
+
+# The same for hosted tests (test_net): the port and lwIP join the archive of rooms.
+.DEFAULT_GOAL := all
+HOSTED_NET_OBJS := $(patsubst %.c,$(H)/obj/%.o,$(wildcard rt/net/*.c)) $(patsubst %.c,$(H)/obj/lwip/%.o,$(LWIP_SRC))
+$(H)/obj/lwip/%.o: $(LWIP)/%.c
+	@mkdir -p $(@D)
+	$(Q)gcc $(HFLAGS) -w -c $< -o $@
+$(H)/librooms.a: $(HOSTED_NET_OBJS)

@@ -30,7 +30,6 @@ static err_t setup(struct netif *netif)
 {
     netif->name[0] = 'e';
     netif->name[1] = 'n';
-    netif->num = 0;
     netif->hostname = hostname;
     netif->hwaddr_len = 6;
     netif->mtu = 1500;

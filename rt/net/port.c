@@ -55,6 +55,17 @@ bool net_random_init(void)
     return true;
 }
 
+/* ---- strings ---- */
+char *net_strncpy(char *to, const char *from, size_t bytes)
+{
+    size_t i = 0;
+    for (; i < bytes && from[i]; i++)
+        to[i] = from[i];
+    for (; i < bytes; i++)
+        to[i] = 0;
+    return to;
+}
+
 /* ---- diagnostics ---- */
 void net_diag(const char *fmt, ...)
 {

@@ -7,6 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifdef CANDELA_HOSTED
+/* The C library of hosted tests has these too; lwIP then takes them from there. */
+#include <sys/select.h>
+#include <sys/time.h>
+#define LWIP_TIMEVAL_PRIVATE 0
+#endif
+
 #define LWIP_NO_INTTYPES_H 1
 #define X8_F  "02x"
 #define U16_F "u"
@@ -41,6 +48,8 @@ void *net_malloc(size_t bytes);
 void *net_calloc(size_t n, size_t bytes);
 void net_free(void *p);
 uint16_t net_checksum(const void *data, int bytes);
+char *net_strncpy(char *to, const char *from, size_t bytes);
+#define strncpy net_strncpy         /* netdb.c alone wants it */
 
 #define LWIP_PLATFORM_DIAG(x)   do { net_diag x; } while (0)
 #define LWIP_PLATFORM_ASSERT(x) net_assert_failed(x, __FILE__, __LINE__)
