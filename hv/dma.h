@@ -15,9 +15,9 @@ struct dma_mapping {
     void *bounce;              /* NULL: the host uses the caller's own pages */
 };
 /*
- * Fills frames[] (room for max) with the page frames behind the spans taken as one run of bytes: inner span boundaries are
- * page boundaries. 0; -E_INVAL when they are not or max is too small; -E_AGAIN when the bounce pool is full (wait for
- * dma_pool_wait, retry).
+ * Fills frames[] (room for max) with the page frames behind the spans taken as one run of bytes: inner span
+ * boundaries are page boundaries. 0; -E_INVAL when they are not or max is too small; -E_AGAIN when the bounce pool is
+ * full (wait for dma_pool_wait, retry).
  */
 int dma_map(struct dma_mapping *m, const struct dma_span *spans, unsigned count, enum dma_direction dir,
             uint64_t *frames, unsigned max);

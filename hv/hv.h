@@ -13,8 +13,8 @@
 #include "hv/hv_wire.h"
 #include "rt/rt.h"
 
-/* Phase 1, before interrupts: finds the hypervisor, registers the guest OS id, sets up the hypercall page. False (with one
- * clear line) when there is no Hyper-V underneath; then nothing else of hv/ may be used except hv_clock_init. */
+/* Phase 1, before interrupts: finds the hypervisor, registers the guest OS id, sets up the hypercall page. False (with
+ * one clear line) when there is no Hyper-V underneath; then all else of hv/ does nothing, except hv_clock_init. */
 bool hv_init(void);
 bool hv_present(void);
 bool hv_can_vmbus(void);
@@ -23,8 +23,8 @@ const struct arch_hv_features *hv_features(void);
 const char *hv_description(void);
 uint32_t hv_vp_index(void);                      /* of this CPU */
 
-/* Phase 2: reference time (TSC page, reference counter, plain counter) and one-shot timer (direct stimer, message stimer,
- * local timer); registers them with rt_set_clock. Works without Hyper-V. */
+/* Phase 2: reference time (TSC page, reference counter, plain counter) and one-shot timer (direct stimer, message
+ * stimer, local timer); registers them with rt_set_clock. Works without Hyper-V. */
 void hv_clock_init(void);
 uint64_t hv_reference_time_100ns(void);
 
@@ -41,8 +41,10 @@ void hv_synic_poll(void);
 /* Typed hypercalls: HV_STATUS_* or, for int, 0 / -E_*. */
 uint16_t hv_post_message(uint32_t connection_id, uint32_t message_type, const void *payload, uint32_t bytes);
 uint16_t hv_signal_event(uint32_t connection_id, uint16_t flag);
-int hv_get_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, struct hv_register_value *values, unsigned count);
-int hv_set_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, const struct hv_register_value *values, unsigned count);
+int hv_get_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, struct hv_register_value *values,
+                        unsigned count);
+int hv_set_vp_registers(uint32_t vp, uint8_t vtl, const uint32_t *names, const struct hv_register_value *values,
+                        unsigned count);
 int hv_current_vtl(uint8_t *vtl);
 /* TLB: installs itself with mm_set_tlb_flush when the host recommends it. */
 void hv_tlb_init(void);
@@ -52,5 +54,7 @@ const char *hv_status_name(uint16_t status);
 void hv_crash_init(void);
 void hv_shutdown(void);
 
-struct hv_counters { uint64_t hypercalls, messages_posted, messages_received, signals_sent, interrupts, post_retries, tlb_hypercalls; };
+struct hv_counters {
+    uint64_t hypercalls, messages_posted, messages_received, signals_sent, interrupts, post_retries, tlb_hypercalls;
+};
 extern struct hv_counters hv_counters;

@@ -2,15 +2,16 @@
 /*
  * The one way to get memory that the host reads or writes for long: rings, monitor pages, netvsc buffers, bounce pool.
  *
- * The pages need not be physically contiguous. SHMEM_RING maps header page 0 of each half once and its data pages twice in
- * succession (0,1,2,3,1,2,3), so that code at the ring never splits a copy at the wrap. In an isolated VM the same calls
- * make the pages host-visible and map them above shared_gpa_boundary, as their only mapping; no caller can tell.
+ * The pages need not be physically contiguous. SHMEM_RING maps header page 0 of each half once and its data pages
+ * twice in succession (0,1,2,3,1,2,3), so that code at the ring never splits a copy at the wrap. In an isolated VM
+ * the same calls make the pages host-visible and map them above shared_gpa_boundary, as their only mapping; no caller
+ * can tell.
  */
 #pragma once
 #include "mm/mm.h"
 
-/* SHMEM_LINEAR_UNCLEARED: as SHMEM_LINEAR, for big buffers whose content is written before it is read; in an isolated VM
- * such pages are cleared all the same, because nothing that was private may become visible. */
+/* SHMEM_LINEAR_UNCLEARED: as SHMEM_LINEAR, for big buffers whose content is written before it is read; in an isolated
+ * VM such pages are cleared all the same, because nothing that was private may become visible. */
 enum shmem_layout { SHMEM_LINEAR, SHMEM_RING, SHMEM_LINEAR_UNCLEARED };
 struct shmem {
     void *virt;                /* SHMEM_LINEAR: all pages; SHMEM_RING: first half (upstream ring) */
@@ -21,9 +22,9 @@ struct shmem {
     enum shmem_layout layout;
     paddr_t *list;             /* private to shmem.c */
 };
-/* SHMEM_LINEAR is zeroed, of a SHMEM_RING the control pages are. SHMEM_RING: pages = both rings, second_pages of them form
- * the second ring (each ring >= 2 pages).
- * SHMEM_LINEAR: second_pages = 0. 0, -E_NOMEM, -E_REFUSED (host would not share). */
+/* SHMEM_LINEAR is zeroed, of a SHMEM_RING the control pages are. SHMEM_RING: pages = both rings, second_pages of them
+ * form the second ring (each ring >= 2 pages). SHMEM_LINEAR: second_pages = 0. 0, -E_NOMEM, -E_REFUSED (host would not
+ * share). */
 int shmem_alloc(struct shmem *s, size_t pages, enum shmem_layout layout, size_t second_pages);
 /* Gives the pages back; those the host will not return to private are leaked knowingly and counted. */
 void shmem_free(struct shmem *s);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* ROOMS: lib mm rt hv host fake_arch */
 /*
- * The hypervisor room against the model of the host: discovery, hypercalls, SynIC, time, timers, TLB, crash report, and the
- * memory that the host sees.
+ * The hypervisor room against the model of the host: discovery, hypercalls, SynIC, time, timers, TLB, crash report,
+ * and the memory that the host sees.
  */
 #include "hv/dma.h"
 #include "hv/hv_internal.h"
@@ -523,8 +523,8 @@ static void crash_and_look(void *arg)
 static NORETURN void look_with_text(void)
 {
     bool ok = hv_host.crashed && strstr(hv_host.crash_text, "the sky is falling") &&
-              hv_host.crash_params[1] == hv_state.guest_os_id && hv_host.crash_params[4] == strlen(hv_host.crash_text) &&
-              hv_host.crash_params[0] >> 8 == 0x43414E44;
+              hv_host.crash_params[1] == hv_state.guest_os_id && hv_host.crash_params[0] >> 8 == 0x43414E44 &&
+              hv_host.crash_params[4] == strlen(hv_host.crash_text);
     _Exit(ok ? 42 : 1);
 }
 

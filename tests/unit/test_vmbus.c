@@ -439,9 +439,23 @@ static void rescind_while(int what, bool probe_fails)
     CHECK_EQ(shmem_stats.pages_leaked, 0);
 }
 
-TEST(vmbus_rescind_while_announcing_the_ring) { rescind_while(DROP_CREATED, false); CHECK_EQ(echo_open_rc, -E_REMOVED); }
-TEST(vmbus_rescind_while_opening) { rescind_while(DROP_OPEN, false); CHECK_EQ(echo_open_rc, -E_REMOVED); }
-TEST(vmbus_rescind_while_closing) { rescind_while(DROP_TORNDOWN, true); CHECK_EQ(echo_open_rc, -E_IO); }
+TEST(vmbus_rescind_while_announcing_the_ring)
+{
+    rescind_while(DROP_CREATED, false);
+    CHECK_EQ(echo_open_rc, -E_REMOVED);
+}
+
+TEST(vmbus_rescind_while_opening)
+{
+    rescind_while(DROP_OPEN, false);
+    CHECK_EQ(echo_open_rc, -E_REMOVED);
+}
+
+TEST(vmbus_rescind_while_closing)
+{
+    rescind_while(DROP_TORNDOWN, true);
+    CHECK_EQ(echo_open_rc, -E_IO);
+}
 
 /* At every microsecond of a life: between any two messages. */
 TEST(vmbus_rescind_at_any_time)
@@ -543,7 +557,8 @@ TEST(vmbus_malformed_messages)
     struct vmbus_msg_open_result result = {.header.type = VMBUS_MSG_OPEN_RESULT, .relid = relid, .open_id = 1};
     tell(h, &result, sizeof(result));
     CHECK(fake_log_contains("OPEN_RESULT for"));
-    struct vmbus_msg_gpadl_torndown gone = {.header.type = VMBUS_MSG_GPADL_TORNDOWN, .gpadl = echo_device->ch->ring_gpadl};
+    uint32_t ring = echo_device->ch->ring_gpadl;
+    struct vmbus_msg_gpadl_torndown gone = {.header.type = VMBUS_MSG_GPADL_TORNDOWN, .gpadl = ring};
     tell(h, &gone, sizeof(gone));
     CHECK_EQ(echo_round(echo_device, 64, 1), 0);
     vmbus_disconnect(false);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * A device made for tests of the bus, both sides of it: the host's end answers every in-band packet that asks for a
- * completion with its own payload, takes GPA-direct packets by inverting the guest's bytes, and sends what it is told to.
- * The guest's end is a driver whose probe opens the channel and whose remove closes it.
+ * completion with its own payload, takes GPA-direct packets by inverting the guest's bytes, and sends what it is told
+ * to. The guest's end is a driver whose probe opens the channel and whose remove closes it.
  */
 #pragma once
 #include "tests/fake_arch/hv_host.h"
@@ -12,7 +12,7 @@
 #define ECHO_CLASS GUID_INIT(0x6f686365, 0x7465, 0x7473, 0x8000, 0x000000000001)
 
 /* What a packet of the guest may ask for; anything else is echoed. */
-#define ECHO_FLOOD 0x464c4f4fu             /* {ECHO_FLOOD, count, bytes}: the host sends count packets of bytes payload */
+#define ECHO_FLOOD 0x464c4f4fu             /* the host sends count packets of so many bytes */
 struct echo_flood { uint32_t magic, count, bytes; };
 
 /* ---- host ---- */
@@ -114,7 +114,8 @@ static void echo_readable(void *arg)
         } else {
             uint32_t n;
             memcpy(&n, p->payload, 4);
-            e->flood_wrong |= n != e->flood_next || (p->payload_bytes > 4 && ((const uint8_t *)p->payload)[4] != (n & 0xFF));
+            e->flood_wrong |= n != e->flood_next;
+            e->flood_wrong |= p->payload_bytes > 4 && ((const uint8_t *)p->payload)[4] != (n & 0xFF);
             e->flood_next++;
             e->in_band++;
         }
@@ -141,7 +142,8 @@ static int echo_probe(struct vmbus_channel *ch)
     e->ch = ch;
     wait_queue_init(&e->waiters);
     vmbus_set_driver_data(ch, e);
-    echo_open_rc = vmbus_open(ch, echo_send_ring, echo_recv_ring, user_data, sizeof(user_data), echo_readable, echo_writable, e);
+    echo_open_rc = vmbus_open(ch, echo_send_ring, echo_recv_ring, user_data, sizeof(user_data), echo_readable,
+                              echo_writable, e);
     if (echo_open_rc == 0 && echo_probe_fails) {
         vmbus_close(ch);
         echo_open_rc = echo_probe_fails;
