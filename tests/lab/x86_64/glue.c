@@ -54,13 +54,10 @@ static void *op_gpa_map(void *ctx, uint64_t gpa, size_t len, bool write)
 static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
 {
     (void)ctx;
-    if (auto_eoi) {
-        static bool said;
-        if (!said)
-            log_warn("auto-EOI was asked for; the local APIC is real, so the guest must write EOI itself");
-        said = true;
-    }
-    apic_raise(&lab_vcpus[vp], vector);
+    if (auto_eoi)
+        vcpu_raise_auto_eoi(&lab_vcpus[vp], vector);
+    else
+        apic_raise(&lab_vcpus[vp], vector);
 }
 
 static uint64_t op_now(void *ctx)

@@ -77,6 +77,7 @@ struct vcpu {
     uint64_t guest_instructions;   /* what the counter advanced inside the guest; instructions under -icount */
     uint32_t sipi_vector;
     volatile bool init_pending, sipi_pending;
+    uint64_t auto_eoi[4];          /* vectors waiting to be injected past the local APIC */
 };
 extern struct vcpu lab_vcpus[LAB_MAX_VCPUS];
 extern unsigned lab_vcpu_count;
@@ -89,6 +90,8 @@ void vcpu_set_real_mode(struct vcpu *v, unsigned sipi_vector);
 NORETURN void vcpu_run(struct vcpu *v);
 void vcpu_dump(const struct vcpu *v);
 void vcpu_inject_exception(struct vcpu *v, unsigned vector, bool has_error, uint32_t error);
+/* An interrupt for which the guest writes no EOI: not by way of the local APIC. */
+void vcpu_raise_auto_eoi(struct vcpu *v, unsigned vector);
 /* Behind the instruction; its interrupt shadow ends with it. */
 void vcpu_advance(struct vcpu *v, uint64_t next_rip);
 

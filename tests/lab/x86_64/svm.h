@@ -12,6 +12,7 @@
 /* VMCB +0x00C */
 #define SVM_INTERCEPT1_INTR     (1u << 0)
 #define SVM_INTERCEPT1_NMI      (1u << 1)
+#define SVM_INTERCEPT1_VINTR    (1u << 4)
 #define SVM_INTERCEPT1_CPUID    (1u << 18)
 #define SVM_INTERCEPT1_HLT      (1u << 24)
 #define SVM_INTERCEPT1_INVLPGA  (1u << 26)
@@ -31,6 +32,7 @@ enum svm_exit_code {
     SVM_EXIT_DB       = 0x41,
     SVM_EXIT_INTR     = 0x60,
     SVM_EXIT_NMI      = 0x61,
+    SVM_EXIT_VINTR    = 0x64,
     SVM_EXIT_CPUID    = 0x72,
     SVM_EXIT_HLT      = 0x78,
     SVM_EXIT_INVLPGA  = 0x7A,
@@ -73,6 +75,11 @@ enum svm_exit_code {
 #define SVM_NPF_WRITE        (1ull << 1)
 #define SVM_NPF_FETCH        (1ull << 4)
 #define SVM_NPF_FINAL        (1ull << 32)
+
+/* Virtual interrupt, VMCB +0x060 */
+#define SVM_VINTR_PENDING    (1ull << 8)
+#define SVM_VINTR_IGNORE_TPR (1ull << 20)
+#define SVM_VINTR_VECTOR(v)  ((uint64_t)(v) << 32)
 
 #define SVM_TLB_FLUSH_ALL    1
 

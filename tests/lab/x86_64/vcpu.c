@@ -188,14 +188,16 @@ static void reinject(struct vcpu *v)
 }
 
 /*
- * measure=1: the guest's HLT leaves it, and it is executed in a second VMRUN that ends with the interrupt itself
- * (intercepted, not yet taken) or an NMI. Interrupts pending already end it at once. So nothing is lost between the two
+ * measure=1: the guest's HLT leaves it, and it is executed in a second VMRUN that ends with the interrupt itself, real or
+ * virtual (intercepted, not yet taken), or an NMI. Interrupts pending already end it at once. So nothing is lost between the two
  * and the time asleep is not counted as the guest's.
  */
+#define WAKES (SVM_INTERCEPT1_INTR | SVM_INTERCEPT1_VINTR)
+
 static void begin_idle_run(struct vcpu *v)
 {
     struct svm_control *c = &v->vmcb->control;
-    c->intercept1 = (c->intercept1 & ~SVM_INTERCEPT1_HLT) | SVM_INTERCEPT1_INTR;
+    c->intercept1 = (c->intercept1 & ~SVM_INTERCEPT1_HLT) | WAKES;
     v->idle_run = true;
 }
 
@@ -207,7 +209,7 @@ static void end_idle_run(struct vcpu *v, uint64_t halt_rip)
         v->vmcb->save.rip = halt_rip;
         return;
     }
-    c->intercept1 = (c->intercept1 & ~SVM_INTERCEPT1_INTR) | SVM_INTERCEPT1_HLT;
+    c->intercept1 = (c->intercept1 & ~WAKES) | SVM_INTERCEPT1_HLT;
     v->idle_run = false;
     vcpu_advance(v, halt_rip + 1);
 }
@@ -249,6 +251,7 @@ static void handle_exit(struct vcpu *v, uint64_t spent)
         begin_idle_run(v);
         break;
     case SVM_EXIT_INTR:
+    case SVM_EXIT_VINTR:
         break;
     case SVM_EXIT_DB:
         exit_debug(v);
@@ -269,6 +272,31 @@ static void handle_exit(struct vcpu *v, uint64_t spent)
         vcpu_dump(v);
         lab_end(LAB_END_FAULT, (uint32_t)c->exit_code == SVM_EXIT_INVALID_LOW ? "VMRUN refused the guest's state"
                                                                               : "unexpected exit");
+    }
+}
+
+/*
+ * Auto-EOI interrupts are virtual ones: the processor keeps one pending until the guest takes interrupts, and the local
+ * APIC, which would wait for an EOI, never hears of it. One at a time; the others wait for the next exit.
+ */
+void vcpu_raise_auto_eoi(struct vcpu *v, unsigned vector)
+{
+    lab_count(CNT_INTERRUPTS);
+    v->auto_eoi[vector / 64] |= BIT(vector % 64);
+    if (v->apic_id != apic_own_id())
+        apic_kick(v);
+}
+
+static void offer_auto_eoi(struct vcpu *v)
+{
+    struct svm_control *c = &v->vmcb->control;
+    for (unsigned i = ARRAY_SIZE(v->auto_eoi); i > 0 && !(c->vintr & SVM_VINTR_PENDING); i--) {
+        uint64_t *word = &v->auto_eoi[i - 1];
+        if (*word == 0)
+            continue;
+        unsigned bit = 63 - (unsigned)__builtin_clzll(*word);
+        *word &= ~BIT(bit);
+        c->vintr = SVM_VINTR_PENDING | SVM_VINTR_IGNORE_TPR | SVM_VINTR_VECTOR((i - 1) * 64 + bit);
     }
 }
 
@@ -294,6 +322,7 @@ NORETURN void vcpu_run(struct vcpu *v)
     for (;;) {
         take_signals(v);
         glue_poll();
+        offer_auto_eoi(v);
         lab_unlock();
         while (v->state != VCPU_RUNNING && !v->init_pending && !v->sipi_pending)
             lab_sleep();
