@@ -5,7 +5,8 @@
  *   vmbus.version=5.2   vmbus.min=2.4   vmbus.monitor=1   vmbus.multi_client=0
  *   storvsp.version=6.2 storvsp.min=2.0 storvsp.max_transfer=262144   storvsp.present=0
  *   netvsp.version=6.1  netvsp.mtu=9000 netvsp.lso=0      netvsp.checksum=0   netvsp.rx_batch=375
- *   hv.strict=0  hv.access=0x..  hv.privileges=0x..  hv.features=0x..  hv.hints=0x..  hv.rep_batch=N
+ *   hv.strict=0  hv.enforce=0 (calls work without their privilege bits, as under KVM)
+ *   hv.access=0x..  hv.privileges=0x..  hv.features=0x..  hv.hints=0x..  hv.rep_batch=N
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
  */
 #define LOG_ROOM "lab"
@@ -120,6 +121,8 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
         s->nic.rx_batch = (uint16_t)n;
     else if (!strcmp(key, "hv.strict"))
         s->host.strict = n != 0;
+    else if (!strcmp(key, "hv.enforce"))
+        s->host.enforce_privileges = n != 0;
     else if (!strcmp(key, "hv.access"))
         s->host.access = (uint32_t)n;
     else if (!strcmp(key, "hv.privileges"))
