@@ -36,7 +36,8 @@ const char *rndis_header_parse(const void *message, uint32_t bytes, struct rndis
 /* Each builds a message at out (room for sizeof the struct plus info) and returns its length. */
 uint32_t rndis_build_initialize(void *out, uint32_t id);
 uint32_t rndis_build_halt(void *out, uint32_t id);
-uint32_t rndis_build_request(void *out, uint32_t type, uint32_t id, uint32_t oid, const void *info, uint32_t info_bytes);
+uint32_t rndis_build_request(void *out, uint32_t type, uint32_t id, uint32_t oid, const void *info,
+                             uint32_t info_bytes);
 /* The information in a query's answer (a private copy of reply_bytes), or NULL when the answer is unsound. */
 const void *rndis_query_info(const void *reply, uint32_t reply_bytes, uint32_t *info_bytes);
 

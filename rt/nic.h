@@ -2,8 +2,8 @@
 /*
  * The network interface class: frames between a driver (netvsc) and the one network stack (rt/net).
  *
- * Frames are Ethernet without FCS. Sending is by reference: up to NIC_MAX_PIECES pieces of any memory that stay put until
- * done; a driver may copy small frames and then call done before nic_send returns. Receiving is by reference too: the
+ * Frames are Ethernet without FCS. Sending is by reference: up to NIC_MAX_PIECES pieces of any memory that stay put
+ * until done; a driver may copy small frames and then call done before nic_send returns. Receiving is by reference too: the
  * driver hands out memory in its receive buffer and the stack gives it back with nic_rx_release, soon.
  */
 #pragma once
@@ -63,7 +63,9 @@ struct nic {
     bool removed;
     unsigned number;                       /* the one in the name */
     struct list node;
-    struct { uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes, tx_errors, rx_dropped, tx_copied, tx_referenced; } stats;
+    struct {
+        uint64_t tx_frames, tx_bytes, rx_frames, rx_bytes, tx_errors, rx_dropped, tx_copied, tx_referenced;
+    } stats;
 };
 /* The network stack. One may attach; callbacks run in the event loop. */
 struct nic_user {

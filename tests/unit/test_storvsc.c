@@ -6,8 +6,37 @@
 #include "hv/hv.h"
 #include "tests/fake_arch/hv_host.h"
 #include "tests/unit/test.h"
+#include <unistd.h>
 
 #define RAM_BYTES (64ull << 20)
+
+/* A child process of its own for each machine; what failed in there fails here. */
+struct child { void (*fn)(void *arg); void *arg; };
+#define NOTHING_LEFT 42                          /* exit of a child whose fault did not come any more */
+
+static void child_main(void *arg)
+{
+    struct child *c = arg;
+
+    test_failures_here = 0;
+    c->fn(c->arg);
+    fflush(NULL);
+    _exit(test_failures_here != 0);
+}
+
+static int in_child(void (*fn)(void *arg), void *arg)
+{
+    struct child c = {fn, arg};
+
+    return fake_run_child(child_main, &c);
+}
+
+static void nothing_left(void)
+{
+    fflush(NULL);
+    if (!test_failures_here)
+        _exit(NOTHING_LEFT);
+}
 
 static void *mem_alloc(void *ctx, size_t bytes)
 {
@@ -164,7 +193,7 @@ TEST(every_protocol_version)
                                    VSTOR_VERSION_WIN10};
 
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
-        CHECK_EQ(fake_run_child(one_version, (void *)(uintptr_t)all[i]), FAKE_RETURNED);
+        CHECK_EQ(in_child(one_version, (void *)(uintptr_t)all[i]), FAKE_RETURNED);
 }
 
 /* ---- kinds of disks ---- */
@@ -268,8 +297,8 @@ static void zeroes_on(void *arg)
 
 TEST(zeroes_with_and_without_write_same)
 {
-    CHECK_EQ(fake_run_child(zeroes_on, (void *)(uintptr_t)VSTOR_VERSION_WIN10), FAKE_RETURNED);
-    CHECK_EQ(fake_run_child(zeroes_on, (void *)(uintptr_t)VSTOR_VERSION_WIN8_1), FAKE_RETURNED);
+    CHECK_EQ(in_child(zeroes_on, (void *)(uintptr_t)VSTOR_VERSION_WIN10), FAKE_RETURNED);
+    CHECK_EQ(in_child(zeroes_on, (void *)(uintptr_t)VSTOR_VERSION_WIN8_1), FAKE_RETURNED);
 }
 
 TEST(several_mebibytes_in_one_call)
@@ -661,7 +690,8 @@ static void live_with_fault(void *arg)
     CHECK_EQ(state.channels_open, 0);
     CHECK_EQ(state.gpadls, 0);
     CHECK_EQ(shmem_stats.pages_leaked, 0);
-    exit(counted < f->number ? 42 : 0);
+    if (counted < f->number)
+        nothing_left();
 }
 
 static void every_fault(uint32_t points, unsigned most)
@@ -672,8 +702,8 @@ static void every_fault(uint32_t points, unsigned most)
     for (unsigned k = 0; k < ARRAY_SIZE(kinds); k++) {
         for (unsigned n = 1; n <= most; n++) {
             struct fault f = {points, n, kinds[k]};
-            int end = fake_run_child(live_with_fault, &f);
-            if (end == 42)
+            int end = in_child(live_with_fault, &f);
+            if (end == NOTHING_LEFT)
                 break;
             if (end != FAKE_RETURNED)
                 test_fail(__FILE__, __LINE__, "point 0x%x reply %u kind %d ends with %d", points, n, (int)kinds[k],
@@ -695,10 +725,10 @@ static void live_without(void *arg)
     host_up();
     add_disk(0, 512, 20000, with_unmap);
     if (!hv_init())
-        exit(1);
+        _exit(1);
     hv_clock_init();
     if (hv_synic_init())
-        exit(1);
+        _exit(1);
     CHECK_EQ(vmbus_connect(), 0);
     counted = mm_alloc_count();
     mm_fail_nth(n);
@@ -716,7 +746,8 @@ static void live_without(void *arg)
     vmbus_disconnect(false);
     CHECK(!present(0));
     CHECK_EQ(shmem_stats.pages_leaked, 0);
-    exit(counted < n ? 42 : 0);
+    if (counted < n)
+        nothing_left();
 }
 
 TEST(each_allocation_fails_once)
@@ -724,8 +755,8 @@ TEST(each_allocation_fails_once)
     unsigned n;
 
     for (n = 1; n < 400; n++) {
-        int end = fake_run_child(live_without, (void *)(uintptr_t)n);
-        if (end == 42)
+        int end = in_child(live_without, (void *)(uintptr_t)n);
+        if (end == NOTHING_LEFT)
             break;
         if (end != FAKE_RETURNED)
             test_fail(__FILE__, __LINE__, "allocation %u failing ends with %d", n, end);
