@@ -1,299 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The host model, against a guest played by hand: negotiation, one disk read, one frame each way, and that
- * the violations the model is there for are really found. The guest's own rooms meet the model in the other
+ * The host model against a guest played by hand: negotiation, channels, disks, timers, and that the
+ * violations the model is there for are really found. The guest's own rooms meet the model in the other
  * tests.
  */
-#include "tests/unit/test.h"
-
-#include "drivers/netvsc_wire.h"
-#include "drivers/rndis_wire.h"
-#include "drivers/scsi_wire.h"
-#include "drivers/storvsc_wire.h"
-#include "hv/hv_wire.h"
-#include "tests/host/host.h"
-#include "vmbus/vmbus_wire.h"
-
-#define RAM_PAGES 2048u
-#define VECTOR    0xF3u
-
-enum {                                  /* page numbers of the played guest */
-    PAGE_SIMP = 1, PAGE_SIEFP, PAGE_INPUT, PAGE_HYPERCALL, PAGE_TSC,
-    PAGE_RING = 16, PAGE_DATA = 64, PAGE_RECV = 256, PAGE_SEND = 1024,
-    RING_PAGES = 16,
-};
-
-static uint8_t ram[RAM_PAGES * 4096u] __attribute__((aligned(4096)));
-static struct host *host;
-static uint64_t now;
-static unsigned violations, interrupts;
-static char last_violation[2048];
-static uint64_t deadline;
-
-static void *op_alloc(void *ctx, size_t bytes)
-{
-    (void)ctx;
-    return calloc(1, bytes);
-}
-
-static void op_free(void *ctx, void *p, size_t bytes)
-{
-    (void)ctx;
-    (void)bytes;
-    free(p);
-}
-
-static void *op_map(void *ctx, uint64_t gpa, size_t len, bool write)
-{
-    (void)ctx;
-    (void)write;
-    return gpa < sizeof(ram) && len <= sizeof(ram) - gpa ? ram + gpa : NULL;
-}
-
-static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
-{
-    (void)ctx;
-    (void)vp;
-    (void)vector;
-    (void)auto_eoi;
-    interrupts++;
-}
-
-static uint64_t op_now(void *ctx)
-{
-    (void)ctx;
-    return now;
-}
-
-static void op_timer(void *ctx, uint32_t vp, uint64_t when)
-{
-    (void)ctx;
-    if (vp == 0)
-        deadline = when;
-}
-
-static void op_log(void *ctx, enum host_log_level level, const char *text)
-{
-    (void)ctx;
-    (void)level;
-    if (getenv("TEST_VERBOSE"))
-        printf("host: %s\n", text);
-}
-
-static void op_trace(void *ctx, enum host_trace category, const char *text)
-{
-    (void)ctx;
-    (void)category;
-    if (getenv("TEST_VERBOSE"))
-        printf("trace: %s\n", text);
-}
-
-static void op_violation(void *ctx, const char *text)
-{
-    (void)ctx;
-    violations++;
-    snprintf(last_violation, sizeof(last_violation), "%s", text);
-    if (getenv("TEST_VERBOSE"))
-        printf("violation: %s\n", text);
-}
-
-static uint64_t op_tsc(void *ctx)
-{
-    (void)ctx;
-    return now * 200;
-}
-
-static const struct host_ops ops = {
-    .alloc = op_alloc, .free = op_free, .gpa_map = op_map, .raise = op_raise, .now_100ns = op_now,
-    .set_timer = op_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_tsc, .trace = op_trace,
-};
-
-static void poll_all(void)
-{
-    while (host_poll(host))
-        ;
-}
-
-/* ---- the played guest: registers, messages ---------------------------------------------------------- */
-
-static void start_with(const struct host_config *cfg)
-{
-    host = host_create(cfg, &ops, NULL);
-    host_wrmsr(host, 0, HV_X64_MSR_GUEST_OS_ID, hv_guest_os_id(0, 1, 1, 0));
-    host_wrmsr(host, 0, HV_X64_MSR_HYPERCALL, PAGE_HYPERCALL * 4096u | 1);
-    host_wrmsr(host, 0, HV_X64_MSR_SIMP, PAGE_SIMP * 4096u | 1);
-    host_wrmsr(host, 0, HV_X64_MSR_SIEFP, PAGE_SIEFP * 4096u | 1);
-    host_wrmsr(host, 0, HV_X64_MSR_SINT(2), VECTOR);
-    host_wrmsr(host, 0, HV_X64_MSR_SCONTROL, 1);
-}
-
-static void start(void)
-{
-    struct host_config cfg;
-
-    host_config_default(&cfg);
-    cfg.trace = 0xFF;
-    start_with(&cfg);
-}
-
-static uint64_t call(uint64_t control, uint64_t in, uint64_t out)
-{
-    uint64_t regs[HOST_HCALL_REGS] = {in, out};
-    uint64_t result = host_hypercall(host, 0, &control, regs);
-
-    poll_all();
-    return result;
-}
-
-static uint64_t post(uint32_t connection, const void *msg, uint32_t bytes)
-{
-    struct hv_post_message *in = (void *)(ram + PAGE_INPUT * 4096u);
-
-    *in = (struct hv_post_message){
-        .connection_id = connection, .message_type = VMBUS_MESSAGE_TYPE, .payload_size = bytes,
-    };
-    memcpy(in->payload, msg, bytes);
-    return call(HVCALL_POST_MESSAGE, PAGE_INPUT * 4096u, 0);
-}
-
-/* Takes the next message of the type; drops others (offers). */
-static bool take(uint32_t type, void *to, uint32_t bytes)
-{
-    struct hv_message *slot = &((struct hv_message_page *)(void *)(ram + PAGE_SIMP * 4096u))->sint[2];
-
-    for (unsigned n = 0; n < 64 && slot->message_type == HV_MESSAGE_VMBUS; n++) {
-        struct hv_message copy = *slot;
-        uint32_t got;
-        slot->message_type = HV_MESSAGE_NONE;
-        if (slot->message_flags & HV_MESSAGE_FLAG_PENDING) {
-            host_wrmsr(host, 0, HV_X64_MSR_EOM, 0);
-            poll_all();
-        }
-        memcpy(&got, copy.payload, 4);
-        if (got != type)
-            continue;
-        memcpy(to, copy.payload, bytes < copy.payload_size ? bytes : copy.payload_size);
-        return true;
-    }
-    return false;
-}
-
-static bool connect(uint32_t version)
-{
-    struct vmbus_msg_initiate_contact msg = {.header = {.type = VMBUS_MSG_INITIATE_CONTACT},
-                                             .version = version};
-    struct vmbus_msg_version_response answer = {.supported = 0};
-
-    if (version >= VMBUS_VERSION_WIN10_5_0)
-        msg.target.sint = 2;
-    post(version >= VMBUS_VERSION_WIN10_5_0 ? 4 : 1, &msg, sizeof(msg));
-    return take(VMBUS_MSG_VERSION_RESPONSE, &answer, sizeof(answer)) && answer.supported == 1;
-}
-
-static bool first_offer(struct vmbus_msg_offer_channel *offer)
-{
-    struct vmbus_msg_header msg = {.type = VMBUS_MSG_REQUEST_OFFERS};
-
-    post(4, &msg, sizeof(msg));
-    return take(VMBUS_MSG_OFFER_CHANNEL, offer, sizeof(*offer));
-}
-
-static bool make_gpadl(uint32_t relid, uint32_t id, uint32_t page, uint32_t pages)
-{
-    uint64_t list[1 + 8190];
-    uint8_t msg[240];
-    struct vmbus_msg_gpadl_header head = {
-        .header = {.type = VMBUS_MSG_GPADL_HEADER}, .relid = relid, .gpadl = id,
-        .range_buffer_bytes = (uint16_t)(8 + 8 * pages), .range_count = 1,
-    };
-    struct vmbus_msg_gpadl_body body = {.header = {.type = VMBUS_MSG_GPADL_BODY}, .gpadl = id};
-    struct vmbus_msg_gpadl_created done = {.status = 1};
-    uint32_t total = 8 + 8 * pages, at = 8 + 8 * VMBUS_GPADL_HEADER_PFNS_MAX;
-
-    list[0] = pages * 4096u;
-    for (uint32_t i = 0; i < pages; i++)
-        list[1 + i] = page + i;
-    if (at > total)
-        at = total;
-    memcpy(msg, &head, sizeof(head));
-    memcpy(msg + sizeof(head), list, at);
-    post(4, msg, (uint32_t)sizeof(head) + at);
-    while (at < total) {
-        uint32_t part = total - at < 8 * VMBUS_GPADL_BODY_PFNS_MAX ? total - at :
-                        8 * VMBUS_GPADL_BODY_PFNS_MAX;
-        memcpy(msg, &body, sizeof(body));
-        memcpy(msg + sizeof(body), (uint8_t *)list + at, part);
-        post(4, msg, (uint32_t)sizeof(body) + part);
-        at += part;
-    }
-    return take(VMBUS_MSG_GPADL_CREATED, &done, sizeof(done)) && done.status == 0;
-}
-
-static bool open_channel(uint32_t relid)
-{
-    struct vmbus_msg_open_channel msg = {
-        .header = {.type = VMBUS_MSG_OPEN_CHANNEL}, .relid = relid, .open_id = 77, .ring_gpadl = 5,
-        .downstream_page_offset = RING_PAGES / 2,
-    };
-    struct vmbus_msg_open_result result = {.status = 1};
-
-    memset(ram + PAGE_RING * 4096u, 0, RING_PAGES * 4096u);
-    if (!make_gpadl(relid, 5, PAGE_RING, RING_PAGES))
-        return false;
-    post(4, &msg, sizeof(msg));
-    return take(VMBUS_MSG_OPEN_RESULT, &result, sizeof(result)) && result.status == 0 && result.open_id == 77;
-}
-
-/* ---- the played guest: rings ------------------------------------------------------------------------ */
-
-static struct vmbus_ring_control *control_page(unsigned ring)
-{
-    return (void *)(ram + (PAGE_RING + ring * RING_PAGES / 2) * 4096u);
-}
-
-#define RING_BYTES ((RING_PAGES / 2 - 1) * 4096u)
-
-static void ring_bytes(unsigned ring, uint32_t at, void *p, uint32_t bytes, bool write)
-{
-    uint8_t *data = (uint8_t *)control_page(ring) + 4096, *b = p;
-
-    for (uint32_t i = 0; i < bytes; i++) {
-        if (write)
-            data[(at + i) % RING_BYTES] = b[i];
-        else
-            b[i] = data[(at + i) % RING_BYTES];
-    }
-}
-
-static void send(uint32_t relid, uint16_t type, uint16_t flags, uint64_t id, const void *ranges,
-                 uint32_t range_bytes, const void *payload, uint32_t bytes)
-{
-    struct vmbus_ring_control *c = control_page(0);
-    uint32_t at = c->write_index, data_at = 16 + range_bytes, total = data_at + (bytes + 7) / 8 * 8;
-    struct vmbus_packet_header head = {type, (uint16_t)(data_at / 8), (uint16_t)(total / 8), flags, id};
-    uint64_t trailer = (uint64_t)at << 32;
-
-    ring_bytes(0, at, &head, 16, true);
-    ring_bytes(0, at + 16, (void *)(uintptr_t)ranges, range_bytes, true);
-    ring_bytes(0, at + data_at, (void *)(uintptr_t)payload, bytes, true);
-    ring_bytes(0, at + total, &trailer, 8, true);
-    c->write_index = (at + total + 8) % RING_BYTES;
-    call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, 0x2000u + relid, 0);
-}
-
-/* Takes the next packet; returns its payload's length, 0 when there is none. */
-static uint32_t receive(struct vmbus_packet_header *head, uint8_t *packet)
-{
-    struct vmbus_ring_control *c = control_page(1);
-    uint32_t at = c->read_index;
-
-    if (c->write_index == at)
-        return 0;
-    ring_bytes(1, at, head, 16, false);
-    ring_bytes(1, at, packet, head->length8 * 8u, false);
-    c->read_index = (at + head->length8 * 8u + 8) % RING_BYTES;
-    return head->length8 * 8u - head->data_offset8 * 8u;
-}
+#include "tests/unit/played_guest.h"
 
 /* ---- storvsp ---------------------------------------------------------------------------------------- */
 
@@ -474,207 +185,228 @@ TEST(host_timers_and_tsc)
     host_destroy(host);
 }
 
-/* ---- netvsp ----------------------------------------------------------------------------------------- */
+/* ---- channels come and go --------------------------------------------------------------------------- */
 
-static uint8_t sent[4][2048];
-static unsigned sent_count, sent_bytes[4];
-
-static bool net_tx(void *backend, const struct host_frame *frame)
-{
-    unsigned at = 0;
-
-    (void)backend;
-    for (uint32_t i = 0; i < frame->seg_count; i++) {
-        memcpy(sent[sent_count % 4] + at, frame->segs[i].data, frame->segs[i].bytes);
-        at += frame->segs[i].bytes;
-    }
-    sent_bytes[sent_count++ % 4] = at;
-    return true;
-}
-
-static const struct host_net_ops net_ops = {.tx = net_tx};
-
-static bool nvsp(uint32_t relid, struct nvsp_message *m, bool completion)
+TEST(host_tells_of_luns)
 {
     struct vmbus_packet_header head;
-    uint8_t packet[512];
-
-    send(relid, VMBUS_PACKET_INBAND, completion, 21, NULL, 0, m, sizeof(*m));
-    if (!completion)
-        return true;
-    if (receive(&head, packet) < 28 || head.transaction_id != 21)
-        return false;
-    memset(m, 0, sizeof(*m));
-    memcpy(m, packet + head.data_offset8 * 8u, (head.length8 - head.data_offset8) * 8u);
-    return true;
-}
-
-/* A message in send section 0; the answer, if one is wanted, is copied out of the receive buffer and
- * returned. */
-static bool rndis(uint32_t relid, uint32_t channel, const void *message, uint32_t bytes, void *answer,
-                  uint32_t room)
-{
-    struct nvsp_message m = {.type = NVSP_SEND_RNDIS_PACKET, .rndis = {channel, 0, bytes}};
-    struct vmbus_packet_header head;
-    uint8_t packet[4096];
-    uint32_t range[2], done[2] = {NVSP_SEND_RNDIS_PACKET_COMPLETE, NVSP_STATUS_SUCCESS};
-
-    memcpy(ram + PAGE_SEND * 4096u, message, bytes);
-    if (!nvsp(relid, &m, true) || m.type != NVSP_SEND_RNDIS_PACKET_COMPLETE || m.rndis_complete.status != 1)
-        return false;
-    if (room == 0)
-        return true;
-    if (receive(&head, packet) == 0 || head.type != VMBUS_PACKET_TRANSFER_PAGES)
-        return false;
-    memcpy(range, packet + 24, 8);
-    memcpy(answer, ram + PAGE_RECV * 4096u + range[1], range[0] < room ? range[0] : room);
-    send(relid, VMBUS_PACKET_COMPLETION, 0, head.transaction_id, NULL, 0, done, sizeof(done));
-    return true;
-}
-
-static bool nic_ready(struct host_nic **nic, uint32_t *relid)
-{
-    struct rndis_initialize init = {{RNDIS_INITIALIZE, sizeof(init)}, 1, 1, 0, 0x4000};
-    struct rndis_initialize_complete up = {.status = 1};
-    struct {
-        struct rndis_request head;
-        uint32_t filter;
-    } filter = {{{RNDIS_SET, sizeof(filter)}, 2, OID_GEN_CURRENT_PACKET_FILTER, 4, 20, 0},
-                NDIS_FILTER_DIRECTED | NDIS_FILTER_BROADCAST};
-    struct rndis_set_complete set = {.status = 1};
-    struct host_nic_config cfg;
+    struct host_blk_info info;
+    struct host_scsi_config cfg;
     struct vmbus_msg_offer_channel offer;
-    struct nvsp_message m;
-
-    host_nic_config_default(&cfg);
-    *nic = host_add_nic(host, &cfg, &net_ops, NULL);
-    if (!connect(VMBUS_VERSION_WIN10_5_3) || !first_offer(&offer) || !open_channel(offer.relid))
-        return false;
-    *relid = offer.relid;
-    m = (struct nvsp_message){.type = NVSP_INIT, .init = {NVSP_VERSION_6_1, NVSP_VERSION_6_1}};
-    if (!nvsp(*relid, &m, true) || m.init_complete.status != NVSP_STATUS_SUCCESS)
-        return false;
-    m = (struct nvsp_message){.type = NVSP_SEND_NDIS_CONFIG, .ndis_config = {1514, 0, NVSP_NDIS_CAP_8021Q}};
-    nvsp(*relid, &m, false);
-    m = (struct nvsp_message){.type = NVSP_SEND_NDIS_VERSION, .ndis_version = {6, 30}};
-    nvsp(*relid, &m, false);
-    if (!make_gpadl(*relid, 6, PAGE_RECV, 512) || !make_gpadl(*relid, 7, PAGE_SEND, 256))
-        return false;
-    m = (struct nvsp_message){.type = NVSP_SEND_RECEIVE_BUFFER, .buffer = {6, 0xCAFE}};
-    if (!nvsp(*relid, &m, true) || m.receive_buffer_complete.status != 1)
-        return false;
-    m = (struct nvsp_message){.type = NVSP_SEND_SEND_BUFFER, .buffer = {7, 0}};
-    if (!nvsp(*relid, &m, true) || m.send_buffer_complete.section_bytes != 6144)
-        return false;
-    return rndis(*relid, NVSP_CHANNEL_CONTROL, &init, sizeof(init), &up, sizeof(up)) && up.status == 0 &&
-           rndis(*relid, NVSP_CHANNEL_CONTROL, &filter, sizeof(filter), &set, sizeof(set)) && set.status == 0;
-}
-
-TEST(host_network_both_ways)
-{
-    struct {
-        struct rndis_packet head;
-        uint8_t frame[64];
-    } out = {{{RNDIS_PACKET, sizeof(out)}, 36, 64, 0, 0, 0, 0, 0, 0, 0},
-             {0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1}};
-    uint8_t wire[100], message[2048];
-    struct host_seg seg = {wire, sizeof(wire)};
-    struct host_frame frame = {&seg, 1, sizeof(wire), false, 0};
-    struct rndis_packet in;
-    struct host_nic_config cfg;
-    struct host_nic *nic;
-    struct vmbus_packet_header head;
-    uint32_t relid, range[2], done[2] = {NVSP_SEND_RNDIS_PACKET_COMPLETE, NVSP_STATUS_SUCCESS};
-    struct host_state state;
+    struct vstor_packet v;
+    struct host_scsi *s;
+    struct blk_mem *disk;
+    uint8_t packet[512];
+    static const uint8_t ready[16] = {SCSI_TEST_UNIT_READY};
 
     start();
-    CHECK(nic_ready(&nic, &relid));
-    CHECK(rndis(relid, NVSP_CHANNEL_DATA, &out, sizeof(out), NULL, 0));
-    CHECK_EQ(sent_count, 1);
-    CHECK_EQ(sent_bytes[0], 64);
-    CHECK_EQ(sent[0][6], 1);
-
-    host_nic_config_default(&cfg);
-    memset(wire, 0x33, sizeof(wire));
-    memcpy(wire, cfg.mac, 6);
-    CHECK(host_net_rx(nic, &frame, false));
+    host_scsi_config_default(&cfg);
+    s = host_add_scsi(host, &cfg);
+    disk = blk_mem_create(&ops, NULL, 4096, 1 << 16);
+    blk_mem_info(disk, &info);
+    CHECK(connect(VMBUS_VERSION_WIN10_5_3) && first_offer(&offer));
+    CHECK(open_channel(offer.relid) && storvsp_handshake(offer.relid));
+    CHECK(scsi(offer.relid, ready, 0, VSTOR_DATA_NONE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_INVALID_LUN);
+    CHECK(host_add_lun(host, s, 0, &info, &blk_mem_ops, disk));
     poll_all();
-    CHECK(receive(&head, message) != 0);
-    CHECK_EQ(head.type, VMBUS_PACKET_TRANSFER_PAGES);
-    memcpy(range, message + 24, 8);
-    memcpy(&in, ram + PAGE_RECV * 4096u + range[1], sizeof(in));
-    CHECK_EQ(in.data_length, 100);
-    CHECK(memcmp(ram + PAGE_RECV * 4096u + range[1] + 8 + in.data_offset, wire, 100) == 0);
-    host_get_state(host, &state);
-    CHECK_EQ(state.rx_sections_held, 1);
-    send(relid, VMBUS_PACKET_COMPLETION, 0, head.transaction_id, NULL, 0, done, sizeof(done));
-    host_get_state(host, &state);
-    CHECK_EQ(state.rx_sections_held, 0);
+    CHECK_EQ(receive(&head, packet), 64);
+    CHECK_EQ(packet[16], VSTOR_OP_ENUMERATE_BUS);
+    CHECK(scsi(offer.relid, ready, 0, VSTOR_DATA_NONE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
+    host_resize_lun(host, s, 0, 1 << 17);
+    CHECK(scsi(offer.relid, ready, 0, VSTOR_DATA_NONE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_ERROR | SRB_STATUS_AUTOSENSE_VALID);
+    CHECK_EQ(v.srb.sense[12] << 8 | v.srb.sense[13], SCSI_ASC_CAPACITY_CHANGED);
+    CHECK(scsi(offer.relid, ready, 0, VSTOR_DATA_NONE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
     CHECK_EQ(violations, 0);
-    send(relid, VMBUS_PACKET_COMPLETION, 0, head.transaction_id, NULL, 0, done, sizeof(done));
+    host_destroy(host);
+    blk_mem_destroy(disk);
+}
+
+TEST(host_unmaps_and_writes_zeroes)
+{
+    static const uint8_t write10[16] = {SCSI_WRITE_10, 0, 0, 0, 0, 0, 0, 0, 128};
+    static const uint8_t unmap[16] = {SCSI_UNMAP, 0, 0, 0, 0, 0, 0, 0, 40};
+    static const uint8_t same[16] = {SCSI_WRITE_SAME_16, SCSI_CDB_WRITE_SAME_NDOB, 0, 0, 0, 0, 0, 0, 0, 96,
+                                     0, 0, 0, 32};
+    uint8_t *list = ram + PAGE_DATA * 4096u + 16, sector[512];
+    struct vstor_packet v;
+    struct blk_mem *disk;
+    uint32_t relid;
+
+    start();
+    CHECK(disk_ready(&disk, &relid));
+    for (unsigned i = 0; i < 17; i++)
+        memset(ram + (PAGE_DATA + 2 * i) * 4096u, 0x77, 4096);
+    CHECK(scsi(relid, write10, 65536, VSTOR_DATA_TO_DEVICE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
+    CHECK_EQ(blk_mem_pages(disk), 16);
+    memset(list, 0, 40);
+    scsi_put_be16(list, 38);
+    scsi_put_be16(list + 2, 32);
+    scsi_put_be32(list + 8 + 8, 32);                 /* 0 to 31 */
+    scsi_put_be64(list + 24, 32);
+    scsi_put_be32(list + 32, 8);                     /* 32 to 39 */
+    CHECK(scsi(relid, unmap, 40, VSTOR_DATA_TO_DEVICE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
+    CHECK_EQ(blk_mem_pages(disk), 12);
+    CHECK(blk_mem_access(disk, 39, sector, 1, false) && sector[0] == 0);
+    CHECK(blk_mem_access(disk, 40, sector, 1, false) && sector[0] == 0x77);
+    CHECK(scsi(relid, same, 0, VSTOR_DATA_NONE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
+    CHECK(blk_mem_access(disk, 96, sector, 1, false) && sector[0] == 0);
+    CHECK_EQ(violations, 0);
+    host_destroy(host);
+    blk_mem_destroy(disk);
+}
+
+TEST(host_rescinds_and_reuses)
+{
+    struct vmbus_msg_relid gone = {.relid = 0};
+    struct vmbus_msg_relid release = {.header = {.type = VMBUS_MSG_RELID_RELEASED}};
+    struct vmbus_msg_gpadl_teardown down = {.header = {.type = VMBUS_MSG_GPADL_TEARDOWN}, .gpadl = 5};
+    struct vmbus_msg_gpadl_torndown torn = {.gpadl = 0};
+    struct host_state state;
+    struct blk_mem *disk;
+    uint32_t relid;
+
+    start();
+    CHECK(disk_ready(&disk, &relid));
+    CHECK(host_rescind(host, relid));
+    poll_all();
+    CHECK(take(VMBUS_MSG_RESCIND_OFFER, &gone, sizeof(gone)));
+    CHECK_EQ(gone.relid, relid);
+    down.relid = release.relid = relid;
+    post(4, &release, sizeof(release));              /* too early: the GPADL is still there */
+    CHECK_EQ(violations, 1);
+    host_destroy(host);
+    blk_mem_destroy(disk);
+
+    violations = 0;
+    start();
+    CHECK(disk_ready(&disk, &relid));
+    CHECK(host_rescind(host, relid));
+    poll_all();
+    CHECK(take(VMBUS_MSG_RESCIND_OFFER, &gone, sizeof(gone)));
+    post(4, &down, sizeof(down));
+    CHECK(take(VMBUS_MSG_GPADL_TORNDOWN, &torn, sizeof(torn)));
+    post(4, &release, sizeof(release));
+    CHECK_EQ(violations, 0);
+    host_get_state(host, &state);
+    CHECK_EQ(state.gpadls, 0);
+    CHECK_EQ(state.channels_offered, 0);
+    CHECK(!host_rescind(host, relid));
+    host_destroy(host);
+    blk_mem_destroy(disk);
+}
+
+TEST(host_waits_for_requests_before_unload)
+{
+    struct vmbus_msg_header unload = {.type = VMBUS_MSG_UNLOAD}, done = {.type = 0};
+    static const uint8_t read10[16] = {SCSI_READ_10, 0, 0, 0, 0, 8, 0, 0, 16};
+    struct vstor_packet v;
+    struct blk_mem *disk;
+    uint32_t relid;
+
+    start();
+    CHECK(disk_ready(&disk, &relid));
+    blk_mem_hold(disk, true, false);
+    CHECK(!scsi(relid, read10, 8192, VSTOR_DATA_FROM_DEVICE, &v));
+    post(4, &unload, sizeof(unload));
+    CHECK(!take(VMBUS_MSG_UNLOAD_RESPONSE, &done, sizeof(done)));
+    blk_mem_hold(disk, false, false);
+    poll_all();
+    CHECK(take(VMBUS_MSG_UNLOAD_RESPONSE, &done, sizeof(done)));
+    CHECK(connect(VMBUS_VERSION_WIN10));
+    CHECK_EQ(violations, 0);
+    host_destroy(host);
+    blk_mem_destroy(disk);
+}
+
+TEST(host_watches_monitor_pages)
+{
+    struct vmbus_msg_initiate_contact msg = {
+        .header = {.type = VMBUS_MSG_INITIATE_CONTACT}, .version = VMBUS_VERSION_WIN10,
+        .monitor_page1 = 8 * 4096u, .monitor_page2 = 9 * 4096u,
+    };
+    struct vmbus_msg_header request = {.type = VMBUS_MSG_REQUEST_OFFERS};
+    struct vmbus_msg_version_response answer = {.supported = 0};
+    struct vmbus_monitor_page *page = (void *)(ram + 9 * 4096u);
+    struct vmbus_msg_offer_channel offer;
+    struct host_scsi_config scsi_cfg;
+    struct host_config cfg;
+
+    host_config_default(&cfg);
+    cfg.monitor_pages = true;
+    start_with(&cfg);
+    host_scsi_config_default(&scsi_cfg);
+    scsi_cfg.monitor = true;
+    CHECK(host_add_scsi(host, &scsi_cfg) != NULL);
+    post(1, &msg, sizeof(msg));
+    CHECK(take(VMBUS_MSG_VERSION_RESPONSE, &answer, sizeof(answer)) && answer.supported);
+    post(1, &request, sizeof(request));
+    CHECK(take(VMBUS_MSG_OFFER_CHANNEL, &offer, sizeof(offer)));
+    CHECK_EQ(offer.monitor_allocated, 1);
+    page->groups[offer.monitor_id / 32].pending = 1u << offer.monitor_id % 32;
+    host_timer_fired(host, HOST_NO_VP);
+    CHECK_EQ(page->groups[offer.monitor_id / 32].pending, 0);
+    CHECK_EQ(violations, 0);
+    page->groups[3].pending = 1u << 31;
+    host_timer_fired(host, HOST_NO_VP);
     CHECK_EQ(violations, 1);
     host_destroy(host);
 }
 
-TEST(host_segments_and_sums)
-{
-    struct {
-        struct rndis_packet head;
-        struct rndis_ppi_word lso;
-        uint8_t frame[14 + 20 + 20 + 2000];
-    } out;
-    struct {
-        struct rndis_request head;
-        struct ndis_offload_parameters p;
-    } on = {{{RNDIS_SET, sizeof(on)}, 3, OID_TCP_OFFLOAD_PARAMETERS, sizeof(on.p), 20, 0},
-            {.header = {NDIS_OBJECT_DEFAULT, 3, sizeof(on.p)}, .ipv4_checksum = NDIS_OFFLOAD_TX_RX,
-             .tcp_ipv4_checksum = NDIS_OFFLOAD_TX_RX, .lso_v2_ipv4 = NDIS_OFFLOAD_LSO_ON}};
-    struct rndis_set_complete set = {.status = 1};
-    struct host_nic *nic;
-    uint32_t relid, sum;
-    uint8_t *ip = out.frame + 14, *tcp = out.frame + 34;
+/* ---- faults, isolation, flush ----------------------------------------------------------------------- */
 
+TEST(host_fails_the_nth_reply)
+{
     start();
-    CHECK(nic_ready(&nic, &relid));
-    CHECK(rndis(relid, NVSP_CHANNEL_CONTROL, &on, sizeof(on), &set, sizeof(set)));
-    CHECK_EQ(set.status, 0);
-    memset(&out, 0, sizeof(out));
-    out.head = (struct rndis_packet){{RNDIS_PACKET, sizeof(out)}, 52, sizeof(out.frame), 0, 0, 0, 36, 16, 0,
-                                     0};
-    out.lso = (struct rndis_ppi_word){{16, RNDIS_PPI_LSO, 12}, 1000 | 34u << 20 | RNDIS_LSO_TYPE_V2};
-    out.frame[12] = 8;
-    ip[0] = 0x45;
-    ip[8] = 64;
-    ip[9] = 6;
-    ip[12] = 10; ip[15] = 1;
-    ip[16] = 10; ip[19] = 2;
-    tcp[12] = 0x50;
-    tcp[13] = 0x18;
-    sum = 0x0A00 + 1 + 0x0A00 + 2 + 6;              /* the pseudo header with length 0 */
-    tcp[16] = (uint8_t)(sum >> 8);
-    tcp[17] = (uint8_t)sum;
-    memset(tcp + 20, 0xAB, 2000);
-    CHECK(rndis(relid, NVSP_CHANNEL_DATA, &out, sizeof(out), NULL, 0));
+    host_set_fault(host, HOST_FAULT_VMBUS_REPLY, 1, HOST_FAULT_DROP);
+    CHECK(!connect(VMBUS_VERSION_WIN10_5_3));
+    CHECK_EQ(host_fault_count(host), 1);
+    CHECK(connect(VMBUS_VERSION_WIN10_5_3));
+    host_set_fault(host, HOST_FAULT_VMBUS_REPLY, 1, HOST_FAULT_ERROR);
+    CHECK(!connect(VMBUS_VERSION_WIN10_5_3));
     CHECK_EQ(violations, 0);
-    CHECK_EQ(sent_count, 2);
-    CHECK_EQ(sent_bytes[0], 1054);
-    CHECK_EQ(sent_bytes[1], 1054);
-    CHECK_EQ(sent[0][34 + 13], 0x10);                /* PSH only in the last */
-    CHECK_EQ(sent[1][34 + 13], 0x18);
-    CHECK_EQ(sent[1][34 + 6] << 8 | sent[1][34 + 7], 1000);
-    for (unsigned n = 0; n < 2; n++) {
-        const uint8_t *f = sent[n];
-        sum = 0;
-        for (unsigned i = 14; i < 34; i += 2)
-            sum += (uint32_t)f[i] << 8 | f[i + 1];
-        CHECK_EQ((sum & 0xFFFF) + (sum >> 16), 0xFFFF);
-        sum = 6 + 1020;
-        for (unsigned i = 26; i < 1054; i += 2)
-            sum += (uint32_t)f[i] << 8 | f[i + 1];
-        while (sum >> 16)
-            sum = (sum & 0xFFFF) + (sum >> 16);
-        CHECK_EQ(sum, 0xFFFF);
-    }
+    host_destroy(host);
+}
+
+TEST(host_keeps_private_pages_private)
+{
+    struct hv_modify_visibility *in = (void *)(ram + PAGE_INPUT * 4096u);
+    uint64_t *pages = (uint64_t *)(void *)(in + 1);
+    struct vmbus_msg_offer_channel offer;
+    struct host_scsi_config scsi_cfg;
+    struct host_config cfg;
+    struct host_state state;
+
+    host_config_default(&cfg);
+    cfg.isolation_type = HV_ISOLATION_VBS;
+    cfg.boundary_bit = 40;
+    cfg.ram_pages = RAM_PAGES;
+    start_with(&cfg);
+    host_scsi_config_default(&scsi_cfg);
+    CHECK(host_add_scsi(host, &scsi_cfg) != NULL);
+    CHECK(connect(VMBUS_VERSION_WIN10_5_3) && first_offer(&offer));
+    CHECK(!make_gpadl(offer.relid, 5, PAGE_RING, RING_PAGES));
+    CHECK_EQ(violations, 1);
+    *in = (struct hv_modify_visibility){HV_PARTITION_ID_SELF, HV_VISIBILITY_READ_WRITE, 0};
+    for (unsigned i = 0; i < RING_PAGES; i++)
+        pages[i] = PAGE_RING + i;
+    CHECK_EQ(call(hv_control(HVCALL_MODIFY_HOST_VISIBILITY, 0, RING_PAGES, 0), PAGE_INPUT * 4096u, 0),
+             (uint64_t)RING_PAGES << 32);
+    CHECK(make_gpadl(offer.relid, 5, PAGE_RING, RING_PAGES));
+    host_get_state(host, &state);
+    CHECK_EQ(state.pages_visible, RING_PAGES);
+    *in = (struct hv_modify_visibility){HV_PARTITION_ID_SELF, HV_VISIBILITY_PRIVATE, 0};
+    pages[0] = PAGE_RING;
+    CHECK_EQ(hv_result_status(call(hv_control(HVCALL_MODIFY_HOST_VISIBILITY, 0, 1, 0), PAGE_INPUT * 4096u,
+                                   0)),
+             HV_STATUS_OPERATION_DENIED);
+    CHECK_EQ(violations, 2);
     host_destroy(host);
 }
 
