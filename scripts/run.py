@@ -5,6 +5,7 @@
 Disks are opened read-only, so that nothing can happen to them, except those that nbd.write=... in ARGS names.
 """
 import argparse
+import atexit
 import json
 import os
 import re
@@ -159,6 +160,22 @@ def announce(vm, app, stopping):
         print(f"run: {name} did not answer within {READY_LIMIT_S} s", flush=True)
 
 
+def take_terminal():
+    """Ctrl-C is meant for this program, not for the make that started it and would call it an error."""
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR)
+        before = os.tcgetpgrp(terminal)
+        if before != os.getpgrp() or before == os.getpid():
+            return
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+        os.setpgid(0, 0)
+        os.tcsetpgrp(terminal, os.getpid())
+        atexit.register(lambda: os.tcsetpgrp(terminal, before))
+    except OSError:
+        pass                                      # no terminal
+
+
 def main():
     parser = argparse.ArgumentParser(description="Boots an application in the lab.")
     parser.add_argument("--arch", default="x86_64")
@@ -201,6 +218,7 @@ def main():
     def stop(*_):
         stopping.set()
 
+    take_terminal()
     signal.signal(signal.SIGINT, stop)
     signal.signal(signal.SIGTERM, stop)
 
