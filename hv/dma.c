@@ -26,6 +26,22 @@ static bool append_extent(struct frame_list *list, uint64_t physical, uint64_t b
     return true;
 }
 
+/* The common request, one span of the direct map, without any of the general case's bookkeeping. */
+static inline bool map_one(struct dma_mapping *m, const struct dma_span *span, uint64_t *frames, unsigned max)
+{
+    vaddr_t at = va_of(span->addr);
+    uint32_t offset = (uint32_t)(at.v & PAGE_MASK), bytes = span->bytes;
+    uint64_t n = ((uint64_t)offset + bytes + PAGE_MASK) >> PAGE_SHIFT;
+
+    if (!arch_virt_in_direct_map(at) || n > max || !bytes)
+        return false;
+    uint64_t frame = arch_direct_to_phys(at).v >> PAGE_SHIFT;
+    for (uint64_t i = 0; i < n; i++)
+        frames[i] = frame + i;
+    *m = (struct dma_mapping){.offset = offset, .bytes = bytes, .frames = (uint32_t)n};
+    return true;
+}
+
 static bool append_mapped(struct frame_list *list, vaddr_t at, uint64_t bytes)
 {
     while (bytes) {
@@ -44,8 +60,9 @@ static bool append_mapped(struct frame_list *list, vaddr_t at, uint64_t bytes)
     return true;
 }
 
-int dma_map(struct dma_mapping *m, const struct dma_span *spans, unsigned count, enum dma_direction dir UNUSED,
-            uint64_t *frames, unsigned max)
+/* Not inlined: the registers it needs would be saved on the short way, too. */
+static __attribute__((noinline)) int map_spans(struct dma_mapping *m, const struct dma_span *spans, unsigned count,
+                                               uint64_t *frames, unsigned max)
 {
     struct frame_list list = {frames, 0, max};
     uint64_t total = 0;
@@ -70,6 +87,12 @@ int dma_map(struct dma_mapping *m, const struct dma_span *spans, unsigned count,
     m->frames = list.count;
     m->bounce = NULL;
     return 0;
+}
+
+int dma_map(struct dma_mapping *m, const struct dma_span *spans, unsigned count, enum dma_direction dir UNUSED,
+            uint64_t *frames, unsigned max)
+{
+    return count == 1 && map_one(m, spans, frames, max) ? 0 : map_spans(m, spans, count, frames, max);
 }
 
 /* The host used the caller's own pages: nothing to copy, nothing to return. */

@@ -248,7 +248,8 @@ int vmbus_send_gpa(struct vmbus_channel *ch, const struct vmbus_gpa_range *range
         struct vmbus_gpa_range_header *range = (void *)to;
         range->byte_count = ranges[i].bytes;
         range->byte_offset = ranges[i].offset;
-        memcpy(range->pfns, ranges[i].frames, ranges[i].frame_count * sizeof(uint64_t));
+        for (uint32_t f = 0; f < ranges[i].frame_count; f++)
+            range->pfns[f] = ranges[i].frames[f];
         to += sizeof(*range) + ranges[i].frame_count * sizeof(uint64_t);
     }
     memcpy(to, payload, bytes);
