@@ -1,28 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The ACPI tables of direct mode: what OpenVMM's --kernel machine has and no more. RSDP (found by scan at 0xE0000), XSDT,
- * FADT with the power management block that exits.c emulates, MADT, DSDT with the VMBus device.
+ * The ACPI tables of direct mode: what OpenVMM's --kernel machine has and no more. RSDP (found by scan at 0xE0000),
+ * XSDT, FADT with the power management block that exits.c emulates, MADT, DSDT with the VMBus device.
  *
  * Layouts: ACPI specification 6.3, chapters 5 and 20 (AML).
  */
 #define LOG_ROOM "lab"
 #include <string.h>
+#include "tests/lab/x86_64/acpi_wire.h"
 #include "tests/lab/x86_64/direct.h"
-
-#define OEM_ID       "CANDEL"
-#define OEM_TABLE_ID "CANDLAB "
-#define CREATOR_ID   "CNDL"
-
-struct acpi_header {
-    char signature[4];
-    uint32_t length;
-    uint8_t revision, checksum;
-    char oem_id[6], oem_table_id[8];
-    uint32_t oem_revision;
-    char creator_id[4];
-    uint32_t creator_revision;
-} __attribute__((packed));
-_Static_assert(sizeof(struct acpi_header) == 36, "ACPI header");
 
 struct acpi_address { uint8_t space, bits, offset, access; uint64_t address; } __attribute__((packed));
 
@@ -34,7 +20,8 @@ struct acpi_fadt {
     uint32_t smi_command;
     uint8_t acpi_enable, acpi_disable, s4bios, pstate;
     uint32_t pm1a_event, pm1b_event, pm1a_control, pm1b_control, pm2_control, pm_timer, gpe0, gpe1;
-    uint8_t pm1_event_bytes, pm1_control_bytes, pm2_control_bytes, pm_timer_bytes, gpe0_bytes, gpe1_bytes, gpe1_base, cst;
+    uint8_t pm1_event_bytes, pm1_control_bytes, pm2_control_bytes, pm_timer_bytes;
+    uint8_t gpe0_bytes, gpe1_bytes, gpe1_base, cst;
     uint16_t c2_latency, c3_latency, flush_size, flush_stride;
     uint8_t duty_offset, duty_width, day_alarm, month_alarm, century;
     uint16_t boot_arch;
@@ -45,7 +32,8 @@ struct acpi_fadt {
     uint16_t arm_boot_arch;
     uint8_t minor_revision;
     uint64_t x_facs, x_dsdt;
-    struct acpi_address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2_control, x_pm_timer, x_gpe0, x_gpe1;
+    struct acpi_address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2_control, x_pm_timer;
+    struct acpi_address x_gpe0, x_gpe1;
     struct acpi_address sleep_control, sleep_status;
     char hypervisor[8];
 } __attribute__((packed));
@@ -101,32 +89,10 @@ static const uint8_t dsdt_body[] = {
     0x08, '_', 'C', 'R', 'S', 0x11, 0x0D, 0x0A, 0x0A, 0x47, 0x01, 0x70, 0x00, 0x70, 0x00, 0x00, 0x02, 0x79, 0x00,
 };
 
-static uint8_t sum(const void *p, size_t n)
-{
-    const uint8_t *b = p;
-    uint8_t s = 0;
-    for (size_t i = 0; i < n; i++)
-        s = (uint8_t)(s + b[i]);
-    return s;
-}
-
-static void finish(void *table, const char *signature, size_t bytes, uint8_t revision)
-{
-    struct acpi_header *h = table;
-    memcpy(h->signature, signature, 4);
-    memcpy(h->oem_id, OEM_ID, sizeof(h->oem_id));
-    memcpy(h->oem_table_id, OEM_TABLE_ID, sizeof(h->oem_table_id));
-    memcpy(h->creator_id, CREATOR_ID, sizeof(h->creator_id));
-    h->length = (uint32_t)bytes;
-    h->revision = revision;
-    h->oem_revision = h->creator_revision = 1;
-    h->checksum = (uint8_t)-sum(table, bytes);
-}
-
 static struct acpi_address io_register(uint16_t port, uint8_t bits)
 {
-    return (struct acpi_address){.space = SPACE_IO, .bits = bits, .access = (uint8_t)(bits == 8 ? 1 : bits == 16 ? 2 : 3),
-                                 .address = port};
+    uint8_t access = bits == 8 ? 1 : bits == 16 ? 2 : 3;
+    return (struct acpi_address){.space = SPACE_IO, .bits = bits, .access = access, .address = port};
 }
 
 static size_t build_fadt(struct acpi_fadt *f, uint64_t dsdt)
@@ -136,12 +102,13 @@ static size_t build_fadt(struct acpi_fadt *f, uint64_t dsdt)
         .pm1a_event = LAB_PORT_PM, .pm1a_control = LAB_PORT_PM_CONTROL, .pm_timer = LAB_PORT_PM_TIMER,
         .pm1_event_bytes = 4, .pm1_control_bytes = 2, .pm_timer_bytes = 4,
         .c2_latency = 0xFFF, .c3_latency = 0xFFF, .boot_arch = BOOT_NO_VGA,
-        .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32BIT | FADT_RESET,
+        .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_POWER_BUTTON | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32BIT |
+                 FADT_RESET,
         .reset = io_register(LAB_PORT_PM_RESET, 8), .reset_value = 1, .minor_revision = 3,
         .x_pm1a_event = io_register(LAB_PORT_PM, 32), .x_pm1a_control = io_register(LAB_PORT_PM_CONTROL, 16),
         .x_pm_timer = io_register(LAB_PORT_PM_TIMER, 32), .hypervisor = "MsHyperV",
     };
-    finish(f, "FACP", sizeof(*f), 6);
+    acpi_finish(f, "FACP", sizeof(*f), 6);
     return sizeof(*f);
 }
 
@@ -161,7 +128,7 @@ static size_t build_madt(uint8_t *t, unsigned cpus)
     _Static_assert(IO_APIC_ADDRESS == 0xFEC00000u, "as in the bytes above");
     memcpy(t + at, ioapic, sizeof(ioapic));
     at += sizeof(ioapic);
-    finish(t, "APIC", at, 4);
+    acpi_finish(t, "APIC", at, 4);
     return at;
 }
 
@@ -173,7 +140,7 @@ uint64_t acpi_build(uint64_t gpa, uint64_t rsdp_gpa, unsigned cpus)
     memset(p, 0, LAB_ACPI_BYTES);
     dsdt = at;
     memcpy(p + sizeof(struct acpi_header), dsdt_body, sizeof(dsdt_body));
-    finish(p, "DSDT", sizeof(struct acpi_header) + sizeof(dsdt_body), 2);
+    acpi_finish(p, "DSDT", sizeof(struct acpi_header) + sizeof(dsdt_body), 2);
     at = ALIGN_UP(at + sizeof(struct acpi_header) + sizeof(dsdt_body), 64u);
     tables[0] = at;
     at = ALIGN_UP(at + build_fadt((struct acpi_fadt *)(void *)(p + (at - gpa)), dsdt), 64u);
@@ -181,15 +148,14 @@ uint64_t acpi_build(uint64_t gpa, uint64_t rsdp_gpa, unsigned cpus)
     at = ALIGN_UP(at + build_madt(p + (at - gpa), cpus), 64u);
     uint64_t xsdt = at;
     memcpy(p + (at - gpa) + sizeof(struct acpi_header), tables, sizeof(tables));
-    finish(p + (at - gpa), "XSDT", sizeof(struct acpi_header) + sizeof(tables), 1);
+    acpi_finish(p + (at - gpa), "XSDT", sizeof(struct acpi_header) + sizeof(tables), 1);
     at += sizeof(struct acpi_header) + sizeof(tables);
 
-    struct { char signature[8]; uint8_t checksum; char oem[6]; uint8_t revision; uint32_t rsdt, length; uint64_t xsdt;
-             uint8_t checksum2, reserved[3]; } __attribute__((packed)) rsdp = {.revision = 2, .length = 36, .xsdt = xsdt};
+    struct acpi_rsdp rsdp = {.revision = 2, .length = sizeof(rsdp), .xsdt = xsdt};
     memcpy(rsdp.signature, "RSD PTR ", 8);
-    memcpy(rsdp.oem, OEM_ID, sizeof(rsdp.oem));
-    rsdp.checksum = (uint8_t)-sum(&rsdp, 20);
-    rsdp.checksum2 = (uint8_t)-sum(&rsdp, sizeof(rsdp));
+    memcpy(rsdp.oem_id, ACPI_OEM_ID, sizeof(rsdp.oem_id));
+    rsdp.checksum = acpi_checksum(&rsdp, 20);
+    rsdp.checksum2 = acpi_checksum(&rsdp, sizeof(rsdp));
     memcpy(guest_ptr(rsdp_gpa, sizeof(rsdp)), &rsdp, sizeof(rsdp));
     return at;
 }

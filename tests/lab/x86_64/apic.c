@@ -3,8 +3,8 @@
  * The local APIC. It is the guest's: mapped into it, so that EOI, TPR and the timer cost no exit. The lab uses only the
  * interrupt command register: to make an interrupt pend (fixed, edge) and to kick another CPU (NMI).
  *
- * With one vcpu the guest's page is writable and nothing is watched. With more, the page is read-only: the guest's writes
- * come here, because INIT and SIPI it sends must not reach the real CPUs, which are the lab's.
+ * With one vcpu the guest's page is writable and nothing is watched. With more, the page is read-only: the guest's
+ * writes come here, because INIT and SIPI it sends must not reach the real CPUs, which are the lab's.
  */
 #define LOG_ROOM "lab"
 #include "tests/lab/x86_64/smp.h"

@@ -2,11 +2,12 @@
 /*
  * Time: the TSC as reference clock, the HPET as the lab's alarm.
  *
- * The HPET belongs to the lab alone (hidden from the guest). Timer 0 sends its message (FSB, i.e. MSI) with delivery mode
- * NMI, so an alarm always brings the guest back out. One alarm serves the model's nearest deadline and the tick at which
- * commands are looked for. Who is woken compares times, and an alarm that came too early is set again.
+ * The HPET belongs to the lab alone (hidden from the guest). Timer 0 sends its message (FSB, i.e. MSI) with delivery
+ * mode NMI, so an alarm always brings the guest back out. One alarm serves the model's nearest deadline and the tick
+ * at which commands are looked for. Who is woken compares times, and an alarm that came too early is set again.
  *
- * The TSC's frequency is measured against the HPET once. Under -icount both count instructions and the measure is exact.
+ * The TSC's frequency is measured against the HPET once. Under -icount both count instructions and the measure is
+ * exact.
  */
 #define LOG_ROOM "lab"
 #include "tests/lab/x86_64/lab.h"
@@ -34,7 +35,8 @@
 #define ALARM_MAX_100NS  100000000ull    /* 10 s: inside half a turn of the 32-bit comparator */
 
 static volatile uint8_t *hpet;
-static uint64_t hpet_hz, tsc_hz, tsc_start, model_deadline = UINT64_MAX, next_tick = UINT64_MAX, next_sample = UINT64_MAX;
+static uint64_t hpet_hz, tsc_hz, tsc_start;
+static uint64_t model_deadline = UINT64_MAX, next_tick = UINT64_MAX, next_sample = UINT64_MAX;
 static uint64_t armed = UINT64_MAX;       /* the time the alarm was set for, */
 static uint64_t fires_from;              /* and when at the earliest it may fire */
 static uint64_t to_100ns;                /* (10^7 << 64) / tsc_hz */

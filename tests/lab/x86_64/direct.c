@@ -4,9 +4,9 @@
  * protocol exactly as OpenVMM makes it (09 of the reference: SSE off, no stack, RSDP only in the BIOS area).
  *
  * Memory. The lab keeps the first LAB_DIRECT_BYTES of the machine; what follows below 4 GiB becomes the guest's from
- * address 0 on, memory above 4 GiB stays where it is. Nothing of it is cleared or read without need, so a machine of any
- * size starts equally fast. QEMU puts the guest's image at the end of low memory, which is the guest's own memory too: it
- * is copied from there, and refused when there is too little memory to keep source and destination apart.
+ * address 0 on, memory above 4 GiB stays where it is. Nothing of it is cleared or read without need, so a machine of
+ * any size starts equally fast. QEMU puts the guest's image at the end of low memory, which is the guest's own memory
+ * too: it is copied from there, and refused when there is too little memory to keep source and destination apart.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -182,7 +182,8 @@ static void build_tables(void)
 }
 
 /* The module lies in guest memory: nothing of it may be overwritten before it is copied. */
-static void copy_into_guest(const struct boot_module *m, uint64_t gpa, uint64_t offset, uint64_t bytes, uint64_t mem_bytes)
+static void copy_into_guest(const struct boot_module *m, uint64_t gpa, uint64_t offset, uint64_t bytes,
+                            uint64_t mem_bytes)
 {
     uint64_t module_gpa = m->start.v - LAB_DIRECT_BYTES, hpa;
     uint8_t *to = must_have(gpa, mem_bytes, "guest image");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Direct mode: the lab is started by `qemu-system-x86_64 -kernel lab.elf -initrd guest -append "options -- guest words"`
- * and loads the guest itself, onto the machine that OpenVMM's --kernel shows (no firmware, no PCI).
+ * Direct mode: the lab is started by `qemu-system-x86_64 -kernel lab.elf -initrd guest -append "options -- guest
+ * words"` and loads the guest itself, onto the machine that OpenVMM's --kernel shows (no firmware, no PCI).
  */
 #pragma once
 #include "boot/boot_info.h"

@@ -4,7 +4,8 @@
  *
  * Policy of direct mode: the machine of OpenVMM's --kernel. COM1, the CMOS clock and port 0x80 are real; a power
  * management block at 0x400 is emulated; every other port reads all ones and ignores writes (so no PIC, PIT, PCI,
- * i8042). Reads of unbacked addresses give all ones. In firmware mode (firmware.c) everything is real but the lab's own.
+ * i8042). Reads of unbacked addresses give all ones. In firmware mode (firmware.c) everything is real but the lab's
+ * own.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -147,13 +148,15 @@ static void read_xmm(uint64_t regs[HOST_HCALL_REGS])
 {
     /* The guest's vector registers are in the processor. */
     __asm__ volatile("movups %%xmm0, 0(%0); movups %%xmm1, 16(%0); movups %%xmm2, 32(%0);"
-                     "movups %%xmm3, 48(%0); movups %%xmm4, 64(%0); movups %%xmm5, 80(%0)" : : "r"(regs + 2) : "memory");
+                     "movups %%xmm3, 48(%0); movups %%xmm4, 64(%0); movups %%xmm5, 80(%0)"
+                     : : "r"(regs + 2) : "memory");
 }
 
 static void write_xmm(const uint64_t regs[HOST_HCALL_REGS])
 {
     __asm__ volatile("movups 0(%0), %%xmm0; movups 16(%0), %%xmm1; movups 32(%0), %%xmm2;"
-                     "movups 48(%0), %%xmm3; movups 64(%0), %%xmm4; movups 80(%0), %%xmm5" : : "r"(regs + 2) : "memory");
+                     "movups 48(%0), %%xmm3; movups 64(%0), %%xmm4; movups 80(%0), %%xmm5"
+                     : : "r"(regs + 2) : "memory");
 }
 
 void exit_hypercall(struct vcpu *v)
@@ -274,8 +277,9 @@ void exit_npf(struct vcpu *v)
     uint64_t gpa = c->exit_info2, info = c->exit_info1;
     struct mmio_op op;
     if ((info & SVM_NPF_FETCH) || !(info & SVM_NPF_FINAL) || !mmio_decode(v, &op)) {
-        log_err("the guest used physical address %#llx, which is not memory, for %s", (unsigned long long)gpa,
-                info & SVM_NPF_FETCH ? "code" : info & SVM_NPF_FINAL ? "an access the lab can't decode" : "its page tables");
+        const char *use = info & SVM_NPF_FETCH ? "code" : info & SVM_NPF_FINAL ? "an access the lab can't decode"
+                                                                               : "its page tables";
+        log_err("the guest used physical address %#llx, which is not memory, for %s", (unsigned long long)gpa, use);
         vcpu_dump(v);
         lab_end(LAB_END_TRIPLE, "the guest went where nothing is");
     }

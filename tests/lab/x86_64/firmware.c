@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Firmware mode: the machine the lab was started on, virtualised. The guest keeps everything at its own address and port,
- * except what is the lab's: its memory, the HPET, COM2, and PCI functions of bus 0 with device numbers LAB_PCI_FIRST to
- * LAB_PCI_LAST (registers, configuration by ports and by ECAM). Power-off and reset go through the lab, so that they are
- * reported and end QEMU with its exit codes.
+ * Firmware mode: the machine the lab was started on, virtualised. The guest keeps everything at its own address and
+ * port, except what is the lab's: its memory, the HPET, COM2, and PCI functions of bus 0 with device numbers
+ * LAB_PCI_FIRST to LAB_PCI_LAST (registers, configuration by ports and by ECAM). Power-off and reset go through the
+ * lab, so that they are reported and end QEMU with its exit codes.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -20,7 +20,7 @@
 #define I8042_RESET       0xFE
 #define COM2              0x2F8
 #define COM2_LSR          5
-#define LSR_IDLE          0x60     /* a UART without a reader: what the firmware's driver, still bound to it, must see */
+#define LSR_IDLE          0x60     /* nothing comes, all has gone out: for the firmware's driver, bound to it */
 #define DEBUG_EXIT        0xF4
 
 #define BRIDGE_Q35        0x29C08086u   /* host bridge 0:0.0, its ECAM base register */

@@ -42,8 +42,8 @@ enum lab_end {
 };
 
 #define LAB_MAX_VCPUS  8
-/* The lab's own memory in direct mode: physical [0, this). The guest's memory begins behind it; up to 2 MiB at the end of low
- * memory are the firmware's. So 64 MiB more than the guest is to have are always enough for QEMU's -m. */
+/* The lab's own memory in direct mode: physical [0, this). The guest's memory begins behind it; up to 2 MiB at the end
+ * of low memory are the firmware's. So 64 MiB more than the guest is to have are always enough for QEMU's -m. */
 #define LAB_DIRECT_BYTES (62ull << 20)
 
 /* ---- options, from the command line: key=value words; what follows a word "--" is the guest's command line ---- */

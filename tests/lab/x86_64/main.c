@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The lab's kernel_main: brings up what it borrows from the kernel (memory, exceptions, log), then SVM, clock, model, guest.
+ * The lab's kernel_main: brings up what it borrows from the kernel (memory, exceptions, log), then SVM, clock, model,
+ * guest.
  *
- * From svm_init on GIF is 0: interrupts and NMIs wait until the guest runs. The lab's own exceptions are still caught by
- * the kernel's handlers, which end in panic() and so in exit code LAB_END_FAULT.
+ * From svm_init on GIF is 0: interrupts and NMIs wait until the guest runs. The lab's own exceptions are still caught
+ * by the kernel's handlers, which end in panic() and so in exit code LAB_END_FAULT.
  */
 #define LOG_ROOM "lab"
 #include <string.h>

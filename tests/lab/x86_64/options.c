@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* The lab's command line: key=value words, then "--", then the guest's own, untouched. Bad words are named and ignored. */
+/* The lab's command line: key=value words, "--", then the guest's own, untouched. Bad words are named and ignored. */
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/lab.h"

@@ -117,6 +117,7 @@ int pci_msix_nmi(struct pci_function f)
         mmio_write32(t + 16 * i + 12, 0);
     }
     pci_write16(f, cap + 2, (uint16_t)(pci_read16(f, cap + 2) | MSIX_ENABLE));
-    pci_write16(f, PCI_COMMAND, pci_read16(f, PCI_COMMAND) | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX);
+    uint16_t command = pci_read16(f, PCI_COMMAND);
+    pci_write16(f, PCI_COMMAND, command | PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX);
     return 0;
 }

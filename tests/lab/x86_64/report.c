@@ -132,7 +132,8 @@ void report_violation(const char *text)
 
 NORETURN void lab_end(enum lab_end how, const char *why)
 {
-    static const char *const words[] = {"power-off", "crash", "triple-fault", "violation", "lab-fault", "reboot", "quit"};
+    static const char *const words[] = {"power-off", "crash", "triple-fault", "violation", "lab-fault", "reboot",
+                                        "quit"};
     static bool ending;
     if (!ending) {
         ending = true;

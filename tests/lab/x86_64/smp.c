@@ -67,7 +67,8 @@ static bool make_tables(struct ap_tables *t)
     if (first_gdt.limit >= sizeof(t->gdt) || first_tr + 16u > first_gdt.limit + 1u)
         return false;
     memcpy(t->gdt, (const void *)(uintptr_t)first_gdt.base, first_gdt.limit + 1u);
-    uint64_t old = (tss_descriptor[0] >> 16 & 0xFFFFFF) | (tss_descriptor[0] >> 32 & 0xFF000000) | tss_descriptor[1] << 32;
+    uint64_t old = (tss_descriptor[0] >> 16 & 0xFFFFFF) | (tss_descriptor[0] >> 32 & 0xFF000000);
+    old |= tss_descriptor[1] << 32;
     uint64_t base = (uint64_t)(uintptr_t)t->tss;
     memcpy(t->tss, (const void *)(uintptr_t)old, TSS_BYTES);
     for (unsigned i = 0; i < IST_COUNT; i++) {

@@ -3,8 +3,8 @@
  * Firmware mode: LAB.EFI (tests/lab/x86_64/efi) puts the lab's image under the running firmware. This is what it hands
  * over: the state in which its own caller goes on as the guest, and what the lab must know about the machine.
  *
- * Built twice, into the EFI application and into the lab: plain numbers only. The lab finds it as the boot module of this
- * name.
+ * Built twice, into the EFI application and into the lab: plain numbers only. The lab finds it as the boot module of
+ * this name.
  */
 #pragma once
 #include <stdint.h>
@@ -28,7 +28,8 @@ struct lab_handoff {
     uint64_t es, cs, ss, ds, fs, gs, ldtr, tr;      /* 0x80 */
     /* filled in C */
     uint64_t magic;
-    uint64_t efer, fs_base, gs_base, kernel_gs_base, star, lstar, cstar, sfmask, sysenter_cs, sysenter_esp, sysenter_eip, pat;
+    uint64_t efer, fs_base, gs_base, kernel_gs_base, star, lstar, cstar, sfmask;
+    uint64_t sysenter_cs, sysenter_esp, sysenter_eip, pat;
     uint64_t block_start, block_bytes;              /* the lab's memory */
     uint32_t range_count, reserved;
     struct { uint64_t start, bytes; } ranges[LAB_HANDOFF_RANGES];   /* RAM that the guest has */

@@ -92,7 +92,8 @@ static void slot_give(struct vblk *d, struct slot *s, unsigned number, uint32_t 
         s->table[i].next = (uint16_t)(i + 1);
     }
     s->table[segs + 1] = (struct virtq_desc){base + offsetof(struct slot, status), 1, VIRTQ_WRITE, 0};
-    d->queue.desc[number] = (struct virtq_desc){base, (segs + 2) * (uint32_t)sizeof(struct virtq_desc), VIRTQ_INDIRECT, 0};
+    uint32_t table_bytes = (segs + 2) * (uint32_t)sizeof(struct virtq_desc);
+    d->queue.desc[number] = (struct virtq_desc){base, table_bytes, VIRTQ_INDIRECT, 0};
     virtq_publish(&d->queue, number);
     lab_count(CNT_BLOCK_REQUESTS);
 }
@@ -140,7 +141,8 @@ static bool give_data(struct vblk *d, struct host_blk_req *r)
     }
     if (bytes == 0)
         panic("a disk request of %llu sectors has no data behind it", (unsigned long long)r->sectors);
-    slot_give(d, s, number, r->op == HOST_BLK_READ ? T_IN : T_OUT, (r->sector + d->sectors_given) << d->sector_shift, segs);
+    uint64_t sector = (r->sector + d->sectors_given) << d->sector_shift;
+    slot_give(d, s, number, r->op == HOST_BLK_READ ? T_IN : T_OUT, sector, segs);
     lab_count_add(CNT_BLOCK_BYTES, bytes);
     d->sectors_given += bytes / sector_bytes;
     return d->sectors_given == r->sectors;
@@ -154,7 +156,8 @@ static bool give_range(struct vblk *d, struct host_blk_req *r)
     struct slot *s = slot_take(d, r, &number);
     uint64_t sector = (r->sector + d->sectors_given) << d->sector_shift;
     s->range = (struct vblk_range){.sector = sector, .sectors = (uint32_t)(n << d->sector_shift)};
-    s->table[1] = (struct virtq_desc){.address = dma_address(s) + offsetof(struct slot, range), .bytes = sizeof(s->range)};
+    s->table[1] = (struct virtq_desc){.address = dma_address(s) + offsetof(struct slot, range),
+                                      .bytes = sizeof(s->range)};
     slot_give(d, s, number, r->op == HOST_BLK_DISCARD ? T_DISCARD : T_WRITE_ZEROES, 0, 1);
     d->sectors_given += n;
     return d->sectors_given == r->sectors;
@@ -342,8 +345,8 @@ void vblk_attach(struct pci_function f)
     l->backend = d;
     l->info = (struct host_blk_info){
         .sector_bytes = sector_bytes, .physical_exponent = features & F_TOPOLOGY ? cfg8(&d->dev, CFG_PHYS_EXP) : 0,
-        .sectors = capacity >> d->sector_shift, .read_only = (features & F_RO) != 0, .supports_unmap = d->max_discard != 0,
-        .write_cache = (features & F_FLUSH) != 0, .supports_fua = true};
+        .sectors = capacity >> d->sector_shift, .read_only = (features & F_RO) != 0,
+        .supports_unmap = d->max_discard != 0, .write_cache = (features & F_FLUSH) != 0, .supports_fua = true};
     read_id(d, &l->info);
     disks[disk_count++] = d;
     log_info("disk %u: PCI 0:%x.%u, %llu sectors of %u bytes%s, id \"%.16s\"", lab_disk_count, f.device, f.function,

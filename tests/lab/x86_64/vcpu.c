@@ -105,8 +105,8 @@ void vcpu_set_real_mode(struct vcpu *v, unsigned sipi_vector)
     struct svm_save *s = &v->vmcb->save;
     for (unsigned i = 0; i < ARRAY_SIZE(v->gprs); i++)
         v->gprs[i] = 0;
-    s->cs = (struct svm_segment){.selector = (uint16_t)(sipi_vector << 8), .attributes = SVM_SEG_CODE16, .limit = 0xFFFF,
-                                 .base = (uint64_t)sipi_vector << 12};
+    s->cs = (struct svm_segment){.selector = (uint16_t)(sipi_vector << 8), .attributes = SVM_SEG_CODE16,
+                                 .limit = 0xFFFF, .base = (uint64_t)sipi_vector << 12};
     s->ds = (struct svm_segment){.attributes = SVM_SEG_DATA16, .limit = 0xFFFF};
     s->es = s->fs = s->gs = s->ss = s->ds;
     s->gdtr = s->idtr = (struct svm_segment){.limit = 0xFFFF};
@@ -174,7 +174,7 @@ static void repair_shadow(struct vcpu *v)
         vcpu_advance(v, v->vmcb->save.rip + 1);
 }
 
-/* An event whose delivery an exit interrupted must be injected again; external interrupts are reported as exceptions. */
+/* An event whose delivery an exit interrupted is injected again. QEMU reports external interrupts as exceptions. */
 static void reinject(struct vcpu *v)
 {
     uint64_t info = v->vmcb->control.exit_int_info;
@@ -188,9 +188,9 @@ static void reinject(struct vcpu *v)
 }
 
 /*
- * measure=1: the guest's HLT leaves it, and it is executed in a second VMRUN that ends with the interrupt itself, real or
- * virtual (intercepted, not yet taken), or an NMI. Interrupts pending already end it at once. So nothing is lost between the two
- * and the time asleep is not counted as the guest's.
+ * measure=1: the guest's HLT leaves it, and it is executed in a second VMRUN that ends with the interrupt itself,
+ * real or virtual (intercepted, not yet taken), or an NMI. Interrupts pending already end it at once. So nothing is
+ * lost between the two and the time asleep is not counted as the guest's.
  */
 #define WAKES (SVM_INTERCEPT1_INTR | SVM_INTERCEPT1_VINTR)
 

@@ -108,7 +108,8 @@ int virtio_open(struct virtio *d, struct pci_function f, uint64_t wanted)
     mmio_write32(d->common + DRIVER_FEATURE, (uint32_t)(d->features >> 32));
     d->common[DEVICE_STATUS] |= STATUS_FEATURES_OK;
     if (!(d->common[DEVICE_STATUS] & STATUS_FEATURES_OK)) {
-        log_err("PCI 0:%x.%u: virtio features %#llx are refused", f.device, f.function, (unsigned long long)d->features);
+        log_err("PCI 0:%x.%u: virtio features %#llx are refused", f.device, f.function,
+                (unsigned long long)d->features);
         return -E_NOTSUP;
     }
     int error = pci_msix_nmi(f);
@@ -135,7 +136,8 @@ int virtio_queue(struct virtio *d, struct virtq *q, unsigned index, unsigned mos
         return -E_NOMEM;
     uint8_t *base = arch_phys_to_virt(memory);
     *q = (struct virtq){.index = index, .size = size, .desc = (struct virtq_desc *)base,
-                        .avail = (volatile uint16_t *)(base + avail_off), .used = (volatile uint16_t *)(base + used_off)};
+                        .avail = (volatile uint16_t *)(base + avail_off),
+                        .used = (volatile uint16_t *)(base + used_off)};
     put16(d->common + QUEUE_SIZE, (uint16_t)size);
     put64(d->common + QUEUE_DESC, memory.v);
     put64(d->common + QUEUE_DRIVER, memory.v + avail_off);

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A virtio NIC as the back end of a network adapter. No offloads are negotiated: frames are complete in both directions.
+ * A virtio NIC as the back end of a network adapter. No offloads are negotiated: frames are complete in both
+ * directions.
  *
- * Sending copies the frame (its pieces are valid only during the call), receiving hands the buffer to the model, which
- * copies. A received frame for which the guest has no section stays in its buffer and is offered again; when all buffers
- * wait so, QEMU holds its traffic back.
+ * Sending copies the frame (its pieces are valid only during the call), receiving hands the buffer to the model,
+ * which copies. A received frame for which the guest has no section stays in its buffer and is offered again; when
+ * all buffers wait so, QEMU holds its traffic back.
  */
 #define LOG_ROOM "lab"
 #include <string.h>

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * mark_at=ADDRESS: a mark each time the guest comes to that instruction, named by the text its first argument points to.
+ * mark_at=ADDRESS: a mark each time the guest comes to that instruction, named by the text its first argument points
+ * to.
  *
- * For boot phases: the address is that of boot_phase_mark(const char *name). The guest is not changed and does not notice:
- * a debug register of this CPU matches, the exception is intercepted, and the instruction is resumed with RF set.
- * Assumes that the guest leaves DR0 and DR7 alone, which holds for kernels without a debugger.
+ * For boot phases: the address is that of boot_phase_mark(const char *name). The guest is not changed and does not
+ * notice: a debug register of this CPU matches, the exception is intercepted, and the instruction is resumed with RF
+ * set. Assumes that the guest leaves DR0 and DR7 alone, which holds for kernels without a debugger.
  */
 #include <string.h>
 #include "tests/lab/x86_64/lab.h"

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * LAB.EFI: slips the lab below the running firmware. The story: memory that no one else will use, the lab's image into
- * it, ACPI tables that fit what the guest will see, the lab's devices taken from the firmware's drivers, the processor's
- * state captured, jump. The lab then runs this very program as its guest from the captured state on, and it returns to the
- * firmware.
+ * LAB.EFI: slips the lab below the running firmware. The story: memory that no one else will use, the lab's image
+ * into it, ACPI tables that fit what the guest will see, the lab's devices taken from the firmware's drivers, the
+ * processor's state captured, jump. The lab then runs this very program as its guest from the captured state on, and
+ * it returns to the firmware.
  *
  * It returns an error status on purpose: a boot manager treats success as "a system ran and ended" and stops; after an
  * error it goes on with the next boot entry, the guest's disk.
  */
 #include <string.h>
 #include "boot/efi/boot_efi.h"
+#include "tests/lab/x86_64/acpi_wire.h"
 #include "tests/lab/x86_64/svm.h"
 #include "tests/lab/x86_64/uefi.h"
 
@@ -23,7 +24,8 @@
 #define EFI_PCI_IO_GUID {0x4cf5b200, 0x68b8, 0x4ca5, {0x9e, 0xec, 0xb2, 0x3e, 0x3f, 0x50, 0x02, 0x9a}}
 struct efi_pci_io {                         /* UEFI 14.4; only the one function is used */
     void *before[14];
-    efi_status_t (EFIAPI *get_location)(struct efi_pci_io *self, size_t *segment, size_t *bus, size_t *device, size_t *function);
+    efi_status_t (EFIAPI *get_location)(struct efi_pci_io *self, size_t *segment, size_t *bus, size_t *device,
+                                        size_t *function);
 };
 typedef efi_status_t (EFIAPI *efi_disconnect_t)(efi_handle_t controller, efi_handle_t driver, efi_handle_t child);
 
@@ -133,11 +135,6 @@ static void take_devices(const struct efi_context *efi)
 }
 
 /* ---- ACPI ---- */
-struct acpi_header { char signature[4]; uint32_t length; uint8_t revision, checksum; char oem[26]; };
-_Static_assert(sizeof(struct acpi_header) == 36, "ACPI header");
-struct acpi_rsdp { char signature[8]; uint8_t checksum; char oem[6]; uint8_t revision; uint32_t rsdt, length; uint64_t xsdt;
-                   uint8_t checksum2, reserved[3]; } __attribute__((packed));
-
 /*
  * Scope (\_SB) { Device (VMOD) { _HID "ACPI0004", _UID 0
  *     Device (VMBS) { _HID "VMBus", _UID 0, _STA 15, _CRS: IRQ 5, edge } } }
@@ -155,15 +152,6 @@ static const uint8_t ssdt_body[] = {
     0x08, '_', 'C', 'R', 'S', 0x11, 0x09, 0x0A, 0x06, 0x23, 0x20, 0x00, 0x01, 0x79, 0x00,
 };
 
-static uint8_t negative_sum(const void *p, size_t n)
-{
-    const uint8_t *b = p;
-    uint8_t s = 0;
-    for (size_t i = 0; i < n; i++)
-        s = (uint8_t)(s - b[i]);
-    return s;
-}
-
 static struct acpi_rsdp *find_rsdp(const struct efi_context *efi)
 {
     static const struct efi_guid guid = EFI_ACPI_20_TABLE_GUID;
@@ -173,7 +161,7 @@ static struct acpi_rsdp *find_rsdp(const struct efi_context *efi)
     return NULL;
 }
 
-/* A new list of tables: without the HPET, which is the lab's, and with the device behind which guests look for VMBus. */
+/* A new list of tables: without the HPET, which is the lab's, and with the device behind which guests seek VMBus. */
 static void patch_acpi(const struct efi_context *efi)
 {
     struct acpi_rsdp *rsdp = find_rsdp(efi);
@@ -186,7 +174,6 @@ static void patch_acpi(const struct efi_context *efi)
     }
     size_t entries = (old->length - sizeof(*old)) / 8, kept = 0;
     struct acpi_header *xsdt = memory;
-    *xsdt = *old;
     for (size_t i = 0; i < entries; i++) {
         uint64_t table;
         memcpy(&table, (const uint8_t *)(old + 1) + 8 * i, sizeof(table));
@@ -194,22 +181,14 @@ static void patch_acpi(const struct efi_context *efi)
             memcpy((uint8_t *)(xsdt + 1) + 8 * kept++, &table, sizeof(table));
     }
     struct acpi_header *ssdt = (void *)ALIGN_UP((uint64_t)(xsdt + 1) + 8 * (kept + 1), 16ull);
-    *ssdt = *old;
-    memcpy(ssdt->signature, "SSDT", 4);
-    memcpy(ssdt->oem, "CANDELCANDLAB ", 14);
-    ssdt->revision = 2;
-    ssdt->length = sizeof(*ssdt) + sizeof(ssdt_body);
     memcpy(ssdt + 1, ssdt_body, sizeof(ssdt_body));
-    ssdt->checksum = 0;
-    ssdt->checksum = negative_sum(ssdt, ssdt->length);
+    acpi_finish(ssdt, "SSDT", sizeof(*ssdt) + sizeof(ssdt_body), 2);
     uint64_t address = (uint64_t)ssdt;
     memcpy((uint8_t *)(xsdt + 1) + 8 * kept++, &address, sizeof(address));
-    xsdt->length = (uint32_t)(sizeof(*xsdt) + 8 * kept);
-    xsdt->checksum = 0;
-    xsdt->checksum = negative_sum(xsdt, xsdt->length);
+    acpi_finish(xsdt, "XSDT", sizeof(*xsdt) + 8 * kept, 1);
     rsdp->xsdt = (uint64_t)xsdt;
     rsdp->checksum2 = 0;
-    rsdp->checksum2 = negative_sum(rsdp, rsdp->length);
+    rsdp->checksum2 = acpi_checksum(rsdp, rsdp->length);
 }
 
 /* ---- the state the guest begins with, beside what capture.S takes ---- */
