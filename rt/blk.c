@@ -1,47 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The disk class: names, references, checks, splitting, watchers.
+ * The disk class: names, references, watchers, checks. What the driver can serve as it is goes straight to it, the
+ * rest to blk_split.c.
  *
- * A request that the driver can serve as it is goes straight to it. Any other becomes a parent: its sectors are
- * handed out in pieces from a small pool of the device (so nothing is allocated), at most BLK_PIECES at a time, and
- * parents wait their turn in one list, oldest first. Parents are: transfers beyond the limit, FUA writes on a disk
- * without FUA (a flush follows the last piece) and all write-zeroes.
- *
- * Promises: done is never called from inside blk_submit; a parent is done when its last piece is, with the first
- * error. Assumes: one CPU's event loop and tasks; no interrupt handler is in here.
+ * Promise: done is never called from inside blk_submit. Assumes: one CPU's event loop and tasks; no interrupt handler
+ * is in here.
  */
 #define LOG_ROOM "blk"
 #include <string.h>
-#include "rt/blk.h"
+#include "rt/blk_internal.h"
 
-#define BLK_PIECES        16
-#define BLK_ZERO_ORDER    2
-#define BLK_WAIT_REPORT_US 300000000ull   /* above the drivers' own limit per request: 240 s */
-#define BLK_CHUNK_BYTES   (1u << 30)      /* of the blocking calls: a span's length has 32 bits */
-
-struct blk_piece {
-    struct blk_request r;
-    struct blk_request *parent;
-    struct blk_span spans[BLK_MAX_SPANS];
-};
-
-struct blk_class {
-    void (*release)(struct blk_device *d);
-    struct rt_event kick_event;
-    struct rt_event finish_event;
-    bool dirty;                           /* submitted since the last kick */
-    struct list parents;                  /* with something left to hand out */
-    struct list free_pieces;
-    struct list finished;                 /* to be completed by finish_event */
-    struct blk_piece pool[BLK_PIECES];
-};
+#define BLK_ZERO_ORDER 2
+_Static_assert(BLK_ZERO_BYTES == 4096u << BLK_ZERO_ORDER, "what is allocated is what is promised");
 
 static struct list devices = LIST_INIT(devices);        /* in order of their numbers */
 static struct list watchers = LIST_INIT(watchers);
 static void *zeroes;                                    /* BLK_ZERO_BYTES; the host only ever reads it */
-
-static void piece_done(struct blk_request *r);
-static void advance(struct blk_device *d);
 
 /* ---- watchers ---- */
 
@@ -119,11 +93,8 @@ int blk_register(struct blk_device *d, void (*release)(struct blk_device *d))
     own->release = release;
     own->kick_event = (struct rt_event)RT_EVENT_INIT(kick_run, d);
     own->finish_event = (struct rt_event)RT_EVENT_INIT(finish_run, d);
-    list_init(&own->parents);
-    list_init(&own->free_pieces);
     list_init(&own->finished);
-    for (unsigned i = 0; i < BLK_PIECES; i++)
-        list_push_back(&own->free_pieces, &own->pool[i].r.node);
+    blk_split_init(own);
     d->own = own;
     d->references = 1;
     d->removed = false;
@@ -152,7 +123,7 @@ void blk_unregister(struct blk_device *d)
     d->removed = true;
     list_remove(&d->node);
     log_info("%s: removed", d->name);
-    advance(d);
+    blk_split_advance(d);
     tell(d, BLK_REMOVED);
     blk_put(d);
 }
@@ -213,7 +184,7 @@ const void *blk_zeroes(void)
 void blk_complete(struct blk_request *r, int status)
 {
     r->status = status;
-    if (r->done != piece_done) {
+    if (!blk_is_piece(r)) {
         r->device->stats.in_flight--;
         if (status)
             r->device->stats.errors++;
@@ -221,182 +192,11 @@ void blk_complete(struct blk_request *r, int status)
     r->done(r);
 }
 
-/* For requests that end before the driver saw them: done must not run inside blk_submit. */
-static void finish_later(struct blk_device *d, struct blk_request *r, int status)
+void blk_finish_later(struct blk_device *d, struct blk_request *r, int status)
 {
     r->status = status;
     list_push_back(&d->own->finished, &r->node);
     event_raise(&d->own->finish_event);
-}
-
-/* ---- parents and their pieces ---- */
-
-static bool wants_flush(const struct blk_device *d, const struct blk_request *r)
-{
-    return (r->flags & BLK_FUA) && d->has_flush && (r->op == BLK_WRITE_ZEROES || (r->op == BLK_WRITE && !d->has_fua));
-}
-
-/* Fills the piece's spans with bytes [from, from + bytes) of the parent's. */
-static void cut_spans(struct blk_piece *piece, const struct blk_request *parent, uint64_t from, uint64_t bytes)
-{
-    const struct blk_span *in = parent->spans;
-    unsigned n = 0;
-
-    while (from >= in->bytes)
-        from -= in++->bytes;
-    while (bytes > 0) {
-        uint32_t take = (uint32_t)MIN((uint64_t)in->bytes - from, bytes);
-        KASSERT(n < BLK_MAX_SPANS);
-        piece->spans[n++] = (struct blk_span){(char *)in->addr + from, take};
-        bytes -= take;
-        from = 0;
-        in++;
-    }
-    piece->r.span_count = n;
-}
-
-static uint64_t zero_spans(struct blk_piece *piece, const struct blk_device *d, uint64_t sectors)
-{
-    uint64_t limit = MIN((uint64_t)BLK_MAX_SPANS * BLK_ZERO_BYTES, (uint64_t)d->max_transfer_bytes);
-    uint64_t bytes = MIN(sectors, limit / d->sector_bytes) * d->sector_bytes;
-    uint64_t left = bytes;
-    unsigned n = 0;
-
-    for (; left > 0; n++) {
-        uint32_t take = (uint32_t)MIN(left, (uint64_t)BLK_ZERO_BYTES);
-        piece->spans[n] = (struct blk_span){zeroes, take};
-        left -= take;
-    }
-    piece->r.span_count = n;
-    return bytes / d->sector_bytes;
-}
-
-/* Describes the parent's next piece; returns its sectors. */
-static uint64_t next_piece(struct blk_device *d, struct blk_request *parent, struct blk_piece *piece)
-{
-    uint64_t left = parent->sectors - parent->progress;
-    uint64_t n = left;
-
-    piece->r.op = parent->op;
-    piece->r.flags = parent->flags;
-    piece->r.span_count = 0;
-    switch (parent->op) {
-    case BLK_READ:
-    case BLK_WRITE:
-        n = MIN(left, (uint64_t)(d->max_transfer_bytes / d->sector_bytes));
-        if (!d->has_fua)
-            piece->r.flags &= ~(unsigned)BLK_FUA;
-        cut_spans(piece, parent, parent->progress * d->sector_bytes, n * d->sector_bytes);
-        break;
-    case BLK_DISCARD:
-        n = MIN(left, (uint64_t)d->max_discard_sectors);
-        break;
-    case BLK_WRITE_ZEROES:
-        piece->r.flags &= ~(unsigned)BLK_FUA;
-        if (d->has_write_zeroes) {
-            n = MIN(left, (uint64_t)d->max_write_zeroes_sectors);
-        } else {
-            piece->r.op = BLK_WRITE;
-            n = zero_spans(piece, d, left);
-        }
-        break;
-    case BLK_FLUSH:
-        break;
-    }
-    return n;
-}
-
-static void give_piece(struct blk_device *d, struct blk_request *parent, struct blk_piece *piece)
-{
-    struct blk_request *r = &piece->r;
-
-    piece->parent = parent;
-    parent->pieces++;
-    r->spans = piece->spans;
-    r->done = piece_done;
-    r->device = d;
-    r->attempts = 0;
-    r->status = 0;
-    list_init(&r->node);
-    d->ops->submit(d, r);
-    d->own->dirty = true;
-}
-
-/* What a parent still has to do, given that it is first in the list. */
-enum parent_step { STEP_PIECE, STEP_FLUSH, STEP_WAIT, STEP_END };
-
-static enum parent_step parent_step(const struct blk_device *d, const struct blk_request *parent)
-{
-    if (parent->status == 0 && parent->progress < parent->sectors)
-        return STEP_PIECE;
-    if (parent->pieces > 0)
-        return STEP_WAIT;
-    /* progress beyond sectors: the flush was handed out too. */
-    if (parent->status == 0 && parent->progress == parent->sectors && wants_flush(d, parent))
-        return STEP_FLUSH;
-    return STEP_END;
-}
-
-/* Hands out pieces while there are any. What it submits is kicked by the caller or at the end of the turn. */
-static void advance(struct blk_device *d)
-{
-    struct blk_class *own = d->own;
-    bool was_dirty = own->dirty;
-
-    while (!list_empty(&own->parents)) {
-        struct blk_request *parent = list_entry(own->parents.next, struct blk_request, node);
-        struct blk_piece *piece;
-        enum parent_step step;
-
-        if (d->removed && parent->status == 0)
-            parent->status = -E_REMOVED;
-        step = parent_step(d, parent);
-        if (step == STEP_WAIT || step == STEP_END) {
-            list_remove(&parent->node);
-            if (step == STEP_END)
-                finish_later(d, parent, parent->status);
-            continue;
-        }
-        if (list_empty(&own->free_pieces))
-            break;
-        piece = list_entry(list_pop_front(&own->free_pieces), struct blk_piece, r.node);
-        if (step == STEP_FLUSH) {
-            piece->r.op = BLK_FLUSH;
-            piece->r.flags = 0;
-            piece->r.sector = piece->r.sectors = 0;
-            piece->r.span_count = 0;
-            parent->progress++;
-        } else {
-            piece->r.sectors = next_piece(d, parent, piece);
-            piece->r.sector = parent->sector + parent->progress;
-            parent->progress += piece->r.sectors;
-        }
-        give_piece(d, parent, piece);
-    }
-    if (own->dirty && !was_dirty)
-        event_raise(&own->kick_event);
-}
-
-static void piece_done(struct blk_request *r)
-{
-    struct blk_piece *piece = container_of(r, struct blk_piece, r);
-    struct blk_request *parent = piece->parent;
-    struct blk_device *d = r->device;
-
-    parent->pieces--;
-    if (r->status == -E_NOTSUP && r->op == BLK_WRITE_ZEROES && !d->has_write_zeroes) {
-        /* The driver has just learnt that the disk can't: start over from here by writing. Zeroes twice do no harm. */
-        parent->progress = MIN(parent->progress, r->sector - parent->sector);
-    } else if (r->status && parent->status == 0) {
-        parent->status = r->status;
-    }
-    list_push_front(&d->own->free_pieces, &r->node);
-    /* A parent that waited for this piece is in no list; back in front, advance() decides what comes next. */
-    if (parent->node.next == &parent->node && parent_step(d, parent) != STEP_WAIT)
-        list_push_front(&d->own->parents, &parent->node);
-    blk_ref(d);
-    advance(d);
-    blk_put(d);
 }
 
 /* ---- submission ---- */
@@ -460,22 +260,6 @@ static void count(struct blk_device *d, const struct blk_request *r)
     }
 }
 
-static bool fits_driver(const struct blk_device *d, const struct blk_request *r)
-{
-    switch (r->op) {
-    case BLK_READ:
-    case BLK_WRITE:
-        return r->sectors <= d->max_transfer_bytes / d->sector_bytes && !wants_flush(d, r);
-    case BLK_DISCARD:
-        return r->sectors <= d->max_discard_sectors;
-    case BLK_WRITE_ZEROES:
-        return false;                     /* the disk may refuse it yet */
-    case BLK_FLUSH:
-        break;
-    }
-    return true;
-}
-
 int blk_submit(struct blk_device *d, struct blk_request *r)
 {
     int e = check(d, r);
@@ -489,16 +273,15 @@ int blk_submit(struct blk_device *d, struct blk_request *r)
     r->attempts = 0;
     count(d, r);
     if (d->removed) {
-        finish_later(d, r, -E_REMOVED);
+        blk_finish_later(d, r, -E_REMOVED);
         return 0;
     }
     if (r->op == BLK_FLUSH && !d->has_flush) {
-        finish_later(d, r, 0);
+        blk_finish_later(d, r, 0);
         return 0;
     }
-    if (!fits_driver(d, r)) {
-        list_push_back(&d->own->parents, &r->node);
-        advance(d);
+    if (!blk_fits_driver(d, r)) {
+        blk_split(d, r);
         return 0;
     }
     d->ops->submit(d, r);
@@ -515,87 +298,4 @@ void blk_kick(struct blk_device *d)
         return;
     d->own->dirty = false;
     d->ops->kick(d);
-}
-
-/* ---- blocking forms ---- */
-
-struct waiter { struct wait_queue queue; bool done; };
-
-static void wake_waiter(struct blk_request *r)
-{
-    struct waiter *w = r->arg;
-
-    w->done = true;
-    wait_queue_wake_all(&w->queue);
-}
-
-static int run(struct blk_device *d, struct blk_request *r)
-{
-    struct waiter w = {.done = false};
-    int e;
-
-    wait_queue_init(&w.queue);
-    r->done = wake_waiter;
-    r->arg = &w;
-    e = blk_submit(d, r);
-    if (e)
-        return e;
-    blk_kick(d);
-    /* r lives on this stack, so there is no going on without it: the driver has its own limit and always completes. */
-    while (!WAIT_UNTIL(&w.queue, w.done, BLK_WAIT_REPORT_US, "disk request"))
-        log_warn("%s: request at sector %llu (%llu sectors) still not done", d->name, (unsigned long long)r->sector,
-                 (unsigned long long)r->sectors);
-    return r->status;
-}
-
-static int transfer(struct blk_device *d, enum blk_op op, uint64_t sector, uint64_t sectors, char *buf, unsigned flags)
-{
-    uint64_t most = BLK_CHUNK_BYTES / d->sector_bytes;
-
-    if (sector > d->sectors || sectors > d->sectors - sector)
-        return -E_RANGE;
-    while (sectors > 0) {
-        uint64_t n = MIN(sectors, most);
-        struct blk_span span = {buf, (uint32_t)(n * d->sector_bytes)};
-        struct blk_request r = {.op = op, .flags = flags, .sector = sector, .sectors = n, .spans = &span,
-                                .span_count = 1};
-        int e = run(d, &r);
-        if (e)
-            return e;
-        sector += n;
-        sectors -= n;
-        buf += n * d->sector_bytes;
-    }
-    return 0;
-}
-
-int blk_read(struct blk_device *d, uint64_t sector, uint64_t sectors, void *buf)
-{
-    return transfer(d, BLK_READ, sector, sectors, buf, 0);
-}
-
-int blk_write(struct blk_device *d, uint64_t sector, uint64_t sectors, const void *buf, unsigned flags)
-{
-    return transfer(d, BLK_WRITE, sector, sectors, (char *)(uintptr_t)buf, flags);
-}
-
-int blk_flush(struct blk_device *d)
-{
-    struct blk_request r = {.op = BLK_FLUSH};
-
-    return run(d, &r);
-}
-
-int blk_discard(struct blk_device *d, uint64_t sector, uint64_t sectors)
-{
-    struct blk_request r = {.op = BLK_DISCARD, .sector = sector, .sectors = sectors};
-
-    return run(d, &r);
-}
-
-int blk_write_zeroes(struct blk_device *d, uint64_t sector, uint64_t sectors, unsigned flags)
-{
-    struct blk_request r = {.op = BLK_WRITE_ZEROES, .flags = flags, .sector = sector, .sectors = sectors};
-
-    return run(d, &r);
 }
