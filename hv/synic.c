@@ -30,6 +30,7 @@ static struct {
 } flag_handlers[HV_EVENT_FLAGS_COUNT];
 static unsigned flag_words;            /* words of flags that have a handler in or before them */
 
+#define MESSAGES_PER_ROUND 64          /* then others get their turn, however fast the host refills the slot */
 static void (*message_handler)(const struct hv_message *message);
 static void drain_messages(void *arg);
 static struct rt_event message_event = RT_EVENT_INIT(drain_messages, NULL);
@@ -77,8 +78,12 @@ static void drain_messages(void *arg UNUSED)
 {
     struct hv_message copy;
 
-    while (next_message(&copy))
+    for (unsigned n = 0; n < MESSAGES_PER_ROUND; n++) {
+        if (!next_message(&copy))
+            return;
         dispatch(&copy);
+    }
+    event_raise(&message_event);
 }
 
 void hv_synic_poll(void)

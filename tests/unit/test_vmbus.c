@@ -332,24 +332,25 @@ TEST(vmbus_gpadl_too_long)
 
 /* ---- rescind, in every state ---- */
 
-static struct { struct host *h; uint32_t relid; uint64_t delay_us; bool done; } rescuer;
+struct rescind { struct host *h; uint32_t relid; uint64_t delay_us; };
 
 /* Takes the offer back while somebody else waits for something. */
-static void rescind_task(void *arg UNUSED)
+static void rescind_task(void *arg)
 {
-    task_sleep_us(rescuer.delay_us);
-    host_rescind(rescuer.h, rescuer.relid);
+    struct rescind r = *(struct rescind *)arg;
+
+    kfree(arg);
+    task_sleep_us(r.delay_us);
+    host_rescind(r.h, r.relid);
     hv_host_run();
-    rescuer.done = true;
 }
 
 static void rescind_later(struct host *h, uint32_t relid, uint64_t delay_us)
 {
-    rescuer.h = h;
-    rescuer.relid = relid;
-    rescuer.delay_us = delay_us;
-    rescuer.done = false;
-    task_spawn("rescind", rescind_task, NULL, 0);
+    struct rescind *r = kzalloc(sizeof(*r));
+
+    *r = (struct rescind){h, relid, delay_us};
+    task_spawn("rescind", rescind_task, r, 0);
 }
 
 /* Until the channel is released and its relid free again; false: it never was. */
@@ -829,6 +830,39 @@ TEST(vmbus_late_driver)
     CHECK_EQ(echo_round(echo_device, 64, 1), 0);
     vmbus_disconnect(false);
     CHECK_EQ(echo_removes, 1);
+    stop();
+}
+
+/* A hundred devices come up, work, and go: orderly, and one after another. */
+TEST(vmbus_many_devices)
+{
+    enum { DEVICES = 100 };
+    struct mm_stats s0, s1;
+
+    boot();
+    struct host *h = start();
+    for (unsigned i = 0; i < DEVICES; i++)
+        echo_add(h, false);
+    for (unsigned round = 1; round <= 3; round++) {
+        mm_get_stats(round == 2 ? &s0 : &s1);
+        CHECK_EQ(vmbus_connect(), 0);
+        CHECK_EQ(echo_probes, round * DEVICES);
+        CHECK_EQ(bus.device_tasks, DEVICES);
+        CHECK_EQ(echo_round(echo_device, 64, 1), 0);
+        if (round == 3) {
+            for (uint32_t relid = 1; relid <= DEVICES; relid++)
+                rescind_later(h, relid, relid % 7 * 10);
+            task_sleep_us(20000);
+            for (uint32_t relid = 1; relid <= DEVICES; relid++)
+                CHECK(relid_comes_back(h, relid));
+        }
+        vmbus_disconnect(false);
+        CHECK_EQ(echo_removes, round * DEVICES);
+        CHECK_EQ(shmem_stats.pages_shared, 0);
+    }
+    mm_get_stats(&s1);
+    CHECK_EQ(s1.heap_bytes, s0.heap_bytes);
+    CHECK_EQ(shmem_stats.pages_leaked, 0);
     stop();
 }
 
