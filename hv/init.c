@@ -48,7 +48,9 @@ bool hv_init(void)
     }
     int rc = hv_hypercall_init();
     if (rc)
-        log_err("no hypercall page: %s", error_name(rc));
+        log_err("no hypercall page: %s; no VMBus devices", error_name(rc));
+    else if (!hv_access(HV_ACCESS_SYNIC))
+        log_warn("the host grants no synthetic interrupts (privileges 0x%08x): no VMBus devices", f->features[0]);
     return true;
 }
 
