@@ -16,6 +16,7 @@ import concurrent.futures
 import hashlib
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ WORK = os.path.join(labvm.ROOT, "build", "e2e")
 CASES = {}
 SKIPPED = 77
 TAIL_LINES = 40
+NOISE = r".*TCG doesn't support|lab-counter: "
 READY_S = 60
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 NBD_PORTS = {"nbd": 10809, "http": 80}
@@ -250,7 +252,7 @@ def run_case(name):
 def tail(path):
     try:
         with open(path, encoding="utf-8", errors="replace") as f:
-            lines = [line for line in f.read().splitlines() if "TCG doesn't support" not in line][-TAIL_LINES:]
+            lines = [line for line in f.read().splitlines() if not re.match(NOISE, line)][-TAIL_LINES:]
     except OSError:
         return []
     return [f"--- {os.path.relpath(path, labvm.ROOT)}"] + lines
@@ -277,10 +279,12 @@ def supervise(script, name):
     verdict = {0: "PASS", SKIPPED: "SKIP"}.get(code, "FAIL")
     if verdict == "FAIL":
         details = tail(log)
-        for folder, _, files in sorted(os.walk(os.path.join(WORK, name))):
+        # The machine started last is the one to look at.
+        commands = [os.path.join(folder, "command.txt") for folder, _, files in os.walk(os.path.join(WORK, name))
+                    if "command.txt" in files]
+        for newest in sorted(commands, key=os.path.getmtime)[-1:]:
             for file in ("qemu.txt", "lab.txt", "console.txt"):
-                if file in files:
-                    details += tail(os.path.join(folder, file))
+                details += tail(os.path.join(os.path.dirname(newest), file))
         text = "\n    ".join([text] + details)
     return name, verdict, text, time.monotonic() - started
 
