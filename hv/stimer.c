@@ -132,7 +132,7 @@ void hv_timer_synic_ready(void)
     if (wanted != RT_FOREVER)
         program(wanted);
     arch_irq_restore(irq);
-    log_debug("timer: %s", hv_timer_name());
+    log_info("timer: %s", hv_timer_name());
 }
 
 const char *hv_timer_name(void)
