@@ -2,9 +2,12 @@
 /*
  * storvsc, shared by its files:
  *
- *   storvsc.c       a controller's life: open, handshake, ring callbacks, limits, removal
- *   storvsc_io.c    disk requests: packet, completion, verdict, retry
- *   storvsc_scan.c  which units there are and what they can do; runs in tasks
+ *   storvsc.c          a controller's life: open, handshake, removal
+ *   storvsc_channel.c  slots, what the host sends, limits, exchanges of our own
+ *   storvsc_io.c       disk requests on their way to the host
+ *   storvsc_answer.c   what the answers mean: done, again, gone, failed
+ *   storvsc_scan.c     which units there are; in tasks
+ *   storvsc_inquire.c  what a unit is and can do; in tasks
  *
  * One controller is one channel. What is outstanding at the host has a slot in a table; the transaction id given to
  * the host is the slot's index and generation, checked when it comes back.
@@ -68,7 +71,7 @@ struct storvsc_slot {
     uint8_t opcode;
 };
 
-struct storvsc_counters { uint64_t retries, errors, timeouts, lies, requeued; };
+struct storvsc_counters { uint64_t retries, errors, timeouts, lies, queued; };
 
 struct storvsc {
     struct vmbus_channel *channel;
@@ -113,37 +116,72 @@ struct storvsc_unit {
     uint8_t id_bytes;
 };
 
+struct storvsc_place { uint8_t path, target, lun; };
+
+/* What the commands say of a unit. */
+struct storvsc_facts {
+    char description[48];
+    uint8_t id[32];
+    uint8_t id_bytes;
+    uint64_t sectors;
+    uint32_t sector_bytes, physical_bytes;
+    uint32_t max_transfer_blocks;                  /* 0: not told */
+    uint32_t max_unmap_blocks, unmap_granularity;
+    uint64_t max_write_same_blocks;
+    bool removable, read_only, fua, thin, unmap, write_same, unmapped_reads_zero;
+};
+
+static inline struct storvsc_unit *storvsc_unit_of(const struct blk_request *r)
+{
+    return r->device->driver;
+}
+
 /* ---- storvsc.c ---- */
 extern const struct blk_ops storvsc_blk_ops;
-/* A slot for a packet of the given data, or NULL. */
+/* Of all controllers, for the figures. */
+extern struct storvsc_counters storvsc_totals;
+#define STORVSC_COUNT(s, what) ((s)->counters.what++, storvsc_totals.what++)
+void storvsc_release(struct storvsc *s); /* drops one reference */
+
+/* ---- storvsc_channel.c ---- */
+void storvsc_slots_init(struct storvsc *s);
+/* A slot for a packet, or NULL. */
 struct storvsc_slot *storvsc_slot_take(struct storvsc *s);
 void storvsc_slot_free(struct storvsc *s, struct storvsc_slot *slot);
-uint64_t storvsc_slot_id(const struct storvsc *s, const struct storvsc_slot *slot);
+/* Never 0: that id belongs to what the host sends unasked. */
+static inline uint64_t storvsc_slot_id(const struct storvsc *s, const struct storvsc_slot *slot)
+{
+    return ((uint64_t)slot->generation << 32) | (uint64_t)(slot - s->slots + 1);
+}
 /* The packet is in the ring: it counts as outstanding from now on. */
 void storvsc_slot_sent(struct storvsc *s, struct storvsc_slot *slot);
+void storvsc_on_readable(void *arg);
+void storvsc_on_writable(void *arg);
+void storvsc_tick(void *arg);
 /*
- * Sends command->packet, with data_bytes of the data page when there are any, and waits for the answer. Tasks only.
- * 0, -E_TIMEOUT (the data page is replaced by a fresh one), -E_REMOVED, -E_NOMEM, -E_PROTO (an answer that is none).
+ * Sends command->packet, with data_bytes of the data page when there are any, and waits for the answer. Tasks only. 0,
+ * -E_TIMEOUT (the data page is replaced by a fresh one), -E_REMOVED, -E_NOMEM.
  */
 int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_t limit_us);
-void storvsc_release(struct storvsc *s); /* drops one reference */
-/* One line for the first lie of a tick, all counted. */
-void storvsc_lie(struct storvsc *s, const char *what, uint64_t value);
+/* The channel is closed: the host can't use any memory of ours, so everything outstanding ends with -E_REMOVED. */
+void storvsc_end_outstanding(struct storvsc *s);
 
 /* ---- storvsc_io.c ---- */
 void storvsc_submit(struct blk_device *d, struct blk_request *r);
 void storvsc_kick(struct blk_device *d);
 /* Sends what waits in the queue as far as slots and ring allow. */
 void storvsc_pump(struct storvsc *s);
-/* A disk request's answer: ends the request or sends it round again. answer is a private copy. */
-void storvsc_request_answered(struct storvsc *s, struct storvsc_slot *slot, const struct vstor_packet *answer);
+/* Gives back what dma_map took; discard: without copying to the request's memory. */
+void storvsc_unmap(struct storvsc_slot *slot, bool discard);
+void storvsc_retry_due(void *arg);
 /* Fails everything queued, for one unit or (NULL) all. */
 void storvsc_fail_queued(struct storvsc *s, const struct storvsc_unit *unit, int status);
 /* Fails what has waited in the queue longer than a request may take. */
 void storvsc_expire_queued(struct storvsc *s);
-void storvsc_retry_due(void *arg);
-void storvsc_unmap(struct storvsc_slot *slot, bool discard);
-const char *storvsc_srb_status_name(uint8_t srb_status);
+
+/* ---- storvsc_answer.c ---- */
+/* A disk request's answer: ends the request or sends it round again. answer is a private copy. */
+void storvsc_request_answered(struct storvsc *s, struct storvsc_slot *slot, const struct vstor_packet *answer);
 
 /* ---- storvsc_scan.c ---- */
 /* Looks for units now, in the calling task. */
@@ -152,3 +190,14 @@ void storvsc_scan(struct storvsc *s);
 void storvsc_rescan(struct storvsc *s);
 /* All units go: their disks are unregistered. */
 void storvsc_drop_units(struct storvsc *s);
+
+/* ---- storvsc_inquire.c ---- */
+/*
+ * Everything the commands tell of the unit in a place. 0; -E_NOENT no unit, -E_NOTSUP one that is not served, -E_BUSY one
+ * without a medium; -E_IO, -E_PROTO the commands failed; -E_TIMEOUT, -E_REMOVED, -E_NOMEM the scan is over.
+ */
+int storvsc_learn(struct storvsc *s, struct storvsc_place at, struct storvsc_facts *f);
+/* Sets a bit for each LUN of the target. -E_NOTSUP: the host can't list them. */
+int storvsc_list_luns(struct storvsc *s, uint8_t target, uint64_t luns[STORVSC_LUNS / 64]);
+/* The controller is in trouble, not a unit. */
+bool storvsc_scan_over(int e);

@@ -10,11 +10,6 @@
 #include <string.h>
 #include "drivers/storvsc.h"
 
-static struct storvsc_unit *unit_of(const struct blk_request *r)
-{
-    return r->device->driver;
-}
-
 /* ---- sending ---- */
 
 /* What goes with a request: direction, CDB, and the memory. */
@@ -52,7 +47,7 @@ static void plan_data_out(struct plan *plan, struct vstor_srb *srb, const void *
 static void plan_request(struct storvsc *s, const struct storvsc_slot *slot, const struct blk_request *r,
                          struct vstor_srb *srb, struct plan *plan)
 {
-    struct storvsc_unit *unit = unit_of(r);
+    struct storvsc_unit *unit = storvsc_unit_of(r);
 
     srb->data_direction = VSTOR_DATA_NONE;
     plan->bytes = 0;
@@ -105,7 +100,7 @@ static int send_planned(struct storvsc *s, struct storvsc_slot *slot, const stru
 /* 0: in the ring. -E_AGAIN and -E_REMOVED: as it was. */
 static int issue(struct storvsc *s, struct blk_request *r)
 {
-    const struct storvsc_unit *unit = unit_of(r);
+    const struct storvsc_unit *unit = storvsc_unit_of(r);
     struct vstor_packet packet = {.operation = VSTOR_OP_EXECUTE_SRB, .flags = VSTOR_FLAG_REQUEST_COMPLETION};
     struct vstor_srb *srb = &packet.srb;
     struct storvsc_slot *slot;
@@ -143,7 +138,7 @@ static void enqueue(struct storvsc *s, struct blk_request *r)
 {
     r->driver_data = (void *)(uintptr_t)s->tick;
     list_push_back(&s->queue, &r->node);
-    s->counters.requeued++;
+    STORVSC_COUNT(s, queued);
     if (!s->tick_timer.armed)
         timer_arm_100ns(&s->tick_timer, rt_now_100ns() + S_100NS(STORVSC_TICK_S));
 }
@@ -181,156 +176,6 @@ void storvsc_pump(struct storvsc *s)
     }
 }
 
-/* ---- answers ---- */
-
-const char *storvsc_srb_status_name(uint8_t srb_status)
-{
-    switch (srb_status & SRB_STATUS_MASK) {
-    case SRB_STATUS_PENDING: return "pending";
-    case SRB_STATUS_SUCCESS: return "success";
-    case SRB_STATUS_ABORTED: return "aborted";
-    case SRB_STATUS_ABORT_FAILED: return "abort failed";
-    case SRB_STATUS_ERROR: return "error";
-    case SRB_STATUS_BUSY: return "busy";
-    case SRB_STATUS_INVALID_REQUEST: return "invalid request";
-    case SRB_STATUS_INVALID_PATH_ID: return "invalid path";
-    case SRB_STATUS_NO_DEVICE: return "no device";
-    case SRB_STATUS_TIMEOUT: return "timeout";
-    case SRB_STATUS_SELECTION_TIMEOUT: return "selection timeout";
-    case SRB_STATUS_COMMAND_TIMEOUT: return "command timeout";
-    case SRB_STATUS_MESSAGE_REJECTED: return "message rejected";
-    case SRB_STATUS_BUS_RESET: return "bus reset";
-    case SRB_STATUS_PARITY_ERROR: return "parity error";
-    case SRB_STATUS_REQUEST_SENSE_FAILED: return "request sense failed";
-    case SRB_STATUS_NO_HBA: return "no adapter";
-    case SRB_STATUS_DATA_OVERRUN: return "data overrun";
-    case SRB_STATUS_BAD_SRB_BLOCK_LENGTH: return "bad request length";
-    case SRB_STATUS_REQUEST_FLUSHED: return "request flushed";
-    case SRB_STATUS_INVALID_LUN: return "invalid LUN";
-    case SRB_STATUS_INVALID_TARGET_ID: return "invalid target";
-    case SRB_STATUS_BAD_FUNCTION: return "bad function";
-    case SRB_STATUS_ERROR_RECOVERY: return "error recovery";
-    case SRB_STATUS_NOT_POWERED: return "not powered";
-    case SRB_STATUS_INTERNAL_ERROR: return "internal error";
-    default: return "unknown status";
-    }
-}
-
-enum verdict { VERDICT_OK, VERDICT_AGAIN, VERDICT_LATER, VERDICT_GONE, VERDICT_FAILED };
-
-/* What sense data asks for; *error is the caller's error when the verdict is FAILED. */
-static enum verdict judge_sense(struct storvsc *s, const struct scsi_sense_info *sense, int *error)
-{
-    switch (sense->key) {
-    case SCSI_KEY_NO_SENSE:
-    case SCSI_KEY_RECOVERED_ERROR:
-        return VERDICT_OK;
-    case SCSI_KEY_UNIT_ATTENTION:
-        if (sense->code == SCSI_ASC_CAPACITY_CHANGED || (sense->code >> 8) == 0x3F)
-            storvsc_rescan(s);
-        return VERDICT_AGAIN;
-    case SCSI_KEY_ABORTED_COMMAND:
-        return VERDICT_LATER;
-    case SCSI_KEY_NOT_READY:
-        if (sense->code == 0x0401)       /* becoming ready */
-            return VERDICT_LATER;
-        if ((sense->code >> 8) == (SCSI_ASC_NO_MEDIUM >> 8)) {
-            storvsc_rescan(s);
-            return VERDICT_GONE;
-        }
-        break;
-    case SCSI_KEY_DATA_PROTECT:
-        *error = sense->code == 0x2707 ? -E_NOSPC : -E_ROFS;
-        break;
-    case SCSI_KEY_ILLEGAL_REQUEST:
-        if (sense->code == SCSI_ASC_INVALID_OPCODE || sense->code == SCSI_ASC_INVALID_FIELD_IN_CDB)
-            *error = -E_NOTSUP;
-        else if (sense->code == SCSI_ASC_LBA_OUT_OF_RANGE)
-            *error = -E_RANGE;
-        else if (sense->code == SCSI_ASC_LUN_NOT_SUPPORTED)
-            return VERDICT_GONE;
-        break;
-    default:
-        break;
-    }
-    return VERDICT_FAILED;
-}
-
-static enum verdict judge(struct storvsc *s, const struct storvsc_slot *slot, const struct vstor_srb *srb,
-                          struct scsi_sense_info *sense, int *error)
-{
-    uint8_t status = srb->srb_status & SRB_STATUS_MASK;
-
-    *error = -E_IO;
-    *sense = (struct scsi_sense_info){0};
-    if (srb->scsi_status == SCSI_STATUS_CHECK_CONDITION && (srb->srb_status & SRB_STATUS_AUTOSENSE_VALID))
-        *sense = scsi_sense_decode(srb->sense, MIN(srb->sense_bytes, s->sense_bytes));
-    switch (status) {
-    case SRB_STATUS_BUSY:
-    case SRB_STATUS_ABORTED:
-    case SRB_STATUS_BUS_RESET:
-    case SRB_STATUS_REQUEST_FLUSHED:
-    case SRB_STATUS_ERROR_RECOVERY:
-        if (!sense->valid)
-            return VERDICT_LATER;
-        break;
-    case SRB_STATUS_NO_DEVICE:
-    case SRB_STATUS_INVALID_LUN:
-    case SRB_STATUS_INVALID_TARGET_ID:
-    case SRB_STATUS_INVALID_PATH_ID:
-    case SRB_STATUS_NO_HBA:
-        return VERDICT_GONE;
-    case SRB_STATUS_TIMEOUT:
-    case SRB_STATUS_SELECTION_TIMEOUT:
-    case SRB_STATUS_COMMAND_TIMEOUT:
-        return VERDICT_LATER;
-    case SRB_STATUS_BAD_FUNCTION:
-        *error = -E_NOTSUP;
-        return VERDICT_FAILED;
-    default:
-        break;
-    }
-    if (srb->scsi_status == SCSI_STATUS_BUSY || srb->scsi_status == SCSI_STATUS_TASK_SET_FULL)
-        return VERDICT_LATER;
-    if (sense->valid) {
-        enum verdict v = judge_sense(s, sense, error);
-        if (v != VERDICT_OK)
-            return v;
-    } else if (srb->scsi_status != SCSI_STATUS_GOOD) {
-        return VERDICT_FAILED;
-    }
-    /* Hosts say "overrun" for short transfers too: the count decides. */
-    if (status != SRB_STATUS_SUCCESS && status != SRB_STATUS_DATA_OVERRUN && !sense->valid)
-        return VERDICT_FAILED;
-    return srb->data_bytes >= slot->bytes ? VERDICT_OK : VERDICT_FAILED;
-}
-
-static void describe(struct storvsc *s, const struct storvsc_slot *slot, const struct blk_request *r,
-                     const struct vstor_srb *srb, const struct scsi_sense_info *sense, const char *what)
-{
-    char words[96];
-
-    scsi_sense_text(sense, words, sizeof(words));
-    log_warn("%s: %s: %s at sector %llu, %u bytes: %s, %s, %s; %u transferred; %s", s->name, r->device->name,
-             scsi_opcode_name(slot->opcode), (unsigned long long)r->sector, slot->bytes,
-             storvsc_srb_status_name(srb->srb_status), scsi_status_name(srb->scsi_status), words, srb->data_bytes,
-             what);
-}
-
-static void try_again(struct storvsc *s, struct blk_request *r, bool later)
-{
-    r->attempts++;
-    s->counters.retries++;
-    if (!later) {
-        r->driver_data = (void *)(uintptr_t)s->tick;
-        list_push_front(&s->queue, &r->node);
-        return;
-    }
-    list_push_back(&s->later, &r->node);
-    if (!s->retry_timer.armed)
-        timer_arm_100ns(&s->retry_timer, rt_now_100ns() + MS_100NS(STORVSC_RETRY_DELAY_MS << r->attempts));
-}
-
 void storvsc_retry_due(void *arg)
 {
     struct storvsc *s = arg;
@@ -363,59 +208,6 @@ void storvsc_unmap(struct storvsc_slot *slot, bool discard)
     slot->map.bounce = NULL;
 }
 
-/* The rare ways to end: everything but plain success. */
-static __attribute__((noinline)) void answered_badly(struct storvsc *s, struct storvsc_slot *slot,
-                                                     struct blk_request *r, const struct vstor_srb *srb)
-{
-    struct scsi_sense_info sense;
-    struct storvsc_slot was = *slot;
-    int error;
-    enum verdict v = judge(s, slot, srb, &sense, &error);
-
-    storvsc_slot_free(s, slot);
-    if (v == VERDICT_OK) {
-        blk_complete(r, 0);
-        return;
-    }
-    if (r->device->removed && v != VERDICT_FAILED)
-        v = VERDICT_GONE;
-    if ((v == VERDICT_AGAIN || v == VERDICT_LATER) && r->attempts < STORVSC_ATTEMPTS) {
-        if (s->last_report_tick != s->tick + 1)
-            describe(s, &was, r, srb, &sense, "tried again");
-        s->last_report_tick = s->tick + 1;
-        try_again(s, r, v == VERDICT_LATER);
-        return;
-    }
-    s->counters.errors++;
-    if (v == VERDICT_GONE) {
-        if (!r->device->removed)
-            describe(s, &was, r, srb, &sense, "the unit is gone");
-        storvsc_rescan(s);
-        error = -E_REMOVED;
-    } else if (error == -E_NOTSUP && r->op == BLK_WRITE_ZEROES) {
-        log_info("%s: %s: no WRITE SAME after all, zeroes are written", s->name, r->device->name);
-        r->device->has_write_zeroes = false;
-    } else {
-        describe(s, &was, r, srb, &sense, v == VERDICT_FAILED ? "failed" : "given up");
-    }
-    blk_complete(r, error);
-}
-
-void storvsc_request_answered(struct storvsc *s, struct storvsc_slot *slot, const struct vstor_packet *answer)
-{
-    struct blk_request *r = slot->request;
-    const struct vstor_srb *srb = &answer->srb;
-
-    storvsc_unmap(slot, false);
-    if (srb->srb_status == SRB_STATUS_SUCCESS && srb->scsi_status == SCSI_STATUS_GOOD &&
-        srb->data_bytes >= slot->bytes) {
-        storvsc_slot_free(s, slot);
-        blk_complete(r, 0);
-        return;
-    }
-    answered_badly(s, slot, r, srb);
-}
-
 /* ---- ends without an answer ---- */
 
 static void fail_list(struct list *list, const struct storvsc_unit *unit, int status)
@@ -425,7 +217,7 @@ static void fail_list(struct list *list, const struct storvsc_unit *unit, int st
     while (pos != list) {
         struct blk_request *r = list_entry(pos, struct blk_request, node);
         pos = pos->next;
-        if (unit && unit_of(r) != unit)
+        if (unit && storvsc_unit_of(r) != unit)
             continue;
         list_remove(&r->node);
         blk_complete(r, status);
@@ -450,7 +242,7 @@ void storvsc_expire_queued(struct storvsc *s)
             continue;
         log_err("%s: %s: a request for sector %llu found no room on the channel within %u s", s->name, r->device->name,
                 (unsigned long long)r->sector, STORVSC_REQUEST_TICKS * STORVSC_TICK_S);
-        s->counters.timeouts++;
+        STORVSC_COUNT(s, timeouts);
         list_remove(&r->node);
         blk_complete(r, -E_TIMEOUT);
         pos = s->queue.next;
