@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A channel's life, and its two rings in use.
+ * A channel's life. What goes through its rings while it is open is in packet.c.
  *
  *             vmbus_open          created           OPEN_RESULT 0
  *   CLOSED ---------------> GPADL --------> OPENING -------------> OPEN
@@ -23,15 +23,12 @@
  *   broken      channel_break: the host wrote nonsense into a ring. The channel is closed as usual
  *   abort_open  vmbus_close while another task is in vmbus_open: that task does the closing
  *
- * In state OPEN with none of them the channel is `usable`: the one test on the packet paths. Packets are received in
- * event context or by the driver's task; sends may come from either. Nothing here blocks but open and close.
+ * In state OPEN with none of them the channel is `usable`: the one test on the packet paths. Nothing here blocks but
+ * open and close.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
 #include <string.h>
-
-#define LIKELY(c)   __builtin_expect(!!(c), 1)
-#define UNLIKELY(c) __builtin_expect(!!(c), 0)
 
 static const char *const state_names[] = {"closed", "announcing its rings", "opening", "open", "closing"};
 
@@ -47,7 +44,7 @@ static void wake_everyone(struct vmbus_channel *ch)
 }
 
 /* Event context or task. */
-static void channel_break(struct vmbus_channel *ch, const char *what)
+void channel_break(struct vmbus_channel *ch, const char *what)
 {
     if (!ch->usable)
         return;
@@ -94,13 +91,13 @@ static void channel_event(void *arg)
     struct vmbus_channel *ch = arg;
 
     ch->budget = VMBUS_RECEIVE_BUDGET;
-    if (UNLIKELY(!ch->usable)) {
+    if (!ch->usable) {
         /* A probe or goodbye that waits for an answer gets a last call, to see vmbus_channel_rescinded. */
         if ((ch->probing || ch->stop) && ch->on_readable)
             ch->on_readable(ch->arg);
         return;
     }
-    if (UNLIKELY(ring_unblocked(&ch->out)) && ch->on_writable)
+    if (ring_unblocked(&ch->out) && ch->on_writable)
         ch->on_writable(ch->arg);
     if (ch->usable && ch->on_readable)
         ch->on_readable(ch->arg);
@@ -112,212 +109,6 @@ void channel_init(struct vmbus_channel *ch)
     ch->event = (struct rt_event)RT_EVENT_INIT(channel_event, ch);
     wait_queue_init(&ch->removal);
     list_init(&ch->node);
-}
-
-/* ---- signals ---- */
-
-static void signal_host(struct vmbus_channel *ch)
-{
-    uint32_t relid = channel_relid(ch);
-
-    ch->stats.signals++;
-    if (!(ch->offer.dedicated_interrupt & VMBUS_OFFER_DEDICATED_INTERRUPT) && bus.version < VMBUS_VERSION_WIN10_5_0) {
-        uint8_t *bits = (uint8_t *)bus.interrupt_page.virt + VMBUS_INTERRUPT_PAGE_GUEST_TO_HOST;
-        __atomic_fetch_or(&bits[relid / 8], (uint8_t)(1u << (relid % 8)), __ATOMIC_SEQ_CST);
-    }
-    if (ch->monitor.pending) {
-        /* The packet was published and fenced before: a bit that is still set makes the host look at it, too. */
-        if (!(__atomic_load_n(ch->monitor.pending, __ATOMIC_RELAXED) & ch->monitor.bit))
-            __atomic_fetch_or(ch->monitor.pending, ch->monitor.bit, __ATOMIC_SEQ_CST);
-        return;
-    }
-    hv_signal_event(ch->offer.connection_id, 0);
-}
-
-void vmbus_kick(struct vmbus_channel *ch)
-{
-    if (!ch->out.unsignalled || UNLIKELY(!ch->usable))
-        return;
-    int needed = ring_signal_needed(&ch->out);
-    if (needed > 0)
-        signal_host(ch);
-    else if (UNLIKELY(needed < 0))
-        channel_break(ch, "send");
-}
-
-/* ---- sending ---- */
-
-/* Room for a packet; its descriptor is written. *payload is where the type's header or the payload goes. */
-static inline int begin_packet(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t transaction_id,
-                               uint32_t header_bytes, uint32_t bytes, uint8_t **payload)
-{
-    struct vmbus_packet_header *descriptor;
-    uint8_t *where;
-
-    if (UNLIKELY(!ch->usable))
-        return -E_REMOVED;
-    KASSERT(bytes <= UINT16_MAX * VMBUS_PACKET_ALIGN && RING_PACKET_SPACE(bytes) < ch->out.size);
-    int rc = ring_reserve(&ch->out, bytes, &where);
-    if (UNLIKELY(rc)) {
-        if (rc == -E_AGAIN) {
-            ch->stats.ring_full++;
-            return rc;
-        }
-        channel_break(ch, "send");
-        return -E_REMOVED;
-    }
-    descriptor = (void *)where;
-    *descriptor = (struct vmbus_packet_header){
-        .type = type,
-        .data_offset8 = (uint16_t)((sizeof(*descriptor) + header_bytes) / 8),
-        .length8 = (uint16_t)(bytes / 8),
-        .flags = flags,
-        .transaction_id = transaction_id,
-    };
-    *payload = where + sizeof(*descriptor);
-    return 0;
-}
-
-static inline void end_packet(struct vmbus_channel *ch, uint32_t bytes)
-{
-    ring_commit(&ch->out, bytes);
-    ch->stats.packets_out++;
-}
-
-static int send_pieces(struct vmbus_channel *ch, uint16_t type, uint16_t flags, uint64_t transaction_id,
-                       const struct vmbus_piece *pieces, unsigned count)
-{
-    uint32_t bytes = sizeof(struct vmbus_packet_header), padded;
-    uint8_t *to;
-
-    for (unsigned i = 0; i < count; i++) {
-        KASSERT(pieces[i].bytes <= UINT16_MAX * VMBUS_PACKET_ALIGN);
-        bytes += pieces[i].bytes;
-    }
-    padded = ALIGN_UP(bytes, VMBUS_PACKET_ALIGN);
-    int rc = begin_packet(ch, type, flags, transaction_id, 0, padded, &to);
-    if (UNLIKELY(rc))
-        return rc;
-    for (unsigned i = 0; i < count; i++) {
-        memcpy(to, pieces[i].data, pieces[i].bytes);
-        to += pieces[i].bytes;
-    }
-    for (uint32_t i = bytes; i < padded; i++)
-        *to++ = 0;
-    end_packet(ch, padded);
-    return 0;
-}
-
-int vmbus_send(struct vmbus_channel *ch, const struct vmbus_piece *pieces, unsigned count, uint64_t transaction_id,
-               bool completion)
-{
-    return send_pieces(ch, VMBUS_PACKET_INBAND, completion ? VMBUS_PACKET_FLAG_COMPLETION : 0, transaction_id, pieces,
-                       count);
-}
-
-int vmbus_send_completion(struct vmbus_channel *ch, const void *payload, uint32_t bytes, uint64_t transaction_id)
-{
-    const struct vmbus_piece piece = {payload, bytes};
-
-    return send_pieces(ch, VMBUS_PACKET_COMPLETION, 0, transaction_id, &piece, 1);
-}
-
-int vmbus_send_gpa(struct vmbus_channel *ch, const struct vmbus_gpa_range *ranges, unsigned range_count,
-                   const void *payload, uint32_t bytes, uint64_t transaction_id)
-{
-    const uint32_t fixed = sizeof(struct vmbus_gpa_direct) - sizeof(struct vmbus_packet_header);
-    uint32_t header = fixed, padded;
-    uint8_t *to;
-
-    KASSERT(range_count > 0 && bytes <= UINT16_MAX * VMBUS_PACKET_ALIGN);
-    for (unsigned i = 0; i < range_count; i++) {
-        KASSERT(ranges[i].bytes && ranges[i].offset < PAGE_BYTES &&
-                ranges[i].frame_count == (ranges[i].offset + (uint64_t)ranges[i].bytes + PAGE_MASK) >> PAGE_SHIFT);
-        header += (uint32_t)(sizeof(struct vmbus_gpa_range_header) + ranges[i].frame_count * sizeof(uint64_t));
-    }
-    padded = (uint32_t)sizeof(struct vmbus_packet_header) + header + ALIGN_UP(bytes, VMBUS_PACKET_ALIGN);
-    int rc = begin_packet(ch, VMBUS_PACKET_GPA_DIRECT, VMBUS_PACKET_FLAG_COMPLETION, transaction_id, header, padded,
-                          &to);
-    if (UNLIKELY(rc))
-        return rc;
-    uint32_t *count = (void *)to;
-    count[0] = 0;
-    count[1] = range_count;
-    to += fixed;
-    for (unsigned i = 0; i < range_count; i++) {
-        struct vmbus_gpa_range_header *range = (void *)to;
-        range->byte_count = ranges[i].bytes;
-        range->byte_offset = ranges[i].offset;
-        for (uint32_t f = 0; f < ranges[i].frame_count; f++)
-            range->pfns[f] = ranges[i].frames[f];
-        to += sizeof(*range) + ranges[i].frame_count * sizeof(uint64_t);
-    }
-    memcpy(to, payload, bytes);
-    for (uint32_t i = bytes; i % VMBUS_PACKET_ALIGN; i++)
-        to[i] = 0;
-    end_packet(ch, padded);
-    return 0;
-}
-
-uint32_t vmbus_send_space(struct vmbus_channel *ch)
-{
-    return ch->usable ? ring_room_bytes(&ch->out) : 0;
-}
-
-/* ---- receiving ---- */
-
-static inline void unblock_host(struct vmbus_channel *ch)
-{
-    if (UNLIKELY(ch->in.signal_due)) {
-        ch->in.signal_due = false;
-        signal_host(ch);
-    }
-}
-
-static inline void describe_packet(struct vmbus_channel *ch, const uint8_t *packet, uint32_t bytes)
-{
-    const struct vmbus_packet_header *d = (const void *)packet;
-    uint32_t offset = d->data_offset8 * VMBUS_PACKET_ALIGN;
-
-    ch->packet = (struct vmbus_packet){
-        .type = d->type,
-        .completion_requested = (d->flags & VMBUS_PACKET_FLAG_COMPLETION) != 0,
-        .transaction_id = d->transaction_id,
-        .header = d + 1,
-        .header_bytes = offset - (uint32_t)sizeof(*d),
-        .payload = packet + offset,
-        .payload_bytes = bytes - offset,
-    };
-}
-
-const struct vmbus_packet *vmbus_recv(struct vmbus_channel *ch)
-{
-    while (LIKELY(ch->usable)) {
-        if (UNLIKELY(!ch->budget)) {
-            ring_publish(&ch->in);
-            unblock_host(ch);
-            event_raise(&ch->event);
-            return NULL;
-        }
-        uint8_t *packet = ch->receive_buffer + ring_read_offset(&ch->in);
-        int rc = ring_read(&ch->in, packet, ch->receive_capacity);
-        if (LIKELY(rc > 0)) {
-            ch->budget--;
-            ch->stats.packets_in++;
-            describe_packet(ch, packet, (uint32_t)rc);
-            unblock_host(ch);
-            return &ch->packet;
-        }
-        if (rc == 0) {
-            rc = ring_rest(&ch->in);
-            unblock_host(ch);
-            if (LIKELY(rc > 0))
-                return NULL;
-        }
-        if (UNLIKELY(rc < 0))
-            channel_break(ch, "receive");
-    }
-    return NULL;
 }
 
 /* ---- open ---- */

@@ -5,7 +5,7 @@
  *   connection.c   negotiation, posting messages, unload          gpadl.c    GPADLs and the host's claims on memory
  *   message.c      decoding and dispatch of the host's messages   ring.c     rings, without any of this
  *   offer.c        offers, drivers, the task of each device       monitor.c  monitored notifications
- *   channel.c      open, close, send, receive
+ *   channel.c      a channel's life                              packet.c   what goes through its rings
  *
  * Contexts: messages and ring interrupts are handled in event functions and never block; everything that posts a
  * message runs in a task (vmbus_post_message may wait for the host's queue). All of it is one CPU's data: no locks.
@@ -150,6 +150,7 @@ static inline bool channel_gone(const struct vmbus_channel *ch) { return ch->res
 void channel_init(struct vmbus_channel *ch);
 void channel_rescind(struct vmbus_channel *ch);            /* edge "rescind": any state */
 void channel_open_result(struct vmbus_channel *ch, const struct vmbus_msg_open_result *m);
+void channel_break(struct vmbus_channel *ch, const char *ring);   /* the host wrote nonsense; ring: "send", "receive" */
 void channel_stop(struct vmbus_channel *ch);               /* the bus goes down */
 void channel_silence(struct vmbus_channel *ch);            /* no callback runs after this */
 const char *channel_state_name(const struct vmbus_channel *ch);

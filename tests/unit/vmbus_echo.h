@@ -200,3 +200,28 @@ static inline struct host *echo_machine(const struct host_config *cfg)
     hv_clock_init();
     return h;
 }
+
+#define RAM_BYTES (128ull << 20)
+
+static struct host_config cfg;
+
+static inline void boot(void)
+{
+    fake_arch_boot(RAM_BYTES);
+    host_config_default(&cfg);
+    vmbus_register_driver(&echo_driver);
+}
+
+static inline struct host *start(void)
+{
+    struct host *h = echo_machine(&cfg);
+    KASSERT(hv_synic_init() == 0);
+    return h;
+}
+
+static inline void stop(void)
+{
+    hv_shutdown();
+    rt_set_clock(&fake_clock);
+    hv_host_stop();
+}
