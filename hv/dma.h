@@ -17,7 +17,7 @@ struct dma_mapping {
 /*
  * Fills frames[] (room for max) with the page frames behind the spans taken as one run of bytes: inner span
  * boundaries are page boundaries. 0; -E_INVAL when they are not or max is too small; -E_AGAIN when the bounce pool is
- * full (wait for dma_pool_wait, retry).
+ * full: queue the request, try again after the next dma_unmap.
  */
 int dma_map(struct dma_mapping *m, const struct dma_span *spans, unsigned count, enum dma_direction dir,
             uint64_t *frames, unsigned max);
