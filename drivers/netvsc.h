@@ -117,6 +117,17 @@ struct netvsc {
     struct netvsc_counters counters;
 };
 
+/* ---- netvsc_buffers.c ---- */
+int netvsc_receive_buffer(struct netvsc *n);
+/* Without memory, or refused by the host, all frames go by page frames: 0 with n->section_count == 0. */
+int netvsc_send_buffer(struct netvsc *n);
+void netvsc_unshare(struct netvsc *n, struct shmem *memory, uint32_t *gpadl);
+
+/* ---- netvsc_setup.c ---- */
+uint32_t netvsc_wanted_mtu(void);
+int netvsc_questions(struct netvsc *n);
+int netvsc_set_filter(struct netvsc *n, uint32_t filter);
+
 /* ---- netvsc_control.c ---- */
 /* Sends an NVSP message; with answer_least > 0 waits for its completion and puts it into n->answer. 0, -E_TIMEOUT,
  * -E_REMOVED, -E_PROTO (answer shorter than answer_least or of another type). */
@@ -144,6 +155,9 @@ int netvsc_tx_init(struct netvsc *n);
 void netvsc_tx_free(struct netvsc *n);
 /* After the host told its sections: which there are. */
 int netvsc_tx_sections(struct netvsc *n);
+struct netvsc_slot *netvsc_slot_get(struct netvsc *n);     /* or NULL */
+void netvsc_slot_put(struct netvsc *n, struct netvsc_slot *slot);   /* and its section */
+void netvsc_sent(struct netvsc *n, struct netvsc_slot *slot);       /* its packet is in the ring */
 int netvsc_tx_send(struct nic *nic, struct nic_tx *tx);
 void netvsc_tx_kick(struct nic *nic);
 void netvsc_tx_completed(struct netvsc *n, const struct vmbus_packet *p);
@@ -151,6 +165,17 @@ void netvsc_tx_tell_ready(struct netvsc *n);
 void netvsc_tx_end_all(struct netvsc *n);    /* channel closed: everything outstanding is done */
 bool netvsc_tx_idle(const struct netvsc *n);
 
+/* ---- netvsc_message.c ---- */
+/* 0: the frame's bytes are copied, it is done. -E_AGAIN. */
+int netvsc_send_copied(struct netvsc *n, struct nic_tx *tx);
+/* 0: the host reads the frame's own memory. -E_AGAIN; -E_INVAL: it can't go this way; -E_REMOVED. */
+int netvsc_send_referenced(struct netvsc *n, struct nic_tx *tx);
+/* Sends the open section. False: the ring is full, it stays open. */
+bool netvsc_close_section(struct netvsc *n);
+
 /* ---- netvsc.c ---- */
+/* Of all NICs, for the figures. */
+extern struct netvsc_counters netvsc_totals;
+#define NETVSC_COUNT(n, what) ((n)->counters.what++, netvsc_totals.what++)
 /* One line for the first lie of a while, all counted. */
 void netvsc_lie(struct netvsc *n, const char *what, uint64_t value);

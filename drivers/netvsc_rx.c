@@ -58,7 +58,7 @@ static void give_back(struct netvsc *n, struct netvsc_rx_packet *packet)
         packet->next = n->rx_free;
         n->rx_free = packet;
     } else {
-        n->counters.rx_completions_delayed++;
+        NETVSC_COUNT(n, rx_completions_delayed);
         packet->next = NULL;
         *n->rx_waiting_last = packet;
         n->rx_waiting_last = &packet->next;
@@ -144,7 +144,7 @@ static void indication(struct netvsc *n, const void *message, const struct rndis
     }
     memcpy(&m, message, sizeof(m));
     m.header = *header;                  /* the length that was checked */
-    n->counters.indications++;
+    NETVSC_COUNT(n, indications);
     switch (m.status) {
     case RNDIS_STATUS_MEDIA_CONNECT:
     case RNDIS_STATUS_MEDIA_DISCONNECT:
@@ -226,7 +226,7 @@ void netvsc_rx_packet_in(struct netvsc *n, const struct vmbus_packet *p)
     uint32_t count = 0;
     const char *wrong = check_packet(n, p, &count);
 
-    n->counters.rx_packets++;
+    NETVSC_COUNT(n, rx_packets);
     if (!packet) {
         /* No place to remember it, so it can't wait for room in the ring either. */
         netvsc_lie(n, "more packets than the buffer has room for", p->header_bytes);

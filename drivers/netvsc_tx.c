@@ -1,15 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Sending.
+ * Sending, seen from the stack: which way a frame goes, kicks, completions, flow control. How a frame becomes a
+ * packet is netvsc_message.c's.
  *
- * A frame up to copy_bytes is copied into a section of the send buffer and is done at once; frames that follow before
- * the kick join it in the same section, as many as the host takes in one packet, so that a burst of small frames
- * costs one packet, one completion and one signal. Longer frames go by page frames: the slot's own header memory
- * holds the RNDIS header and the frame's first piece (hosts want the header whole in the first range), then come the
- * caller's pages.
- *
- * Sections and slots come back with the host's completion. Order is kept: an open section is sent before anything
- * else.
+ * Slots and sections come back with the host's completion. A send that finds none, or a full ring, is refused with
+ * -E_AGAIN and the stack is told when there is room again.
  */
 #define LOG_ROOM "netvsc"
 #include <string.h>
@@ -19,7 +14,7 @@
 
 /* ---- slots and sections ---- */
 
-static void slot_put(struct netvsc *n, struct netvsc_slot *slot)
+void netvsc_slot_put(struct netvsc *n, struct netvsc_slot *slot)
 {
     if (slot->section != NETVSC_SECTION_NONE)
         n->free_sections[n->free_section_count++] = slot->section;
@@ -32,7 +27,7 @@ static void slot_put(struct netvsc *n, struct netvsc_slot *slot)
     n->free_count++;
 }
 
-static struct netvsc_slot *slot_get(struct netvsc *n)
+struct netvsc_slot *netvsc_slot_get(struct netvsc *n)
 {
     struct netvsc_slot *slot;
 
@@ -42,16 +37,6 @@ static struct netvsc_slot *slot_get(struct netvsc *n)
     n->first_free = slot->next_free;
     n->free_count--;
     return slot;
-}
-
-static uint64_t slot_id(const struct netvsc *n, const struct netvsc_slot *slot)
-{
-    return (uint64_t)slot->generation << 32 | (uint64_t)(slot - n->slots + 1);
-}
-
-static char *slot_header(const struct netvsc *n, const struct netvsc_slot *slot)
-{
-    return (char *)n->headers.virt + (size_t)(slot - n->slots) * NETVSC_HEADER_BYTES;
 }
 
 static void stalled(void *arg);
@@ -70,7 +55,7 @@ int netvsc_tx_init(struct netvsc *n)
     n->first_free = SLOT_NONE;
     for (unsigned i = NETVSC_SLOTS; i-- > 0;) {
         n->slots[i].section = NETVSC_SECTION_NONE;
-        slot_put(n, &n->slots[i]);
+        netvsc_slot_put(n, &n->slots[i]);
     }
     e = shmem_alloc(&n->headers, pages, SHMEM_LINEAR, 0);
     if (e)
@@ -120,185 +105,21 @@ static void stalled(void *arg)
         log_warn("%s: %s: %u packets sent, none completed within %u s", n->name, n->nic.name,
                  NETVSC_SLOTS - n->free_count, NETVSC_STALL_S);
         vmbus_dump_channel(n->channel);
-        n->counters.tx_stalls++;
+        NETVSC_COUNT(n, tx_stalls);
     }
     n->stall_seen = n->counters.tx_completions;
     timer_arm_100ns(&n->stall_timer, rt_now_100ns() + S_100NS(NETVSC_STALL_S));
 }
 
-static void sent(struct netvsc *n, struct netvsc_slot *slot)
+void netvsc_sent(struct netvsc *n, struct netvsc_slot *slot)
 {
     slot->busy = true;
     n->unsent = true;
-    n->counters.tx_packets++;
+    NETVSC_COUNT(n, tx_packets);
     if (!n->stall_timer.armed) {
         n->stall_seen = n->counters.tx_completions;
         timer_arm_100ns(&n->stall_timer, rt_now_100ns() + S_100NS(NETVSC_STALL_S));
     }
-}
-
-/* ---- copies ---- */
-
-/* Sends the open section. False: the ring is full, it stays open. */
-static bool close_section(struct netvsc *n)
-{
-    struct netvsc_slot *slot = n->open;
-    struct nvsp_message m = {
-        .type = NVSP_SEND_RNDIS_PACKET,
-        .rndis = {NVSP_CHANNEL_DATA, slot->section, n->open_bytes},
-    };
-    struct vmbus_piece piece = {&m, n->message_bytes};
-    int e = vmbus_send(n->channel, &piece, 1, slot_id(n, slot), true);
-
-    if (e == -E_AGAIN)
-        return false;
-    n->open = NULL;
-    if (e)
-        slot_put(n, slot);               /* the channel is going: the frames go with it */
-    else
-        sent(n, slot);
-    return true;
-}
-
-static char *section(const struct netvsc *n, const struct netvsc_slot *slot)
-{
-    return (char *)n->send.virt + (size_t)slot->section * n->section_bytes;
-}
-
-static bool open_section(struct netvsc *n)
-{
-    struct netvsc_slot *slot;
-
-    if (n->free_section_count == 0)
-        return false;
-    slot = slot_get(n);
-    if (!slot)
-        return false;
-    slot->section = n->free_sections[--n->free_section_count];
-    n->open = slot;
-    n->open_bytes = n->open_last = n->open_count = 0;
-    return true;
-}
-
-/* Makes room for bytes more in the open section, if it can take another message: each but the last is padded, and the
- * padding counts in its length. */
-static bool join_section(struct netvsc *n, uint32_t bytes)
-{
-    uint32_t start = ALIGN_UP(n->open_bytes, n->alignment), length;
-
-    if (n->open_count >= n->max_packets || start > n->section_bytes || bytes > n->section_bytes - start)
-        return false;
-    length = start - n->open_last;
-    memcpy(section(n, n->open) + n->open_last + offsetof(struct rndis_header, length), &length, sizeof(length));
-    n->open_bytes = start;
-    return true;
-}
-
-static void copy_pieces(char *to, const struct nic_tx *tx)
-{
-    for (unsigned i = 0; i < tx->piece_count; i++) {
-        memcpy(to, tx->pieces[i].addr, tx->pieces[i].bytes);
-        to += tx->pieces[i].bytes;
-    }
-}
-
-static int send_copied(struct netvsc *n, struct nic_tx *tx)
-{
-    uint32_t bytes = rndis_tx_header_bytes(tx) + tx->total_bytes;
-    char *at;
-
-    if (n->open && !join_section(n, bytes) && !close_section(n))
-        return -E_AGAIN;
-    if (!n->open && !open_section(n))
-        return -E_AGAIN;
-    at = section(n, n->open) + n->open_bytes;
-    at += rndis_tx_header(at, tx);
-    copy_pieces(at, tx);
-    if (tx->flags & NIC_TX_LSO)
-        rndis_lso_prepare((uint8_t *)at, tx);
-    n->open_last = n->open_bytes;
-    n->open_bytes += bytes;
-    n->open_count++;
-    n->unsent = true;
-    n->nic.stats.tx_copied++;
-    return 0;
-}
-
-/* ---- by page frames ---- */
-
-struct tx_plan {
-    unsigned ranges, frames;
-    struct vmbus_gpa_range range[NETVSC_TX_RANGES];
-    uint64_t frame[NETVSC_TX_FRAMES];
-};
-
-/* 0, -E_INVAL: the pieces can't go this way (too many pages, or they would have to be copied anyway). */
-static int plan_piece(struct tx_plan *plan, const void *addr, uint32_t bytes)
-{
-    struct dma_span span = {addr, bytes};
-    struct dma_mapping map;
-    uint64_t *frames = &plan->frame[plan->frames];
-
-    if (dma_map(&map, &span, 1, DMA_TO_DEVICE, frames, NETVSC_TX_FRAMES - plan->frames))
-        return -E_INVAL;
-    if (map.bounce) {
-        dma_unmap(&map, &span, 1, DMA_TO_DEVICE);
-        return -E_INVAL;
-    }
-    plan->range[plan->ranges++] = (struct vmbus_gpa_range){bytes, map.offset, frames, map.frames};
-    plan->frames += map.frames;
-    return 0;
-}
-
-/* The slot's header memory gets the RNDIS header and, when they fit, the frame's headers. */
-static int plan_frame(struct netvsc *n, struct netvsc_slot *slot, const struct nic_tx *tx, struct tx_plan *plan)
-{
-    char *header = slot_header(n, slot);
-    uint32_t bytes = rndis_tx_header(header, tx);
-    size_t offset = (size_t)(header - (char *)n->headers.virt);
-    uint32_t room = NETVSC_HEADER_BYTES - bytes;
-    uint32_t copied = tx->pieces[0].bytes <= room ? tx->pieces[0].bytes : tx->flags & NIC_TX_LSO ? room : 0;
-
-    memcpy(header + bytes, tx->pieces[0].addr, copied);
-    if (tx->flags & NIC_TX_LSO)
-        rndis_lso_prepare((uint8_t *)header + bytes, tx);
-    plan->frame[0] = n->headers.frames[offset / PAGE_BYTES];
-    plan->range[0] = (struct vmbus_gpa_range){bytes + copied, (uint32_t)(offset % PAGE_BYTES), &plan->frame[0], 1};
-    plan->ranges = plan->frames = 1;
-    for (unsigned i = 0; i < tx->piece_count; i++, copied = 0) {
-        const struct nic_piece *piece = &tx->pieces[i];
-        if (piece->bytes > copied && plan_piece(plan, (const char *)piece->addr + copied, piece->bytes - copied))
-            return -E_INVAL;
-    }
-    return 0;
-}
-
-static int send_referenced(struct netvsc *n, struct nic_tx *tx)
-{
-    struct nvsp_message m = {
-        .type = NVSP_SEND_RNDIS_PACKET,
-        .rndis = {NVSP_CHANNEL_DATA, NVSP_SECTION_NONE, 0},
-    };
-    struct netvsc_slot *slot;
-    struct tx_plan plan;
-    int e;
-
-    if (n->open && !close_section(n))
-        return -E_AGAIN;
-    slot = slot_get(n);
-    if (!slot)
-        return -E_AGAIN;
-    e = plan_frame(n, slot, tx, &plan);
-    if (e == 0)
-        e = vmbus_send_gpa(n->channel, plan.range, plan.ranges, &m, n->message_bytes, slot_id(n, slot));
-    if (e) {
-        slot_put(n, slot);
-        return e;
-    }
-    slot->tx = tx;
-    sent(n, slot);
-    n->nic.stats.tx_referenced++;
-    return 0;
 }
 
 /* ---- what the stack calls ---- */
@@ -318,10 +139,10 @@ int netvsc_tx_send(struct nic *nic, struct nic_tx *tx)
     if (n->closing)
         return -E_REMOVED;
     KASSERT(tx->piece_count > 0 && tx->piece_count <= NIC_MAX_PIECES);
-    e = copy ? send_copied(n, tx) : send_referenced(n, tx);
+    e = copy ? netvsc_send_copied(n, tx) : netvsc_send_referenced(n, tx);
     if (e == -E_INVAL && fits) {
         copy = true;
-        e = send_copied(n, tx);
+        e = netvsc_send_copied(n, tx);
     }
     if (e) {
         n->want_ready |= e == -E_AGAIN;
@@ -343,7 +164,7 @@ void netvsc_tx_kick(struct nic *nic)
     if (!n->unsent)
         return;
     if (n->open)
-        close_section(n);                /* when the ring is full, "writable" does it */
+        netvsc_close_section(n);                /* when the ring is full, "writable" does it */
     n->unsent = n->open != NULL;
     vmbus_kick(n->channel);
 }
@@ -369,9 +190,9 @@ void netvsc_tx_completed(struct netvsc *n, const struct vmbus_packet *p)
         return;
     }
     /* Whatever it says, the host is done with the packet. */
-    n->counters.tx_completions++;
+    NETVSC_COUNT(n, tx_completions);
     tx = slot->tx;
-    slot_put(n, slot);
+    netvsc_slot_put(n, slot);
     if (p->payload_bytes < sizeof(m)) {
         netvsc_lie(n, "a completion too short", p->payload_bytes);
         n->nic.stats.tx_errors++;
@@ -401,13 +222,13 @@ void netvsc_tx_tell_ready(struct netvsc *n)
 void netvsc_tx_end_all(struct netvsc *n)
 {
     if (n->open)
-        slot_put(n, n->open);
+        netvsc_slot_put(n, n->open);
     n->open = NULL;
     for (unsigned i = 0; i < NETVSC_SLOTS; i++) {
         struct nic_tx *tx = n->slots[i].tx;
         if (!n->slots[i].busy)
             continue;
-        slot_put(n, &n->slots[i]);
+        netvsc_slot_put(n, &n->slots[i]);
         if (tx)
             tx->done(tx);
     }

@@ -468,6 +468,155 @@ TEST(everything_held_means_dropped_by_the_host_and_no_worse)
     CHECK(RUN_UNTIL(got_count == sent + 1, 2));
 }
 
+/* ---- lies ---- */
+
+/* A packet as the ring hands it over, in memory of exactly its length. */
+struct lie { struct vmbus_packet p; uint8_t *header, *payload; };
+
+static void make_lie(struct lie *l, uint32_t ranges_said, uint32_t ranges_sent, uint16_t set, uint32_t type)
+{
+    struct { uint16_t set; uint8_t owner, zero; uint32_t count; } head = {set, 0, 0, ranges_said};
+    struct nvsp_message m = {.type = type, .rndis = {NVSP_CHANNEL_DATA, NVSP_SECTION_NONE, 0}};
+
+    memset(l, 0, sizeof(*l));
+    l->header = malloc(sizeof(head) + ranges_sent * 8);
+    l->payload = malloc(sizeof(m));
+    memcpy(l->header, &head, sizeof(head));
+    memcpy(l->payload, &m, sizeof(m));
+    l->p = (struct vmbus_packet){
+        .type = VMBUS_PACKET_TRANSFER_PAGES, .completion_requested = true, .transaction_id = 0x77,
+        .header = l->header, .header_bytes = (uint32_t)sizeof(head) + ranges_sent * 8,
+        .payload = l->payload, .payload_bytes = sizeof(m),
+    };
+}
+
+static void set_range(struct lie *l, unsigned i, uint32_t bytes, uint32_t offset)
+{
+    struct vmbus_transfer_range r = {bytes, offset};
+
+    memcpy(l->header + 8 + i * 8, &r, sizeof(r));
+}
+
+static void tell(struct netvsc *n, struct lie *l)
+{
+    n->draining = true;
+    netvsc_rx_packet_in(n, &l->p);
+    netvsc_rx_flush(n);
+    n->draining = false;
+    free(l->header);
+    free(l->payload);
+}
+
+static unsigned free_rx_packets(const struct netvsc *n)
+{
+    unsigned count = 0;
+
+    for (struct netvsc_rx_packet *p = n->rx_free; p; p = p->next)
+        count++;
+    return count;
+}
+
+TEST(lying_packets_are_refused_and_given_back)
+{
+    struct lie l;
+
+    start();
+    hv_host.violations_expected = true;          /* it never sent these packets */
+    struct netvsc *n = nic->driver;
+    unsigned all = free_rx_packets(n);
+    uint32_t end = (uint32_t)(n->receive.pages * PAGE_BYTES);
+    uint64_t out = 0;
+    struct vmbus_channel_stats stats;
+
+    CHECK(all > 100);
+    for (unsigned i = 0; i < 9; i++) {
+        uint64_t lies = n->counters.lies;
+        vmbus_channel_get_stats(n->channel, &stats);
+        out = stats.packets_out;
+        make_lie(&l, i == 0 ? 3 : i == 1 ? UINT32_MAX : 1, 1, i == 2 ? 0xBEEF : NVSP_RECEIVE_BUFFER_ID,
+                 i == 3 ? NVSP_INIT : NVSP_SEND_RNDIS_PACKET);
+        set_range(&l, 0, 100, 0);
+        if (i == 4)
+            set_range(&l, 0, 1, end);
+        if (i == 5)
+            set_range(&l, 0, UINT32_MAX, 4096);
+        if (i == 6)
+            set_range(&l, 0, 7, end - 7);
+        if (i == 7)
+            l.p.payload_bytes = 3;
+        if (i == 8)
+            l.p.header_bytes = 7;
+        memset(n->receive.virt, 0xEE, 4096);
+        tell(n, &l);
+        CHECK(n->counters.lies > lies);
+        CHECK_EQ(free_rx_packets(n), all);
+        vmbus_channel_get_stats(n->channel, &stats);
+        CHECK_EQ(stats.packets_out, out + 1);    /* its completion */
+    }
+    CHECK_EQ(got_count, 0);
+}
+
+/* Random bytes where messages are expected; what is believed lies inside the buffer, or the sanitizer speaks. */
+TEST(random_messages_are_survived)
+{
+    uint64_t state = 0x2545F4914F6CDD1Dull;
+    struct lie l;
+
+    start();
+    hv_host.violations_expected = true;
+    struct netvsc *n = nic->driver;
+    unsigned all = free_rx_packets(n);
+    for (unsigned round = 0; round < 3000; round++) {
+        uint8_t *at = n->receive.virt;
+        struct rndis_packet p = {
+            .header = {RNDIS_PACKET, 300}, .data_offset = 192, .data_length = 100, .ppi_offset = 36, .ppi_length = 32,
+        };
+        unsigned count = 1 + round % 8;
+        make_lie(&l, count, count, NVSP_RECEIVE_BUFFER_ID, NVSP_SEND_RNDIS_PACKET);
+        for (unsigned i = 0; i < count; i++) {
+            set_range(&l, i, 300, i * 2048);
+            memcpy(at + i * 2048, &p, sizeof(p));
+            for (unsigned k = 0; k < 4; k++) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                at[i * 2048 + state % 80] = (uint8_t)(state >> 40);
+                if (state >> 62 == 0)
+                    at[i * 2048] = (uint8_t)(2 + (state >> 50) % 8);
+                if (state >> 60 == 5)
+                    at[i * 2048 + 3] = 0x80;
+            }
+        }
+        tell(n, &l);
+        if (round % 64 == 0)
+            task_yield();
+    }
+    task_sleep_us(100000);
+    CHECK_EQ(free_rx_packets(n), all);
+    CHECK(n->counters.lies > 100);
+}
+
+TEST(completions_of_nothing_are_refused)
+{
+    struct { uint32_t type, status; } m = {NVSP_SEND_RNDIS_PACKET_COMPLETE, NVSP_STATUS_SUCCESS};
+    struct vmbus_packet p = {.type = VMBUS_PACKET_COMPLETION, .payload = &m, .payload_bytes = sizeof(m)};
+    static const uint64_t ids[] = {
+        0, 1, 5, NETVSC_SLOTS, NETVSC_SLOTS + 1, UINT32_MAX, UINT64_MAX, 1ull << 32 | 1, 7ull << 32,
+    };
+
+    start();
+    struct netvsc *n = nic->driver;
+    unsigned idle = n->free_count;
+    for (unsigned i = 0; i < ARRAY_SIZE(ids); i++) {
+        p.transaction_id = ids[i];
+        netvsc_tx_completed(n, &p);
+        netvsc_exchange_answered(n, &p);
+    }
+    CHECK_EQ(n->counters.lies, 2 * ARRAY_SIZE(ids));
+    CHECK_EQ(n->free_count, idle);
+    frames_of_all_sizes();
+}
+
 /* ---- versions ---- */
 
 static void one_version(void *arg)
@@ -525,7 +674,9 @@ static void one_bus_version(void *arg)
 
 TEST(every_bus_version_and_a_nic_that_comes_back)
 {
-    static const uint32_t all[] = {VMBUS_VERSION_WIN8, VMBUS_VERSION_WIN8_1, VMBUS_VERSION_WIN10, VMBUS_VERSION_WIN10_5_3};
+    static const uint32_t all[] = {
+        VMBUS_VERSION_WIN8, VMBUS_VERSION_WIN8_1, VMBUS_VERSION_WIN10, VMBUS_VERSION_WIN10_5_3,
+    };
 
     for (unsigned i = 0; i < ARRAY_SIZE(all); i++)
         CHECK_EQ(in_child(one_bus_version, (void *)(uintptr_t)all[i]), FAKE_RETURNED);
