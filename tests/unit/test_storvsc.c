@@ -715,6 +715,58 @@ static void every_fault(uint32_t points, unsigned most, void (*live)(void *arg))
     }
 }
 
+/* Answers of random content, straight into the judge: every request ends, after a bounded number of attempts. */
+TEST(random_answers_are_survived)
+{
+    uint64_t state = 0x9E3779B97F4A7C15ull;
+
+    start(512, 20000);
+    hv_host.violations_expected = true;
+    struct blk_device *d = blk_get("disk0");
+    struct storvsc *s = ((struct storvsc_unit *)d->driver)->controller;
+    for (unsigned round = 0; round < 400; round++) {
+        struct io *io;
+        blk_mem_hold(backing[0], true, false);
+        io = start_reads(d, 1, 8);
+        for (unsigned attempt = 0; !io->done; attempt++) {
+            struct storvsc_slot *slot = NULL;
+            struct vstor_packet answer;
+            for (unsigned i = 0; i < STORVSC_SLOTS; i++)
+                if (s->slots[i].request == &io->r)
+                    slot = &s->slots[i];
+            CHECK(attempt < 2000);
+            if (!slot) {
+                task_sleep_us(20000);            /* it waits for its next attempt */
+                continue;
+            }
+            for (unsigned i = 0; i < sizeof(answer); i++) {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                ((uint8_t *)&answer)[i] = (uint8_t)(state >> 40);
+            }
+            if (state & 1)
+                answer.srb.scsi_status = SCSI_STATUS_CHECK_CONDITION;
+            if (state & 2)
+                answer.srb.srb_status = (uint8_t)(SRB_STATUS_AUTOSENSE_VALID | (state >> 8 & 15));
+            if (state & 4)
+                answer.srb.sense[0] = 0x70 | (state >> 16 & 3);
+            s->in_flight--;
+            storvsc_request_answered(s, slot, &answer);
+        }
+        CHECK(io->r.attempts <= STORVSC_ATTEMPTS);
+        /* The host, who was not asked, still has the memory: first its own answers. */
+        blk_mem_hold(backing[0], false, false);
+        hv_host_run();
+        task_yield();
+        kfree(io->span.addr);
+        kfree(io);
+    }
+    CHECK(s->counters.lies > 300);               /* the host's own answers came too late */
+    CHECK_EQ(s->in_flight, 0);
+    blk_put(d);
+}
+
 /* A disk must not be lost because a scan met an error. */
 static void rescan_with_fault(void *arg)
 {
