@@ -1,31 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * The firmware's memory map -> struct boot_info's regions (UEFI 7.2, table 7.10: usage after ExitBootServices).
- *
- * Loader and boot services memory is RAM again once boot services have ended. Memory that is not write-back cacheable,
- * kept for a special purpose or not yet accepted is not.
- */
+/* The firmware's memory map -> struct boot_info's regions: sorted, neighbours joined, the most useful of too many. */
 #include "boot/efi/boot_efi.h"
-
-static enum mm_region_type region_type(const struct efi_memory_descriptor *d)
-{
-    switch (d->type) {
-    case EFI_LOADER_CODE:
-    case EFI_LOADER_DATA:
-    case EFI_BOOT_SERVICES_CODE:
-    case EFI_BOOT_SERVICES_DATA:
-    case EFI_CONVENTIONAL_MEMORY:
-        return (d->attribute & EFI_MEMORY_WB) && !(d->attribute & EFI_MEMORY_SP) ? MM_RAM : MM_RESERVED;
-    case EFI_ACPI_RECLAIM_MEMORY:
-    case EFI_ACPI_NVS:
-        return MM_ACPI;
-    case EFI_MMIO:
-    case EFI_MMIO_PORT_SPACE:
-        return MM_MMIO;
-    default:
-        return MM_RESERVED;
-    }
-}
+#include "boot/efi/region.h"
 
 static struct efi_memory_descriptor *descriptor(void *map, size_t i, size_t descriptor_bytes)
 {
@@ -76,13 +52,11 @@ static unsigned convert(struct boot_info *info, void *map, size_t n, size_t desc
     *lost_bytes = 0;
     for (size_t i = 0; i < n; i++) {
         const struct efi_memory_descriptor *d = descriptor(map, i, descriptor_bytes);
-        struct mm_region r = {pa(d->physical_start), d->number_of_pages << PAGE_SHIFT, region_type(d)};
+        struct mm_region r = efi_region(d);
         if (only_used && (r.type == MM_RESERVED || r.type == MM_MMIO))
             continue;
-        if (last && last->type == r.type && last->start.v + last->bytes == r.start.v) {
-            last->bytes += r.bytes;
+        if (efi_region_join(last, &r))
             continue;
-        }
         wanted++;
         if (info->region_count < BOOT_MAX_REGIONS) {
             last = &info->regions[info->region_count++];

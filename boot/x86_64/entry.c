@@ -9,6 +9,7 @@
 #include <string.h>
 
 #define BOOT_MAP_BYTES (4ull << 30)      /* what the boot tables reach */
+#define BOOT_TEXT_MAX  65536u            /* a loader's text without an end is cut here */
 
 extern char image_end[];
 struct boot_info boot_info;
@@ -34,16 +35,40 @@ const void *boot_phys(uint64_t address, uint64_t bytes)
     return arch_phys_to_virt(pa(address));
 }
 
+size_t boot_text(const char **text, uint64_t address)
+{
+    uint64_t room = address < BOOT_MAP_BYTES ? BOOT_MAP_BYTES - address : 0;
+    *text = boot_phys(address, 1);
+    return *text == NULL ? 0 : strnlen(*text, MIN(room, (uint64_t)BOOT_TEXT_MAX));
+}
+
+/* Where a region goes when all places are taken: RAM stays out, anything else takes the place of the smallest RAM,
+ * because memory that is left out costs memory, while a reservation that is left out is overwritten. */
+static struct mm_region *region_place(struct boot_info *boot, enum mm_region_type type)
+{
+    struct mm_region *smallest = NULL;
+    for (unsigned i = 0; type != MM_RAM && i < boot->region_count; i++) {
+        struct mm_region *r = &boot->regions[i];
+        if (r->type == MM_RAM && (smallest == NULL || r->bytes < smallest->bytes))
+            smallest = r;
+    }
+    return smallest;
+}
+
 void boot_add_region(struct boot_info *boot, uint64_t start, uint64_t bytes, enum mm_region_type type)
 {
+    struct mm_region *place;
     if (bytes == 0)
         return;
-    if (boot->region_count >= BOOT_MAX_REGIONS) {
+    if (boot->region_count < BOOT_MAX_REGIONS) {
+        place = &boot->regions[boot->region_count++];
+    } else {
         if (strstr(boot->note, "memory map") == NULL)
-            boot_note(boot, "the memory map has more than %d entries, the rest is left out", BOOT_MAX_REGIONS);
-        return;
+            boot_note(boot, "the memory map has more than %d entries, some RAM is left out", BOOT_MAX_REGIONS);
+        place = region_place(boot, type);
     }
-    boot->regions[boot->region_count++] = (struct mm_region){pa(start), bytes, type};
+    if (place != NULL)
+        *place = (struct mm_region){pa(start), bytes, type};
 }
 
 enum mm_region_type boot_e820_type(uint32_t type)
@@ -92,7 +117,8 @@ void boot_enter(unsigned kind, uint64_t parameter, uint64_t image_phys, uint64_t
 {
     struct boot_info *boot = &boot_info;
     image_phys_base = image_phys;
-    boot->entry_counter = counter;
+    if (boot->entry_counter == 0)        /* else the UEFI loader has stamped its own beginning */
+        boot->entry_counter = counter;
     switch (kind) {
     case BOOT_KIND_PVH:
         boot->loader = "PVH";
@@ -107,7 +133,6 @@ void boot_enter(unsigned kind, uint64_t parameter, uint64_t image_phys, uint64_t
         boot_from_multiboot2(boot, parameter);
         break;
     default:
-        /* The counter above is younger than the loader's work; what it stamped itself is kept nowhere else. */
         boot->loader = "UEFI";
         boot->cmdline[sizeof boot->cmdline - 1] = '\0';
         boot->note[sizeof boot->note - 1] = '\0';

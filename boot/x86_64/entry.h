@@ -36,7 +36,9 @@ void boot_from_multiboot2(struct boot_info *boot, uint64_t info);
 
 /* The loader's bytes at a physical address, or NULL when the boot tables do not reach all of them. */
 const void *boot_phys(uint64_t address, uint64_t bytes);
-/* Appends; what does not fit is counted in the note. */
+/* The loader's NUL-terminated text there and its length; 0 when the boot tables do not reach it. */
+size_t boot_text(const char **text, uint64_t address);
+/* Appends. When there is no room left, RAM gives way to anything else and the note says so. */
 void boot_add_region(struct boot_info *boot, uint64_t start, uint64_t bytes, enum mm_region_type type);
 /* Type numbers of the BIOS e820 call, which all three of the other loaders use. */
 enum mm_region_type boot_e820_type(uint32_t type);

@@ -22,7 +22,6 @@
 #define ZP_E820_MAX              128
 #define ZP_E820_BYTES            20
 #define HEADER_MAGIC             0x53726448u
-#define CMDLINE_MAX              65536u
 
 #define SCREEN_TYPE              0x0F    /* u8: VIDEO_TYPE_* */
 #define SCREEN_WIDTH             0x12    /* u16 */
@@ -64,6 +63,8 @@ void boot_from_linux64(struct boot_info *boot, uint64_t params)
 {
     const uint8_t *page = boot_phys(params, ZERO_PAGE_BYTES);
     uint64_t start, bytes;
+    const char *text;
+    size_t length;
     unsigned entries;
     if (page == NULL || zp_read(page, ZP_HEADER_MAGIC, 4) != HEADER_MAGIC) {
         boot_note(boot, "no Linux boot parameters at 0x%llx", (unsigned long long)params);
@@ -71,7 +72,8 @@ void boot_from_linux64(struct boot_info *boot, uint64_t params)
     }
     boot->acpi_rsdp = pa(zp_read(page, ZP_ACPI_RSDP, 8));
     start = zp_read(page, ZP_CMDLINE, 4) | zp_read(page, ZP_EXT_CMDLINE, 4) << 32;
-    boot_set_cmdline(boot, boot_phys(start, CMDLINE_MAX), CMDLINE_MAX);
+    length = boot_text(&text, start);
+    boot_set_cmdline(boot, text, length);
 
     entries = (unsigned)MIN(zp_read(page, ZP_E820_ENTRIES, 1), (uint64_t)ZP_E820_MAX);
     for (unsigned i = 0; i < entries; i++) {

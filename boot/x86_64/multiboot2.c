@@ -8,6 +8,7 @@
  */
 #include "boot/x86_64/entry.h"
 #include <string.h>
+#include "boot/efi/region.h"
 
 enum {
     TAG_END = 0, TAG_CMDLINE = 1, TAG_MODULE = 3, TAG_MEMORY_MAP = 6, TAG_FRAMEBUFFER = 8, TAG_EFI64_SYSTEM_TABLE = 12,
@@ -27,25 +28,7 @@ struct tag_framebuffer {
 } __attribute__((packed));
 #define FRAMEBUFFER_RGB 1
 struct tag_efi_map { struct tag tag; uint32_t descriptor_bytes, descriptor_version; };
-struct efi_descriptor { uint32_t type, pad; uint64_t physical, virtual, pages, attributes; };
 struct tag_address { struct tag tag; uint64_t address; };
-
-/* UEFI Specification, EFI_MEMORY_TYPE. */
-static enum mm_region_type efi_type(uint32_t type)
-{
-    switch (type) {
-    case 1: case 2:              /* loader code and data */
-    case 3: case 4:              /* boot services code and data */
-    case 7:                      /* conventional */
-        return MM_RAM;
-    case 9: case 10:             /* ACPI reclaim and NVS */
-        return MM_ACPI;
-    case 11: case 12:
-        return MM_MMIO;
-    default:
-        return MM_RESERVED;
-    }
-}
 
 static void add_bios_map(struct boot_info *boot, const struct tag_memory_map *map)
 {
@@ -62,21 +45,15 @@ static void add_bios_map(struct boot_info *boot, const struct tag_memory_map *ma
 static void add_efi_map(struct boot_info *boot, const struct tag_efi_map *map)
 {
     uint32_t end = map->tag.bytes, step = map->descriptor_bytes;
-    if (end < sizeof *map || step < sizeof(struct efi_descriptor))
+    if (end < sizeof *map || step < sizeof(struct efi_memory_descriptor))
         return;
     for (uint32_t at = sizeof *map; at <= end && end - at >= step; at += step) {
-        struct efi_descriptor d;
-        struct mm_region *last = boot->region_count == 0 ? NULL : &boot->regions[boot->region_count - 1];
-        enum mm_region_type type;
+        struct efi_memory_descriptor d;
+        struct mm_region *last = boot->region_count == 0 ? NULL : &boot->regions[boot->region_count - 1], next;
         memcpy(&d, (const char *)map + at, sizeof d);
-        type = efi_type(d.type);
-        if (d.pages > UINT64_MAX / PAGE_BYTES)
-            continue;
-        /* Firmware maps have a hundred small neighbours of one kind. */
-        if (last != NULL && last->type == type && type != MM_KERNEL && last->start.v + last->bytes == d.physical)
-            last->bytes += d.pages * PAGE_BYTES;
-        else
-            boot_add_region(boot, d.physical, d.pages * PAGE_BYTES, type);
+        next = efi_region(&d);
+        if (!efi_region_join(last, &next))
+            boot_add_region(boot, next.start.v, next.bytes, next.type);
     }
 }
 

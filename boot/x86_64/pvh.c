@@ -8,7 +8,6 @@
 #include <string.h>
 
 #define PVH_MAGIC 0x336EC578u
-#define PVH_CMDLINE_MAX 65536u
 
 struct pvh_start_info {
     uint32_t magic;
@@ -28,22 +27,20 @@ struct pvh_module { uint64_t address, bytes, cmdline, reserved; };
 struct pvh_region { uint64_t address, bytes; uint32_t type, reserved; };
 _Static_assert(sizeof(struct pvh_region) == 24, "hvm_memmap_table_entry");
 
-static const char *pvh_text(uint64_t address)
-{
-    return boot_phys(address, PVH_CMDLINE_MAX);
-}
-
 void boot_from_pvh(struct boot_info *boot, uint64_t start_info)
 {
     const struct pvh_start_info *info = boot_phys(start_info, sizeof *info);
     const struct pvh_module *modules;
     const struct pvh_region *map;
+    const char *text;
+    size_t length;
     if (info == NULL || info->magic != PVH_MAGIC) {
         boot_note(boot, "no PVH start info at 0x%llx", (unsigned long long)start_info);
         return;
     }
     boot->acpi_rsdp = pa(info->rsdp);
-    boot_set_cmdline(boot, pvh_text(info->cmdline), PVH_CMDLINE_MAX);
+    length = boot_text(&text, info->cmdline);
+    boot_set_cmdline(boot, text, length);
 
     map = info->version < 1 ? NULL : boot_phys(info->memory_map, (uint64_t)info->memory_map_entries * sizeof *map);
     if (map == NULL)
@@ -52,6 +49,8 @@ void boot_from_pvh(struct boot_info *boot, uint64_t start_info)
         boot_add_region(boot, map[i].address, map[i].bytes, boot_e820_type(map[i].type));
 
     modules = info->module_count == 0 ? NULL : boot_phys(info->modules, (uint64_t)info->module_count * sizeof *modules);
-    for (uint32_t i = 0; modules != NULL && i < info->module_count; i++)
-        boot_add_module(boot, modules[i].address, modules[i].bytes, pvh_text(modules[i].cmdline), PVH_CMDLINE_MAX);
+    for (uint32_t i = 0; modules != NULL && i < info->module_count; i++) {
+        length = boot_text(&text, modules[i].cmdline);
+        boot_add_module(boot, modules[i].address, modules[i].bytes, text, length);
+    }
 }

@@ -18,8 +18,10 @@ static uint8_t *arena;
 static uint64_t arena_bytes;
 
 #define boot_phys boot_phys_of_the_kernel
+#define boot_text boot_text_of_the_kernel
 #include "boot/x86_64/entry.c"
 #undef boot_phys
+#undef boot_text
 char image_end[1];
 void kernel_main(struct boot_info *boot) { (void)boot; abort(); }
 const void *boot_phys(uint64_t address, uint64_t bytes);
@@ -27,11 +29,15 @@ const void *boot_phys(uint64_t address, uint64_t bytes)
 {
     if (address < ARENA_START || address - ARENA_START > arena_bytes)
         return NULL;
-    /* The real one reaches 4 GiB; texts of unknown length are asked for with their limit. */
-    return bytes == 65536 || bytes <= arena_bytes - (address - ARENA_START) ? arena + (address - ARENA_START) : NULL;
+    return bytes <= arena_bytes - (address - ARENA_START) ? arena + (address - ARENA_START) : NULL;
+}
+size_t boot_text(const char **text, uint64_t address);
+size_t boot_text(const char **text, uint64_t address)
+{
+    *text = boot_phys(address, 1);
+    return *text == NULL ? 0 : strnlen(*text, arena_bytes - (address - ARENA_START));
 }
 #include "boot/x86_64/linux64.c"
-#undef CMDLINE_MAX
 #include "boot/x86_64/multiboot2.c"
 #include "boot/x86_64/pvh.c"
 
@@ -128,8 +134,9 @@ static void multiboot_sample(bool efi)
     at = tag_put(at, TAG_CMDLINE, "k=v", 4);
     at = tag_put(at, TAG_MEMORY_MAP, &bios, sizeof bios);
     for (int i = 0; i < 3; i++)
-        memcpy(map.d[i], &(struct efi_descriptor){i == 2 ? 9 : 7, 0, 0x200000u + 0x1000u * (unsigned)i, 0, 1, 0},
-               sizeof(struct efi_descriptor));
+        memcpy(map.d[i], &(struct efi_memory_descriptor){
+                   i == 2 ? EFI_ACPI_RECLAIM_MEMORY : EFI_CONVENTIONAL_MEMORY, 0, 0x200000u + 0x1000u * (unsigned)i, 0, 1,
+                   EFI_MEMORY_WB}, sizeof(struct efi_memory_descriptor));
     if (efi)
         at = tag_put(at, TAG_EFI_MEMORY_MAP, &map, sizeof map);
     at = tag_put(at, TAG_MODULE, &(struct { uint32_t s, e; char n[4]; }){0x3000000, 0x3001000, "mod"}, 12);
@@ -182,6 +189,11 @@ TEST(too_many_regions_and_long_lines_are_noted)
         boot_add_region(&info, i * PAGE_BYTES, PAGE_BYTES, MM_RAM);
     CHECK_EQ(info.region_count, BOOT_MAX_REGIONS);
     CHECK(strstr(info.note, "memory map has more than") != NULL);
+    /* What must not be overwritten always finds a place: the kernel's own image comes last. */
+    info.regions[7].bytes = 100;
+    boot_add_region(&info, 0x200000, 0x100000, MM_KERNEL);
+    CHECK(info.regions[7].type == MM_KERNEL && info.regions[7].bytes == 0x100000);
+    CHECK_EQ(info.region_count, BOOT_MAX_REGIONS);
     memset(text, 'a', sizeof text);
     boot_set_cmdline(&info, text, sizeof text);
     CHECK_EQ(strlen(info.cmdline), BOOT_CMDLINE_BYTES - 1);

@@ -142,4 +142,17 @@ TEST(map_too_many_regions)
     CHECK(strstr(info.note, "300 regions, 256 fit: 176 KiB"));
 }
 
+TEST(map_lengths_beyond_all_addresses_stay_so)
+{
+    /* Cut to 64 bits they would look like small, good ones. */
+    put(0, EFI_CONVENTIONAL_MEMORY, 0x100000, (1ull << 52) + 16, EFI_MEMORY_WB);
+    put(1, EFI_CONVENTIONAL_MEMORY, 0x200000, 16, EFI_MEMORY_WB);
+    put(2, EFI_CONVENTIONAL_MEMORY, 0x210000, (1ull << 52) - 1, EFI_MEMORY_WB);
+    info.note[0] = '\0';
+    map_convert(&info, raw, 3 * STEP, STEP);
+    CHECK_EQ(info.region_count, 3);
+    CHECK(is(0, 0x100000, UINT64_MAX, MM_RAM) && is(1, 0x200000, 0x10000, MM_RAM));
+    CHECK(info.regions[2].bytes > UINT64_MAX - info.regions[2].start.v);
+}
+
 TEST_MAIN()
