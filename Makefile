@@ -129,9 +129,11 @@ check-hosted: fetch
 check-lab: fetch
 	@$(MAKE) --no-print-directory -s -j2 all
 	@$(PY) tests/check.py lab
-bench: fetch
-	@$(MAKE) --no-print-directory -s -j2 all
+bench:                # standard output is the figures alone
+	@$(MAKE) --no-print-directory -s fetch >&2 && $(MAKE) --no-print-directory -s -j2 all >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH)
+bench-native:
+	@$(PY) tests/bench/bench.py --arch=$(ARCH) ring
 clean:
 	rm -rf build
 
