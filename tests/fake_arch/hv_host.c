@@ -9,7 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "hv/hv_wire.h"
+#include "tests/fake_arch/guarded.h"
 #include "tests/fake_arch/hv_host.h"
+#include "tests/fake_arch/internal.h"
 
 #define MAX_RAISED 64u
 #define AUDIT_100NS S_100NS(1)
@@ -35,7 +37,7 @@ static void ops_free(void *ctx UNUSED, void *p, size_t bytes UNUSED)
     free(p);
 }
 
-static void *ops_gpa_map(void *ctx UNUSED, uint64_t gpa, size_t len, bool write UNUSED)
+static void *ops_gpa_map(void *ctx UNUSED, uint64_t gpa, size_t len, bool write)
 {
     unsigned n;
     const struct mm_region *map = fake_memory_map(&n);
@@ -43,9 +45,14 @@ static void *ops_gpa_map(void *ctx UNUSED, uint64_t gpa, size_t len, bool write 
     for (unsigned i = 0; i < n; i++) {
         if (map[i].type == MM_RAM && gpa >= map[i].start.v && gpa - map[i].start.v < map[i].bytes &&
             len <= map[i].bytes - (gpa - map[i].start.v))
-            return fake_phys(gpa);
+            return guarded_open(gpa, write);
     }
     return NULL;
+}
+
+static void ops_gpa_unmap(void *ctx UNUSED, uint64_t gpa, size_t len UNUSED, bool write)
+{
+    guarded_close(gpa, write);
 }
 
 static void ops_raise(void *ctx UNUSED, uint32_t vp, uint32_t vector, bool auto_eoi UNUSED)
@@ -115,6 +122,7 @@ static const struct host_ops ops = {
     .alloc = ops_alloc,
     .free = ops_free,
     .gpa_map = ops_gpa_map,
+    .gpa_unmap = ops_gpa_unmap,
     .raise = ops_raise,
     .now_100ns = ops_now,
     .set_timer = ops_set_timer,
@@ -278,6 +286,7 @@ struct host *hv_host_start(const struct host_config *cfg)
         deadline[i] = HOST_NEVER;
     raised_count = 0;
     next_audit = fake_now_100ns + AUDIT_100NS;
+    guarded_reset(fake_memory_file(), ARCH_DIRECT_BYTES);
     hv_host.host = host_create(&mine, &ops, NULL);
     KASSERT(hv_host.host);
     fake_hv_ops = (struct fake_hv_ops){

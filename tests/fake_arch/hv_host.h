@@ -9,6 +9,7 @@
  *     hv_init(); hv_clock_init(); hv_synic_init(); vmbus_connect(); ...
  *     hv_host_stop();
  *
+ * The model sees the guest's memory through guarded.h: pages that it has not mapped for a purpose are closed to it.
  * The guest's counter is the fake one (FAKE_COUNTER_HZ), so cfg->tsc_hz is ignored. A violation of the host's rules
  * aborts the test unless it is expected (hv_host.violations_expected), and is counted then.
  */

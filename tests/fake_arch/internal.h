@@ -4,6 +4,7 @@
 #include "tests/fake_arch/fake_arch.h"
 
 void fake_memory_reset(uint64_t ram_bytes);
+int fake_memory_file(void);                  /* descriptor of physical memory, ARCH_DIRECT_BYTES long */
 void fake_irq_reset(void);
 void fake_log_reset(void);
 void fake_log_dump(void);

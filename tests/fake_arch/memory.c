@@ -84,6 +84,8 @@ const struct mm_region *fake_memory_map(unsigned *entries)
     return regions;
 }
 
+int fake_memory_file(void) { return memory_file; }
+
 void *fake_phys(uint64_t gpa)
 {
     gpa &= ~fake_shared_gpa_boundary;

@@ -88,10 +88,24 @@ void host_free(struct host *h, void *p)
 
 /* ---- guest memory ----------------------------------------------------------------------------------- */
 
-static bool fits_page(uint64_t gpa, size_t len)
-{
-    return len > 0 && len <= HV_PAGE_SIZE - (gpa & HV_PAGE_MASK);
-}
+struct use_rule {
+    const char *name;
+    bool write, shared;             /* shared: in an isolated guest the page must have been made visible */
+};
+
+static const struct use_rule uses[USES] = {
+    [USE_HYPERCALL_PAGE] = {"hypercall page", true, false},
+    [USE_HYPERCALL_INPUT] = {"hypercall input", false, false},
+    [USE_HYPERCALL_OUTPUT] = {"hypercall output", true, false},
+    [USE_SYNIC_PAGE] = {"SynIC page", true, false},
+    [USE_TSC_PAGE] = {"reference TSC page", true, false},
+    [USE_CRASH_TEXT] = {"crash text", false, false},
+    [USE_VISIBILITY] = {"page that changes hands", true, false},
+    [USE_MONITOR_PAGE] = {"monitor page", true, true},
+    [USE_GPADL] = {"GPADL", true, true},
+    [USE_PACKET_READ] = {"packet, read", false, true},
+    [USE_PACKET_WRITE] = {"packet, written", true, true},
+};
 
 static uint64_t without_boundary(const struct host *h, uint64_t gpa)
 {
@@ -100,25 +114,35 @@ static uint64_t without_boundary(const struct host *h, uint64_t gpa)
     return gpa & ~(1ull << h->cfg.boundary_bit);
 }
 
-void *host_map_private(struct host *h, uint64_t gpa, size_t len, bool write)
+static bool visible(const struct host *h, uint64_t gpn)
 {
-    gpa = without_boundary(h, gpa);
-    if (!fits_page(gpa, len))
-        return NULL;
-    return h->ops.gpa_map(h->ctx, gpa, len, write);
+    return h->visible == NULL || (gpn < h->cfg.ram_pages && (h->visible[gpn / 8] & (1u << (gpn % 8))));
 }
 
-void *host_map_shared(struct host *h, uint64_t gpa, size_t len, bool write)
+void *host_map(struct host *h, enum host_use use, uint64_t gpa, size_t len)
 {
-    uint64_t gpn;
+    void *p;
 
     gpa = without_boundary(h, gpa);
-    if (!fits_page(gpa, len))
+    if (len == 0 || len > HV_PAGE_SIZE - (gpa & HV_PAGE_MASK))
         return NULL;
-    gpn = gpa >> HV_PAGE_SHIFT;
-    if (h->visible != NULL && (gpn >= h->cfg.ram_pages || !(h->visible[gpn / 8] & (1u << (gpn % 8)))))
+    if (uses[use].shared && !visible(h, gpa >> HV_PAGE_SHIFT))
         return NULL;
-    return h->ops.gpa_map(h->ctx, gpa, len, write);
+    p = h->ops.gpa_map(h->ctx, gpa, len, uses[use].write);
+    if (p != NULL)
+        h->mapped[use]++;
+    return p;
+}
+
+void host_unmap(struct host *h, enum host_use use, uint64_t gpa, size_t len)
+{
+    if (h->mapped[use] == 0) {
+        host_violation(h, &gpa, sizeof(gpa), "the model itself: a %s is released twice", uses[use].name);
+        return;
+    }
+    h->mapped[use]--;
+    if (h->ops.gpa_unmap != NULL)
+        h->ops.gpa_unmap(h->ctx, without_boundary(h, gpa), len, uses[use].write);
 }
 
 uint64_t host_now(struct host *h)
@@ -218,9 +242,19 @@ void host_destroy(struct host *h)
     ops.free(ctx, h, sizeof(*h));
 }
 
+/* Pages that registers name. */
+static void unmap_registers(struct host *h)
+{
+    for (uint32_t i = 0; i < h->cfg.vps; i++)
+        vsynic_unmap(h, i);
+    if (h->tsc_page != NULL)
+        host_unmap(h, USE_TSC_PAGE, h->reference_tsc & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
+}
+
 void host_reset(struct host *h)
 {
     vserver_reset(h);
+    unmap_registers(h);
     reset_registers(h);
     if (h->visible != NULL)
         memset(h->visible, 0, h->cfg.ram_pages / 8 + 1);
@@ -283,6 +317,8 @@ void host_get_state(const struct host *h, struct host_state *state)
         state->gpadls++;
         state->gpadl_pages += list_entry(node, struct host_gpadl, node)->pages;
     }
+    for (uint32_t i = 0; i < USES; i++)
+        state->pages_mapped += h->mapped[i];
     state->blk_in_flight = storvsp_in_flight(h);
     state->rx_sections_held = netvsp_sections_held(h);
 }

@@ -22,8 +22,9 @@
  * the model, except host_blk_complete from submit, host_net_rx and host_net_tx_ready from tx. No libc beyond
  * memcpy, memmove, memset, memcmp, strlen; text is made by lib/printf.c; memory comes from ops.alloc alone.
  *
- * What it promises. It touches only guest memory that the guest named for that purpose; whatever the guest
- * wrote is copied out before it is checked.
+ * What it promises. It touches only guest memory that the guest named for that purpose, and only between
+ * ops.gpa_map and ops.gpa_unmap; whatever the guest wrote is copied out before it is checked. Hosted
+ * transports keep everything else inaccessible, so that a broken promise is a fault at the very access.
  */
 #pragma once
 #include <stdbool.h>
@@ -126,8 +127,8 @@ struct host_ops {
      * got. */
     void *(*alloc)(void *ctx, size_t bytes);
     void (*free)(void *ctx, void *p, size_t bytes);
-    /* Guest memory [gpa, gpa + len), inside one 4 KiB page. NULL: not guest RAM. Stays valid until
-     * host_reset. */
+    /* Guest memory [gpa, gpa + len), inside one 4 KiB page. NULL: not guest RAM. Stays valid until gpa_unmap
+     * with the same numbers; write: the model will write there, else it only reads. */
     void *(*gpa_map)(void *ctx, uint64_t gpa, size_t len, bool write);
     /* An edge interrupt for a VP. auto_eoi: the guest will send no EOI. */
     void (*raise)(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi);
@@ -141,6 +142,9 @@ struct host_ops {
     void (*violation)(void *ctx, const char *text);
 
     /* Optional from here: NULL means "cannot". */
+    /* The guest's memory is the guest's again: a transport can see to it that nothing is touched outside of
+     * what is mapped now. */
+    void (*gpa_unmap)(void *ctx, uint64_t gpa, size_t len, bool write);
     /* what the guest's RDTSC returns now; NULL: no reference TSC page */
     uint64_t (*guest_tsc)(void *ctx);
     void (*crash)(void *ctx, const uint64_t params[5], const char *text);  /* text NULL: none was given */
@@ -362,6 +366,7 @@ struct host_state {
     uint32_t blk_in_flight;
     uint32_t rx_sections_held;      /* receive sections that the guest has not given back, all NICs */
     uint64_t pages_visible;         /* isolated guests: pages shared with the host now */
+    uint64_t pages_mapped;          /* of the guest's memory, by the model, now; a page counts once per use */
 };
 void host_get_state(const struct host *h, struct host_state *state);
 uint32_t host_scsi_relid(const struct host_scsi *s);              /* 0: gone */

@@ -347,48 +347,90 @@ bool vchan_poll(struct host_chan *ch)
 
 /* ---- guest memory named by packets ------------------------------------------------------------------ */
 
-bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write,
-                      struct host_seg *segs,
-                     uint32_t max, uint32_t *count)
-{
-    const uint8_t *at = packet->ranges;
-    uint32_t used = 0;
+/* One page's share of a range list, in order. */
+struct range_walk {
+    const uint8_t *at;
+    uint32_t ranges, left, offset;  /* ranges not begun; of the one begun */
+    uint64_t pfn;
+    uint32_t part_offset, part;     /* of the page */
+};
 
-    for (uint32_t i = 0; i < packet->range_count; i++) {
+static bool next_page(struct range_walk *w)
+{
+    if (w->left == 0) {
         struct vmbus_gpa_range_header head;
-        uint32_t left, offset;
-        memcpy(&head, at, sizeof(head));
-        at += sizeof(head);
-        left = head.byte_count;
-        offset = head.byte_offset;
-        while (left > 0) {
-            uint32_t part = HV_PAGE_SIZE - offset < left ? HV_PAGE_SIZE - offset : left;
-            uint64_t pfn;
-            uint8_t *p;
-            memcpy(&pfn, at, 8);
-            at += 8;
-            p = host_map_shared(ch->h, (pfn << HV_PAGE_SHIFT) + offset, part, write);
-            if (p == NULL) {
-                host_violation(ch->h, packet->ranges, 64, "channel %u: page %#llx is not visible memory",
-                               ch->relid, (unsigned long long)pfn);
-                return false;
-            }
-            if (used > 0 && segs[used - 1].data + segs[used - 1].bytes == p) {
-                segs[used - 1].bytes += part;
-            } else {
-                if (used == max) {
-                    host_violation(ch->h, packet->ranges, 64, "channel %u: more than %u pieces", ch->relid,
-                                   max);
-                    return false;
-                }
-                segs[used++] = (struct host_seg){p, part};
-            }
-            left -= part;
-            offset = 0;
+        if (w->ranges == 0)
+            return false;
+        memcpy(&head, w->at, sizeof(head));
+        w->at += sizeof(head);
+        w->ranges--;
+        w->left = head.byte_count;
+        w->offset = head.byte_offset;
+    }
+    memcpy(&w->pfn, w->at, 8);
+    w->at += 8;
+    w->part_offset = w->offset;
+    w->part = HV_PAGE_SIZE - w->offset < w->left ? HV_PAGE_SIZE - w->offset : w->left;
+    w->left -= w->part;
+    w->offset = 0;
+    return true;
+}
+
+/* The first pages of a list. */
+static void unmap_pages(struct host *h, enum host_use use, const uint8_t *ranges, uint32_t count, uint32_t pages)
+{
+    struct range_walk w = {.at = ranges, .ranges = count};
+
+    while (pages-- > 0 && next_page(&w))
+        host_unmap(h, use, (w.pfn << HV_PAGE_SHIFT) + w.part_offset, w.part);
+}
+
+void vchan_unmap_ranges(struct host *h, enum host_use use, const uint8_t *ranges, uint32_t count)
+{
+    unmap_pages(h, use, ranges, count, UINT32_MAX);
+}
+
+uint32_t vchan_ranges_bytes(const struct host_packet *packet)
+{
+    struct range_walk w = {.at = packet->ranges, .ranges = packet->range_count};
+
+    while (next_page(&w))
+        ;
+    return (uint32_t)(w.at - packet->ranges);
+}
+
+bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, enum host_use use,
+                      struct host_seg *segs, uint32_t max, uint32_t *count)
+{
+    struct range_walk w = {.at = packet->ranges, .ranges = packet->range_count};
+    uint32_t used = 0, pages = 0;
+
+    for (; next_page(&w); pages++) {
+        uint8_t *p = NULL;
+        if (w.pfn >> (64 - HV_PAGE_SHIFT) == 0)
+            p = host_map(ch->h, use, (w.pfn << HV_PAGE_SHIFT) + w.part_offset, w.part);
+        if (p == NULL) {
+            host_violation(ch->h, packet->ranges, 64, "channel %u: page %#llx is not visible memory", ch->relid,
+                           (unsigned long long)w.pfn);
+            break;
+        }
+        if (used > 0 && segs[used - 1].data + segs[used - 1].bytes == p) {
+            segs[used - 1].bytes += w.part;
+        } else if (used < max) {
+            segs[used++] = (struct host_seg){p, w.part};
+        } else {
+            pages++;
+            host_violation(ch->h, packet->ranges, 64, "channel %u: more than %u pieces", ch->relid, max);
+            break;
+        }
+        if (w.left == 0 && w.ranges == 0) {
+            *count = used;
+            return true;
         }
     }
-    *count = used;
-    return true;
+    unmap_pages(ch->h, use, packet->ranges, packet->range_count, pages);
+    *count = 0;
+    return packet->range_count == 0;
 }
 
 static uint32_t copy_segs(const struct host_seg *segs, uint32_t count, uint64_t offset, uint8_t *buffer,

@@ -153,6 +153,22 @@ struct host_vmbus {
     uint8_t monitor_used[VMBUS_MONITOR_COUNT];
 };
 
+/* Why the model looks at a piece of guest memory, and until when. */
+enum host_use {
+    USE_HYPERCALL_PAGE,             /* while its code is written into it */
+    USE_HYPERCALL_INPUT,            /* during the call */
+    USE_HYPERCALL_OUTPUT,
+    USE_SYNIC_PAGE,                 /* as long as SIMP or SIEFP names it */
+    USE_TSC_PAGE,                   /* as long as REFERENCE_TSC names it */
+    USE_CRASH_TEXT,                 /* while it is copied */
+    USE_VISIBILITY,                 /* while a page of an isolated guest changes hands */
+    USE_MONITOR_PAGE,               /* as long as the connection */
+    USE_GPADL,                      /* until it is torn down */
+    USE_PACKET_READ,                /* GPA-direct pages: until the request ends */
+    USE_PACKET_WRITE,
+    USES
+};
+
 struct host_mem {                                 /* header of every allocation */
     struct list node;
     size_t bytes;
@@ -170,6 +186,7 @@ struct host {
     struct hv_reference_tsc_page *tsc_page;
     uint32_t tsc_sequence;
     struct host_vp *vp;
+    uint32_t mapped[USES];                        /* pieces of guest memory */
     uint8_t *visible;                             /* isolated: a bit per page; NULL: all is visible */
     uint64_t visible_pages;
 
@@ -195,11 +212,10 @@ struct host {
 
 void *host_alloc(struct host *h, size_t bytes);              /* zeroed; NULL: none left */
 void host_free(struct host *h, void *p);                     /* NULL is fine */
-/* Guest memory for registers and hypercalls. */
-void *host_map_private(struct host *h, uint64_t gpa, size_t len, bool write);
-/* Guest memory for VMBus: in an isolated guest it must have been made visible; either side of the
- * boundary. */
-void *host_map_shared(struct host *h, uint64_t gpa, size_t len, bool write);
+/* The only way to guest memory: [gpa, gpa + len) inside one page, for a purpose. NULL: it is not memory, or
+ * not the guest's to give for that. Ends with host_unmap of the same numbers. */
+void *host_map(struct host *h, enum host_use use, uint64_t gpa, size_t len);
+void host_unmap(struct host *h, enum host_use use, uint64_t gpa, size_t len);
 uint64_t host_now(struct host *h);
 enum host_fault_kind host_fault(struct host *h, enum host_fault_point point);
 
@@ -230,6 +246,7 @@ enum synic_post vsynic_post_message(struct host *h, uint32_t vp, uint32_t sint, 
                                    const void *payload, uint32_t bytes, bool more);
 /* false: lost, because the guest switched something off. */
 bool vsynic_signal_event(struct host *h, uint32_t vp, uint32_t sint, uint32_t flag);
+void vsynic_unmap(struct host *h, uint32_t vp);               /* its two pages are the guest's again */
 bool vsynic_ready(const struct host *h, uint32_t vp, uint32_t sint);
 bool vsynic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
 bool vsynic_write(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
@@ -332,9 +349,12 @@ void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t 
 bool vchan_has_room(struct host_chan *ch, uint32_t bytes);
 bool vchan_poll(struct host_chan *ch);                        /* true: more to do */
 void vchan_drop_owed(struct host_chan *ch);
-/* Pieces of guest memory named by a packet, neighbours joined. false: a page is not the guest's to give. */
-bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, bool write,
+/* Pieces of guest memory named by a packet, neighbours joined. false: a page is not the guest's to give, and
+ * nothing stays mapped. Else vchan_unmap_ranges follows, with the packet's ranges or a copy of them. */
+bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, enum host_use use,
                      struct host_seg *segs, uint32_t max, uint32_t *count);
+void vchan_unmap_ranges(struct host *h, enum host_use use, const uint8_t *ranges, uint32_t count);
+uint32_t vchan_ranges_bytes(const struct host_packet *packet);
 uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to,
                             uint32_t bytes);
 uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t offset, const void *from,

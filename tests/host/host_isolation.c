@@ -2,8 +2,8 @@
 /*
  * host_isolation.c: which pages of an isolated guest the host may see (TLFS: isolated virtual machines).
  *
- * One bit per page, all private at the start. VMBus looks at guest memory only through host_map_shared(),
- * which asks this book. A page that a live GPADL names must not become private: a real host would then fault
+ * One bit per page, all private at the start. host_map() asks this book for everything that VMBus
+ * looks at. A page that a live GPADL names must not become private: a real host would then fault
  * on it.
  */
 #include "tests/host/host_internal.h"
@@ -22,14 +22,17 @@ static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
         host_violation(h, &gpn, 8, "visibility: page number carries the boundary bit");
         return HV_STATUS_INVALID_PARAMETER;
     }
-    page = gpn < h->cfg.ram_pages ? h->ops.gpa_map(h->ctx, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE, true) : NULL;
+    page = gpn < h->cfg.ram_pages ? host_map(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE) : NULL;
     if (page == NULL) {
         host_violation(h, &gpn, 8, "visibility: page outside of memory");
         return HV_STATUS_OPERATION_DENIED;
     }
-    if (page_visible(h, gpn) == want)
+    if (page_visible(h, gpn) == want) {
+        host_unmap(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE);
         return HV_STATUS_SUCCESS;
+    }
     if (!want && vgpadl_covers(h, gpn)) {
+        host_unmap(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE);
         host_violation(h, &gpn, 8, "visibility: page made private while a GPADL or the monitor uses it");
         return HV_STATUS_OPERATION_DENIED;
     }
@@ -37,6 +40,7 @@ static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
     h->visible_pages += want ? 1 : -1ull;
     if (h->cfg.scramble_on_change)
         memset(page, 0xA5, HV_PAGE_SIZE);
+    host_unmap(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE);
     if (h->ops.visibility != NULL)
         h->ops.visibility(h->ctx, gpn, visibility);
     return HV_STATUS_SUCCESS;

@@ -119,6 +119,13 @@ bool vsynic_read(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value)
     return true;
 }
 
+static void unmap_page(struct host *h, uint64_t reg, void **page)
+{
+    if (*page != NULL)
+        host_unmap(h, USE_SYNIC_PAGE, reg & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
+    *page = NULL;
+}
+
 /* A page of the SynIC is zeroed when it is switched on, as an overlay page appears. */
 static bool write_page(struct host *h, uint64_t *reg, uint64_t value, void **page)
 {
@@ -128,15 +135,24 @@ static bool write_page(struct host *h, uint64_t *reg, uint64_t value, void **pag
         return false;
     if (was_on && (value & HV_MSR_PAGE_ENABLE) && value != *reg)
         host_strict(h, &value, sizeof(value), "SynIC page moved while enabled");
-    if (value & HV_MSR_PAGE_ENABLE) {
-        *page = host_map_private(h, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE, true);
-        if (!was_on || value != *reg)
-            memset(*page, 0, HV_PAGE_SIZE);
-    } else {
-        *page = NULL;
-    }
+    if (was_on && value == *reg)
+        return true;
+    unmap_page(h, *reg, page);
     *reg = value;
+    if (value & HV_MSR_PAGE_ENABLE) {
+        *page = host_map(h, USE_SYNIC_PAGE, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
+        if (*page != NULL)
+            memset(*page, 0, HV_PAGE_SIZE);
+    }
     return true;
+}
+
+void vsynic_unmap(struct host *h, uint32_t vp)
+{
+    struct host_vp *v = &h->vp[vp];
+
+    unmap_page(h, v->simp, (void **)&v->messages);
+    unmap_page(h, v->siefp, (void **)&v->flags);
 }
 
 static bool write_sint(struct host *h, uint32_t vp, uint32_t sint, uint64_t value)

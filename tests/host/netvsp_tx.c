@@ -69,7 +69,8 @@ static bool gather(struct outgoing *o, const struct host_packet *p, const struct
         host_strict(o->n->h, m, 16, "netvsp: section bytes without a section");
     }
     if (p->range_count != 0) {
-        if (!vchan_map_ranges(o->ch, p, false, o->segs + o->seg_count, HOST_TX_SEGS - o->seg_count, &more))
+        if (!vchan_map_ranges(o->ch, p, USE_PACKET_READ, o->segs + o->seg_count, HOST_TX_SEGS - o->seg_count,
+                              &more))
             return false;
         o->seg_count += more;
         o->n->h->counters.tx_referenced++;
@@ -427,29 +428,39 @@ static enum host_take control(struct outgoing *o, const struct host_packet *p, s
     return HOST_TAKEN;
 }
 
-enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p,
-                               const struct nvsp_message *m)
+static enum host_take transmit(struct outgoing *o, const struct host_packet *p, const struct nvsp_message *m)
 {
     struct nvsp_message done = {.type = NVSP_SEND_RNDIS_PACKET_COMPLETE};
-    struct outgoing o = {.n = ch->device, .ch = ch, .segs = ch->h->tx_segs};
 
-    if (!gather(&o, p, m))
-        return HOST_FATAL;
     done.rndis_complete.status = NVSP_STATUS_SUCCESS;
     if (m->rndis.channel_type == NVSP_CHANNEL_CONTROL)
-        return control(&o, p, &done);
-    if (m->rndis.channel_type != NVSP_CHANNEL_DATA || !o.n->initialized || o.n->halted) {
-        host_violation(o.n->h, m, 16,
+        return control(o, p, &done);
+    if (m->rndis.channel_type != NVSP_CHANNEL_DATA || !o->n->initialized || o->n->halted) {
+        host_violation(o->n->h, m, 16,
                        "netvsp: data of channel type %u, or before RNDIS INITIALIZE or after HALT",
                        m->rndis.channel_type);
         return HOST_FATAL;
     }
-    if (!send_messages(&o, p, m))
+    if (!send_messages(o, p, m))
         return HOST_STALLED;
-    ch->resume = 0;
-    o.n->h->counters.tx_packets++;
-    if (o.failed)
+    o->ch->resume = 0;
+    o->n->h->counters.tx_packets++;
+    if (o->failed)
         done.rndis_complete.status = NVSP_STATUS_FAILURE;
-    netvsp_complete(ch, p, &done, nvsp_bytes(o.n), HOST_FAULT_NETVSP_TX);
+    netvsp_complete(o->ch, p, &done, nvsp_bytes(o->n), HOST_FAULT_NETVSP_TX);
     return HOST_TAKEN;
+}
+
+enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p,
+                               const struct nvsp_message *m)
+{
+    struct outgoing o = {.n = ch->device, .ch = ch, .segs = ch->h->tx_segs};
+    enum host_take taken;
+
+    if (!gather(&o, p, m))
+        return HOST_FATAL;
+    taken = transmit(&o, p, m);
+    /* Frames are copied or on the wire now; a packet that comes again maps its pages again. */
+    vchan_unmap_ranges(ch->h, USE_PACKET_READ, p->ranges, p->range_count);
+    return taken;
 }

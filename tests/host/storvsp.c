@@ -157,11 +157,20 @@ static uint32_t nt_status(const struct scsi_cmd *cmd)
     }
 }
 
+/* The guest's buffer is the guest's again. */
+static void release_buffer(struct scsi_cmd *cmd)
+{
+    cmd->seg_count = 0;
+    vchan_unmap_ranges(cmd->s->h, cmd->use, cmd->ranges, cmd->range_count);
+    cmd->range_count = 0;
+}
+
 static void free_command(struct scsi_cmd *cmd)
 {
     struct host_chan *ch = cmd->ch;
     struct host_scsi *s = cmd->s;
 
+    release_buffer(cmd);
     list_remove(&cmd->node);
     host_free(s->h, cmd->list);
     host_free(s->h, cmd);
@@ -229,7 +238,7 @@ static const char *check_srb(struct host_scsi *s, const struct host_packet *p, c
 static enum host_take execute(struct host_chan *ch, const struct host_packet *p, const struct vstor_packet *v)
 {
     struct host_scsi *s = ch->device;
-    uint32_t max = (uint32_t)(p->range_bytes / HV_PAGE_SIZE) + 2, keep;
+    uint32_t max = (uint32_t)(p->range_bytes / HV_PAGE_SIZE) + 2, keep, list = vchan_ranges_bytes(p);
     struct scsi_cmd *cmd;
     const char *why;
     bool fatal;
@@ -241,7 +250,7 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
     }
     if (why != NULL)
         host_strict(s->h, v, sizeof(*v), "storvsp: request: %s", why);
-    cmd = host_alloc(s->h, sizeof(*cmd) + max * sizeof(struct host_seg));
+    cmd = host_alloc(s->h, sizeof(*cmd) + max * sizeof(struct host_seg) + list);
     if (cmd == NULL) {
         host_log(s->h, HOST_LOG_ERROR, "storvsp: no memory for a command");
         return HOST_STALLED;
@@ -252,14 +261,18 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
     cmd->reply_bytes = p->bytes < sizeof(*v) ? p->bytes : (uint32_t)sizeof(*v);
     cmd->srb = v->srb;
     cmd->segs = (struct host_seg *)(cmd + 1);
+    cmd->ranges = (uint8_t *)(cmd->segs + max);
+    if (list != 0)
+        memcpy(cmd->ranges, p->ranges, list);
+    cmd->use = v->srb.data_direction == VSTOR_DATA_TO_DEVICE ? USE_PACKET_READ : USE_PACKET_WRITE;
     list_push_back(&s->commands, &cmd->node);
     s->in_flight++;
     s->h->counters.srbs++;
-    if (!vchan_map_ranges(ch, p, v->srb.data_direction != VSTOR_DATA_TO_DEVICE, cmd->segs, max,
-                          &cmd->seg_count)) {
+    if (!vchan_map_ranges(ch, p, cmd->use, cmd->segs, max, &cmd->seg_count)) {
         free_command(cmd);
         return HOST_FATAL;
     }
+    cmd->range_count = p->range_count;
     /* The range may be longer than the data; the rest is not ours. */
     keep = v->srb.data_bytes;
     for (uint32_t i = 0; i < cmd->seg_count; i++) {
@@ -345,8 +358,10 @@ static void chan_closed(struct host_chan *ch)
     /* After a rescind the guest takes its memory back at once, so what still runs must not reach it. */
     list_for_each(node, &s->commands) {
         struct scsi_cmd *cmd = list_entry(node, struct scsi_cmd, node);
-        if (cmd->ch == ch)
-            cmd->req.seg_count = 0;
+        if (cmd->ch != ch)
+            continue;
+        cmd->req.seg_count = 0;
+        release_buffer(cmd);
     }
 }
 

@@ -46,6 +46,9 @@ struct scsi_cmd {
     struct vstor_srb srb;                 /* the copy of the request */
     struct host_seg *segs;                /* the guest's buffer, data_bytes long */
     uint32_t seg_count;
+    uint8_t *ranges;                      /* the packet's page list: mapped until range_count is 0 */
+    uint32_t range_count;
+    enum host_use use;
     /* the result */
     uint8_t srb_status, scsi_status, sense_bytes;
     struct scsi_sense sense;

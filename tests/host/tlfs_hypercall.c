@@ -167,12 +167,13 @@ static uint16_t fetch_memory(struct frame *f)
         status = check_block(f, in, f->in_bytes, "input");
         if (status != HV_STATUS_SUCCESS)
             return status;
-        p = host_map_private(f->h, in, f->in_bytes, false);
+        p = host_map(f->h, USE_HYPERCALL_INPUT, in, f->in_bytes);
         if (p == NULL) {
             host_violation(f->h, &in, 8, "%s: input outside of memory", f->call->name);
             return HV_STATUS_INVALID_PARAMETER;
         }
         memcpy(f->in, p, f->in_bytes);
+        host_unmap(f->h, USE_HYPERCALL_INPUT, in, f->in_bytes);
     }
     if (out_len != 0) {
         status = check_block(f, out, out_len, "output");
@@ -197,12 +198,13 @@ static void store_output(struct frame *f, uint32_t reps)
         memcpy((uint8_t *)f->regs + (f->in_bytes + 15) / 16 * 16 + done, f->out + done, bytes - done);
         return;
     }
-    p = host_map_private(f->h, f->regs[1], out_bytes(f), true);
+    p = host_map(f->h, USE_HYPERCALL_OUTPUT, f->regs[1], out_bytes(f));
     if (p == NULL) {
         host_violation(f->h, &f->regs[1], 8, "%s: output outside of memory", f->call->name);
         return;
     }
     memcpy(p + done, f->out + done, bytes - done);
+    host_unmap(f->h, USE_HYPERCALL_OUTPUT, f->regs[1], out_bytes(f));
 }
 
 static uint16_t do_post(struct frame *f)

@@ -27,10 +27,11 @@ bool host_page_register(struct host *h, uint64_t value, bool reserved_checked)
     }
     if (!(value & HV_MSR_PAGE_ENABLE))
         return true;
-    if (host_map_private(h, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE, true) == NULL) {
+    if (host_map(h, USE_SYNIC_PAGE, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE) == NULL) {
         host_violation(h, &value, sizeof(value), "register: page enabled outside of memory");
         return false;
     }
+    host_unmap(h, USE_SYNIC_PAGE, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
     return true;
 }
 
@@ -51,9 +52,10 @@ static bool write_hypercall(struct host *h, uint64_t value)
         return false;
     h->hypercall_msr = value;
     if (value & HV_MSR_PAGE_ENABLE) {
-        page = host_map_private(h, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE, true);
+        page = host_map(h, USE_HYPERCALL_PAGE, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
         memset(page, 0xCC, HV_PAGE_SIZE);
         memcpy(page, h->cfg.intel ? intel : amd, sizeof(amd));
+        host_unmap(h, USE_HYPERCALL_PAGE, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
     }
     return true;
 }
@@ -106,10 +108,12 @@ static bool write_reference_tsc(struct host *h, uint64_t value)
 {
     if (!host_page_register(h, value, true))
         return false;
+    if (h->tsc_page != NULL)
+        host_unmap(h, USE_TSC_PAGE, h->reference_tsc & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
     h->reference_tsc = value;
     h->tsc_page = NULL;
     if (value & HV_MSR_PAGE_ENABLE) {
-        h->tsc_page = host_map_private(h, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE, true);
+        h->tsc_page = host_map(h, USE_TSC_PAGE, value & HV_MSR_PAGE_GPA_MASK, HV_PAGE_SIZE);
         fill_tsc_page(h);
     }
     return true;
@@ -128,12 +132,13 @@ static bool write_crash_ctl(struct host *h, uint64_t value)
             h->ops.crash(h->ctx, h->crash, NULL);
         return true;
     }
-    page = len > 0 && len <= HV_CRASH_MESSAGE_MAX ? host_map_private(h, gpa, len, false) : NULL;
+    page = len > 0 && len <= HV_CRASH_MESSAGE_MAX ? host_map(h, USE_CRASH_TEXT, gpa, len) : NULL;
     if (page == NULL) {
         host_violation(h, h->crash, sizeof(h->crash), "crash: the message is not inside one page of memory");
         len = 0;
     } else {
         memcpy(text, page, len);
+        host_unmap(h, USE_CRASH_TEXT, gpa, len);
     }
     text[len] = 0;
     if (h->ops.crash != NULL)

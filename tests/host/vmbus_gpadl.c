@@ -23,8 +23,24 @@ struct host_gpadl *vgpadl_find(struct host *h, uint32_t relid, uint32_t id)
     return NULL;
 }
 
+/* The first pages of the list are the guest's alone again. */
+static void unmap_pages(struct host *h, const struct host_gpadl *g, uint32_t count)
+{
+    uint32_t at = 0;
+
+    while (count > 0) {
+        struct vmbus_gpa_range_header head;
+        uint64_t n;
+        memcpy(&head, &g->ranges[at++], RANGE_HEADER_BYTES);
+        n = ((uint64_t)head.byte_offset + head.byte_count + HV_PAGE_SIZE - 1) / HV_PAGE_SIZE;
+        for (; n > 0 && count > 0; n--, count--)
+            host_unmap(h, USE_GPADL, g->ranges[at++] << HV_PAGE_SHIFT, HV_PAGE_SIZE);
+    }
+}
+
 static void vgpadl_free(struct host *h, struct host_gpadl *g)
 {
+    unmap_pages(h, g, g->pages);
     list_remove(&g->node);
     host_free(h, g->ranges);
     host_free(h, g->page);
@@ -113,8 +129,10 @@ static bool walk_ranges(struct host *h, struct host_gpadl *g, uint8_t **pages, u
         for (uint64_t i = 0; i < n; i++, at++) {
             if (pages == NULL)
                 continue;
-            pages[*count + i] = host_map_shared(h, g->ranges[at] << HV_PAGE_SHIFT, HV_PAGE_SIZE, true);
+            if (g->ranges[at] >> (64 - HV_PAGE_SHIFT) == 0)
+                pages[*count + i] = host_map(h, USE_GPADL, g->ranges[at] << HV_PAGE_SHIFT, HV_PAGE_SIZE);
             if (pages[*count + i] == NULL) {
+                unmap_pages(h, g, *count + (uint32_t)i);
                 host_violation(h, &g->ranges[at], 8, "GPADL %#x: page %#llx is not visible memory", g->id,
                                (unsigned long long)g->ranges[at]);
                 return false;

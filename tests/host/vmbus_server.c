@@ -163,6 +163,8 @@ static void forget_connection(struct host *h)
     v->version = 0;
     v->features = 0;
     v->offers_requested = false;
+    for (uint32_t i = 0; v->monitor != NULL && i < 2; i++)
+        host_unmap(h, USE_MONITOR_PAGE, v->monitor_gpa[i], HV_PAGE_SIZE);
     v->monitor = NULL;
     v->monitor_gpa[0] = v->monitor_gpa[1] = 0;
     memset(v->monitor_used, 0, sizeof(v->monitor_used));
@@ -219,12 +221,16 @@ static bool map_monitor(struct host *h, const struct vmbus_msg_initiate_contact 
         return true;
     if (msg->monitor_page1 == 0 || msg->monitor_page2 == 0 || (msg->monitor_page1 & HV_PAGE_MASK) ||
         (msg->monitor_page2 & HV_PAGE_MASK) || msg->monitor_page1 == msg->monitor_page2 ||
-        host_map_shared(h, msg->monitor_page1, HV_PAGE_SIZE, true) == NULL)
+        host_map(h, USE_MONITOR_PAGE, msg->monitor_page1, HV_PAGE_SIZE) == NULL)
         return false;
-    h->vmbus.monitor = host_map_shared(h, msg->monitor_page2, HV_PAGE_SIZE, true);
+    h->vmbus.monitor = host_map(h, USE_MONITOR_PAGE, msg->monitor_page2, HV_PAGE_SIZE);
+    if (h->vmbus.monitor == NULL) {
+        host_unmap(h, USE_MONITOR_PAGE, msg->monitor_page1, HV_PAGE_SIZE);
+        return false;
+    }
     h->vmbus.monitor_gpa[0] = msg->monitor_page1;
     h->vmbus.monitor_gpa[1] = msg->monitor_page2;
-    return h->vmbus.monitor != NULL;
+    return true;
 }
 
 /* All channels are closed: negotiates. */

@@ -4,8 +4,11 @@
  * test program includes it once and uses what it needs.
  */
 #pragma once
+#define _GNU_SOURCE
 #pragma GCC diagnostic ignored "-Wunused-function"
 #pragma GCC diagnostic ignored "-Wunused-variable"
+#include <sys/mman.h>
+#include <unistd.h>
 #include "tests/unit/test.h"
 
 #include "drivers/netvsc_wire.h"
@@ -13,6 +16,7 @@
 #include "drivers/scsi_wire.h"
 #include "drivers/storvsc_wire.h"
 #include "hv/hv_wire.h"
+#include "tests/fake_arch/guarded.h"
 #include "tests/host/host.h"
 #include "vmbus/vmbus_wire.h"
 
@@ -25,7 +29,10 @@ enum {                                  /* page numbers of the played guest */
     RING_PAGES = 16,
 };
 
-static uint8_t ram[RAM_PAGES * 4096u] __attribute__((aligned(4096)));
+#define RAM_BYTES (RAM_PAGES * 4096u)
+
+static uint8_t *ram;                    /* the guest's view; the model has its own, guarded one */
+static int ram_file;
 static struct host *host;
 static uint64_t now;
 static unsigned violations, interrupts;
@@ -45,11 +52,27 @@ static void op_free(void *ctx, void *p, size_t bytes)
     free(p);
 }
 
+__attribute__((constructor)) static void make_ram(void)
+{
+    ram_file = memfd_create("ram of the played guest", MFD_CLOEXEC);
+    if (ram_file < 0 || ftruncate(ram_file, RAM_BYTES) != 0)
+        abort();
+    ram = mmap(NULL, RAM_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, ram_file, 0);
+    if (ram == MAP_FAILED)
+        abort();
+}
+
 static void *op_map(void *ctx, uint64_t gpa, size_t len, bool write)
 {
     (void)ctx;
-    (void)write;
-    return gpa < sizeof(ram) && len <= sizeof(ram) - gpa ? ram + gpa : NULL;
+    return gpa < RAM_BYTES && len <= RAM_BYTES - gpa ? guarded_open(gpa, write) : NULL;
+}
+
+static void op_unmap(void *ctx, uint64_t gpa, size_t len, bool write)
+{
+    (void)ctx;
+    (void)len;
+    guarded_close(gpa, write);
 }
 
 static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
@@ -106,7 +129,7 @@ static uint64_t op_tsc(void *ctx)
 }
 
 static const struct host_ops ops = {
-    .alloc = op_alloc, .free = op_free, .gpa_map = op_map, .raise = op_raise, .now_100ns = op_now,
+    .alloc = op_alloc, .free = op_free, .gpa_map = op_map, .gpa_unmap = op_unmap, .raise = op_raise, .now_100ns = op_now,
     .set_timer = op_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_tsc, .trace = op_trace,
 };
 
@@ -120,6 +143,8 @@ static void poll_all(void)
 
 static void start_with(const struct host_config *cfg)
 {
+    memset(ram, 0, RAM_BYTES);              /* shared by the processes of all tests */
+    guarded_reset(ram_file, RAM_BYTES);
     host = host_create(cfg, &ops, NULL);
     host_wrmsr(host, 0, HV_X64_MSR_GUEST_OS_ID, hv_guest_os_id(0, 1, 1, 0));
     host_wrmsr(host, 0, HV_X64_MSR_HYPERCALL, PAGE_HYPERCALL * 4096u | 1);

@@ -45,13 +45,14 @@ static enum host_take echo_packet(struct host_chan *ch, const struct host_packet
     if (p->type == VMBUS_PACKET_GPA_DIRECT) {
         static struct host_seg segs[4096];
         uint32_t n;
-        if (!vchan_map_ranges(ch, p, true, segs, 4096, &n))
+        if (!vchan_map_ranges(ch, p, USE_PACKET_WRITE, segs, 4096, &n))
             return HOST_FATAL;
         for (uint32_t i = 0; i < n; i++) {
             for (uint32_t b = 0; b < segs[i].bytes; b++)
                 segs[i].data[b] = (uint8_t)~segs[i].data[b];
             echo_pages_inverted++;
         }
+        vchan_unmap_ranges(ch->h, USE_PACKET_WRITE, p->ranges, p->range_count);
     }
     if (p->flags & VMBUS_PACKET_FLAG_COMPLETION)
         vchan_complete(ch, HOST_FAULT_STORVSP_REPLY, p->id, copy, p->bytes, 0, 0xFFFFFFFF);
