@@ -22,11 +22,22 @@
 #define LWIP_HOOK_FILENAME              "net_hooks.h"
 
 /* ---- memory ---- */
+#include "lwip/init.h"                        /* the version; every source includes lwip/opt.h, which includes this, first */
+#ifndef LWIP_VERSION_REVISION
+#error "lwip/init.h must not be the first of lwIP's headers"
+#endif
 #define MEM_ALIGNMENT                   8
+#if LWIP_VERSION_MAJOR == 2 && LWIP_VERSION_MINOR == 2 && LWIP_VERSION_REVISION == 0
+#define MEM_LIBC_MALLOC                 1     /* Ubuntu 24.04's 2.2.0 names the allocator so, and ignores the other names */
+#define mem_clib_malloc                 net_malloc
+#define mem_clib_calloc                 net_calloc
+#define mem_clib_free                   net_free
+#else
 #define MEM_CUSTOM_ALLOCATOR            1
 #define MEM_CUSTOM_MALLOC               net_malloc
 #define MEM_CUSTOM_CALLOC               net_calloc
 #define MEM_CUSTOM_FREE                 net_free
+#endif
 #define MEMP_NUM_PBUF                   4096  /* pieces sent by reference */
 #define MEMP_NUM_TCP_SEG                4096
 #define MEMP_NUM_TCP_PCB                128
