@@ -1,10 +1,10 @@
 #!/bin/sh
 # SPDX-License-Identifier: BSD-2-Clause
 #
-# Fetches lwIP 2.2.1 or later as a source package of the machine's own distribution and links it as build/lwip.
+# Fetches lwIP 2.2 as a source package of the machine's own distribution and links it as build/lwip.
 #
 # How: a private apt root below a temporary folder gets the machine's own archive entries, rewritten to source entries
-# of the suite that carries lwIP 2.2.1; apt checks signatures and sums as ever; dpkg-source unpacks into a cache outside
+# of the suite that carries lwIP 2.2; apt checks signatures and sums as ever; dpkg-source unpacks into a cache outside
 # the tree. The system's apt configuration is read and never changed; root is not needed. Exits at once when the cache
 # holds it already.
 #
@@ -17,8 +17,7 @@ set -eu
 top=$(cd "$(dirname "$0")/.." && pwd)
 cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
 probe=src/core/init.c
-# 2.2.0 has no MEM_CUSTOM_ALLOCATOR and would fall back to a heap of 1600 bytes without a word.
-oldest=2.2.1
+oldest=2.2
 
 die() { echo "fetch-lwip: $*" >&2; exit 1; }
 
@@ -35,7 +34,7 @@ if [ -n "${LWIP_DIR:-}" ]; then
     link_and_exit "$(cd "$LWIP_DIR" && pwd)"
 fi
 for dir in "$cache"/lwip-2.[2-9]*; do
-    [ -f "$dir/$probe" ] && [ "${dir##*/lwip-}" != 2.2.0 ] && link_and_exit "$dir"
+    [ -f "$dir/$probe" ] && link_and_exit "$dir"
 done
 [ "${1:-}" != --cached ] || die "the cache $cache holds no lwIP yet; run scripts/fetch-lwip.sh once"
 
