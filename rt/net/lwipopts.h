@@ -101,6 +101,7 @@
 #define LWIP_SUPPORT_CUSTOM_PBUF        1
 #define LWIP_CHECKSUM_CTRL_PER_NETIF    1     /* offloads are known when the NIC is there */
 #define LWIP_CHKSUM                     net_checksum
+#define LWIP_NETIF_HWADDRHINT           1     /* each connection remembers its neighbour's place in the ARP table */
 #define ETH_PAD_SIZE                    0     /* frames arrive where the host put them; nothing relies on alignment */
 
 /* ---- sockets ---- */

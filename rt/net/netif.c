@@ -19,12 +19,14 @@
 
 static struct netif en0;
 static struct nic *current;
+static uint16_t mtu = 1500;
 static uint16_t mtu_wanted;             /* 0: what the NIC says */
 static const char *hostname;
 static bool use_ipv6;
 
 struct netif *net_netif(void) { return &en0; }
 struct nic *net_current_nic(void) { return current; }
+uint16_t net_mtu(void) { return mtu; }
 
 static err_t setup(struct netif *netif)
 {
@@ -32,7 +34,7 @@ static err_t setup(struct netif *netif)
     netif->name[1] = 'n';
     netif->hostname = hostname;
     netif->hwaddr_len = 6;
-    netif->mtu = 1500;
+    netif->mtu = mtu;
     netif->flags = NETIF_FLAG_BROADCAST | NETIF_FLAG_ETHARP | NETIF_FLAG_ETHERNET | NETIF_FLAG_MLD6;
     netif->output = etharp_output;
     netif->output_ip6 = ethip6_output;
@@ -42,7 +44,7 @@ static err_t setup(struct netif *netif)
 
 static void set_mtu(struct nic *nic)
 {
-    uint16_t mtu = nic->mtu;
+    mtu = nic->mtu;
     if (mtu_wanted && mtu_wanted <= nic->mtu)
         mtu = mtu_wanted;
     else if (mtu_wanted)
@@ -59,6 +61,7 @@ static void attach(struct nic *nic)
     set_mtu(nic);
     net_tx_offload_setup(&en0, nic);
     net_tx_attach(nic);
+    net_lso_attach(nic, &en0);
     if (use_ipv6 && !same_mac)
         netif_create_ip6_linklocal_address(&en0, 1);
     log_info("en0 on %s, %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, link %s", nic->name, nic->mac[0], nic->mac[1],

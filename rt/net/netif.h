@@ -14,3 +14,4 @@ struct net_netif_config {
 int net_netif_init(const struct net_netif_config *config);
 struct netif *net_netif(void);
 struct nic *net_current_nic(void);      /* NULL: none */
+uint16_t net_mtu(void);                 /* the interface's; lwIP's own copy is 0 while TCP sends (lso.c) */

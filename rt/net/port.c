@@ -2,13 +2,68 @@
 /* What lwIP needs of a C library that is not strings: memory, random numbers, a way to complain. */
 #define LOG_ROOM "net"
 #include "rt/net/port.h"
+#include <string.h>
 #include "lwip/opt.h"
 #include "arch/cc.h"
 
-/* ---- memory: the kernel heap ---- */
-void *net_malloc(size_t bytes) { return kmalloc(bytes); }
-void *net_calloc(size_t n, size_t bytes) { return kcalloc(n, bytes); }
-void net_free(void *p) { kfree(p); }
+/*
+ * ---- memory: the kernel heap, with stacks of spare blocks in front ----
+ *
+ * Every packet takes one or two blocks: headers (up to 240 bytes) and copied datagrams (up to 2032). A word in front of
+ * each block tells which stack it belongs to.
+ */
+#define BLOCK_HEAD    16u               /* keeps the heap's alignment */
+#define NO_CLASS      2
+#ifdef CANDELA_HOSTED
+#define KEEP(n)       0                 /* so that the sanitizer sees what is used after it was freed */
+#else
+#define KEEP(n)       (n)
+#endif
+static struct spare { struct spare *next; } *spares[NO_CLASS];
+static unsigned spare_count[NO_CLASS];
+static const struct { uint16_t bytes, keep; } classes[NO_CLASS] = {{256, KEEP(256)}, {2048, KEEP(32)}};
+
+void *net_malloc(size_t bytes)
+{
+    unsigned c = bytes <= classes[0].bytes - BLOCK_HEAD ? 0 : bytes <= classes[1].bytes - BLOCK_HEAD ? 1 : NO_CLASS;
+    char *block;
+    if (c < NO_CLASS && spares[c]) {
+        block = (char *)spares[c];
+        spares[c] = spares[c]->next;
+        spare_count[c]--;
+    } else {
+        block = kmalloc(c < NO_CLASS ? classes[c].bytes : bytes + BLOCK_HEAD);
+        if (!block)
+            return NULL;
+    }
+    *(unsigned *)(void *)block = c;
+    return block + BLOCK_HEAD;
+}
+
+void *net_calloc(size_t n, size_t bytes)
+{
+    void *p = bytes && n > SIZE_MAX / 2 / bytes ? NULL : net_malloc(n * bytes);
+    if (p)
+        memset(p, 0, n * bytes);
+    return p;
+}
+
+void net_free(void *p)
+{
+    if (!p)
+        return;
+    char *block = (char *)p - BLOCK_HEAD;
+    unsigned c = *(unsigned *)(void *)block;
+    KASSERT(c <= NO_CLASS);
+    if (c < NO_CLASS && spare_count[c] < classes[c].keep) {
+        struct spare *s = (struct spare *)(void *)block;
+        s->next = spares[c];
+        spares[c] = s;
+        spare_count[c]++;
+        return;
+    }
+    kfree(block);
+}
 
 /* ---- random numbers ---- */
 static uint64_t weak_state[2];          /* used only when the operator allowed it */

@@ -8,6 +8,7 @@
  *   checksum.c    the Internet checksum
  *   isn.c         initial sequence numbers
  *   rx.c tx.c     frames between rt/nic.h and lwIP, by reference
+ *   tx_offload.c  checksums left to the device; lso.c: segments larger than the MTU
  *   netif.c       the interface en0 on whatever NIC is present
  *   net.c         configuration, bring-up, waiting for an address
  */
@@ -27,6 +28,9 @@ bool net_random_init(void);
 /* isn.c */
 void net_isn_set_key(const uint64_t secret[2]);
 uint64_t net_siphash(const uint64_t secret[2], const uint64_t *words, unsigned count);
+
+/* lso.c: segment sizes for this NIC; connections it can't carry are closed. */
+void net_lso_attach(const struct nic *nic, const struct netif *netif);
 
 /* rx.c */
 int net_rx_init(unsigned frames);

@@ -21,7 +21,6 @@
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
 #include "lwip/priv/tcp_priv.h"
-#include "lwip/prot/ethernet.h"
 
 struct tx_frame {
     struct nic_tx tx;
@@ -92,12 +91,42 @@ static void frame_free(struct tx_frame *f)
 /* The driver is done with the pieces. May run inside send(). */
 static void frame_done(struct nic_tx *tx) { frame_free(container_of(tx, struct tx_frame, tx)); }
 
+/* Fills the pieces; false when the chain has too many. */
+static bool describe(struct nic_tx *tx, const struct pbuf *p)
+{
+    unsigned n = 0;
+    for (const struct pbuf *q = p; q; q = q->next) {
+        if (q->len == 0)
+            continue;
+        if (n == NIC_MAX_PIECES)
+            return false;
+        tx->pieces[n].addr = q->payload;
+        tx->pieces[n++].bytes = q->len;
+    }
+    tx->piece_count = (uint16_t)n;
+    tx->total_bytes = p->tot_len;
+    return n > 0;
+}
+
+/* A driver may refuse a frame whose pieces lie in too many pages; one copy lies in few. */
+static bool make_contiguous(struct tx_frame *f)
+{
+    struct pbuf *copy = f->tx.piece_count > 1 ? pbuf_clone(PBUF_RAW, PBUF_RAM, f->p) : NULL;
+    if (!copy)
+        return false;
+    pbuf_free(f->p);
+    f->p = copy;
+    return describe(&f->tx, copy);
+}
+
 /* 0, or -E_AGAIN with the frame untouched, or another error with the frame freed. */
 static int send(struct tx_frame *f)
 {
     list_remove(&f->node);
     list_push_back(&in_flight, &f->node);
     int error = nic->ops->send(nic, &f->tx);
+    if (error == -E_INVAL && make_contiguous(f))
+        error = nic->ops->send(nic, &f->tx);
     if (error == -E_AGAIN) {
         list_remove(&f->node);
     } else if (error) {
@@ -118,23 +147,6 @@ static void send_waiting(void)
     }
 }
 
-/* Fills the pieces; false when the chain has too many. */
-static bool describe(struct nic_tx *tx, const struct pbuf *p)
-{
-    unsigned n = 0;
-    for (const struct pbuf *q = p; q; q = q->next) {
-        if (q->len == 0)
-            continue;
-        if (n == NIC_MAX_PIECES)
-            return false;
-        tx->pieces[n].addr = q->payload;
-        tx->pieces[n++].bytes = q->len;
-    }
-    tx->piece_count = (uint16_t)n;
-    tx->total_bytes = p->tot_len;
-    return n > 0;
-}
-
 int8_t net_tx_output(struct netif *netif, struct pbuf *p)
 {
     if (!nic || !netif_is_link_up(netif))
@@ -145,10 +157,6 @@ int8_t net_tx_output(struct netif *netif, struct pbuf *p)
     }
     struct tx_frame *f = list_entry(free_frames.next, struct tx_frame, node);
     struct nic_tx *tx = &f->tx;
-    if (p->tot_len > (uint32_t)nic->mtu + SIZEOF_ETH_HDR) {
-        nic->stats.tx_errors++;
-        return ERR_VAL;
-    }
     if (!describe(tx, p) || !net_tx_offload_fits(p)) {
         p = pbuf_clone(PBUF_RAW, PBUF_RAM, p);
         if (!p) {

@@ -9,6 +9,7 @@
 #define LOG_ROOM "net"
 #include "rt/net/tx_offload.h"
 #include <string.h>
+#include "rt/net/netif.h"
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
 #include "lwip/prot/ethernet.h"
@@ -19,7 +20,8 @@
 #define IP6_BYTES     40
 #define TCP_SUM_AT    16
 #define UDP_SUM_AT    6
-#define HEADERS_BYTES (ETH_BYTES + IP6_BYTES + 20)
+#define TCP_BYTES     20
+#define UDP_BYTES     8
 #define IP6_FRAGMENT  44
 
 static inline uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
@@ -36,10 +38,27 @@ void net_tx_offload_setup(struct netif *netif, const struct nic *nic)
 
 bool net_tx_offload_fits(const struct pbuf *p)
 {
-    return p->len >= HEADERS_BYTES || p->len == p->tot_len ||
-           (p->len >= ETH_BYTES && be16((uint8_t *)p->payload + 12) == ETHTYPE_ARP) ||
-           (p->len >= ETH_BYTES + IP4_MIN_BYTES + 8 && be16((uint8_t *)p->payload + 12) == ETHTYPE_IP &&
-            ((uint8_t *)p->payload)[ETH_BYTES] == 0x45 && ((uint8_t *)p->payload)[ETH_BYTES + 9] == IP_PROTO_UDP);
+    const uint8_t *frame = p->payload, *ip = frame + ETH_BYTES;
+    unsigned ip_bytes;
+    uint8_t protocol;
+    if (p->len == p->tot_len)
+        return true;
+    if (p->len < ETH_BYTES + IP4_MIN_BYTES)
+        return false;
+    switch (be16(frame + 12)) {
+    case ETHTYPE_IP:
+        ip_bytes = (ip[0] & 15u) * 4;
+        protocol = be16(ip + 6) & 0x1fff ? 0 : ip[9];   /* only the first fragment has a transport header */
+        break;
+    case ETHTYPE_IPV6:
+        ip_bytes = IP6_BYTES;
+        protocol = ip[6];
+        break;
+    default:
+        return true;
+    }
+    return p->len >= ETH_BYTES + ip_bytes +
+                         (protocol == IP_PROTO_TCP ? TCP_BYTES : protocol == IP_PROTO_UDP ? UDP_BYTES : 0u);
 }
 
 /* The one's complement sum of a chain from an offset of its first piece on. */
@@ -63,11 +82,25 @@ static uint16_t fold(uint64_t sum)
     return (uint16_t)sum;
 }
 
+/* A frame beyond the MTU: is it TCP, and will the device cut it? */
+static bool net_tx_large(const struct pbuf *p, const struct netif *netif, const struct nic *nic)
+{
+    const uint8_t *frame = p->payload;
+    uint32_t needed = NIC_TX_LSO | NIC_TX_CSUM_TCP;
+    if (p->len < ETH_BYTES + IP6_BYTES || p->tot_len > nic->lso_max_bytes || (netif->chksum_flags & NETIF_CHECKSUM_GEN_TCP))
+        return false;
+    if (be16(frame + 12) == ETHTYPE_IPV6)
+        return frame[ETH_BYTES + 6] == IP_PROTO_TCP && (nic->tx_offloads & (needed | NIC_TX_IP6)) == (needed | NIC_TX_IP6);
+    return be16(frame + 12) == ETHTYPE_IP && frame[ETH_BYTES + 9] == IP_PROTO_TCP && (nic->tx_offloads & needed) == needed;
+}
+
 bool net_tx_offload(struct nic_tx *tx, struct pbuf *p, struct netif *netif, const struct nic *nic)
 {
     uint8_t *frame = p->payload, *ip = frame + ETH_BYTES;
     tx->flags = 0;
     tx->transport_offset = 0;
+    if (p->tot_len > (uint32_t)net_mtu() + ETH_BYTES && !net_tx_large(p, netif, nic))
+        return false;
     if (p->len < ETH_BYTES + IP4_MIN_BYTES)
         return true;
     uint16_t type = be16(frame + 12);
@@ -124,7 +157,10 @@ bool net_tx_offload(struct nic_tx *tx, struct pbuf *p, struct netif *netif, cons
         memcpy(sum_field, &whole, 2);
         return true;
     }
+    if (p->tot_len > (uint32_t)net_mtu() + ETH_BYTES)
+        flag |= NIC_TX_LSO;
     tx->transport_offset = (uint16_t)(ETH_BYTES + ip_bytes);
+    tx->mss = (uint16_t)(net_mtu() - ip_bytes - TCP_BYTES);
     tx->flags = flag | (type == ETHTYPE_IPV6 ? NIC_TX_IP6 : 0);
     return true;
 }

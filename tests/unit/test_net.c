@@ -43,7 +43,7 @@ struct trouble { unsigned loss_percent, refuse_percent, offloads; bool late; };
 static struct trouble trouble;
 static struct nic nic;
 static int wire;
-static unsigned tokens, in_nic, kicks, checksummed;
+static unsigned tokens, in_nic, kicks, checksummed, large_frames;
 static struct list late_frames = LIST_INIT(late_frames);
 static bool refused, peer_gone;
 static uint64_t seed = 88172645463325252ull;
@@ -77,9 +77,48 @@ static void finish_checksum(uint8_t *frame, size_t bytes, const struct nic_tx *t
     checksummed++;
 }
 
+static void put_on_wire(const uint8_t *frame, size_t bytes)
+{
+    if (rnd(100) >= trouble.loss_percent)
+        send(wire, frame, bytes, HOST_MSG_DONTWAIT | HOST_MSG_NOSIGNAL);
+}
+
+/* What a device with large send offload does: headers again before each mss of data, lengths, numbers, checksums. */
+static void cut_large(const uint8_t *frame, size_t bytes, const struct nic_tx *tx)
+{
+    bool six = tx->flags & NIC_TX_IP6;
+    size_t tcp = tx->transport_offset, head = tcp + (frame[tcp + 12] >> 4) * 4u;
+    KASSERT((tx->flags & NIC_TX_CSUM_TCP) && tcp == (six ? 54 : 34) && tx->mss == nic.mtu - tcp + 14 - 20 && bytes <= 62780);
+    for (size_t at = head; at < bytes; at += tx->mss) {
+        uint8_t out[FRAME_MAX];
+        size_t n = MIN(bytes - at, (size_t)tx->mss);
+        uint32_t sequence = get_be32(frame + tcp + 4) + (uint32_t)(at - head), sum = 0;
+        memcpy(out, frame, head);
+        memcpy(out + head, frame + at, n);
+        put_be32(out + tcp + 4, sequence);
+        if (at + n < bytes)
+            out[tcp + 13] &= (uint8_t)~9u;      /* FIN and PSH belong to the last */
+        put_be16(out + (six ? 18 : 16), (uint16_t)(head + n - (six ? 54 : 14)));
+        if (!six) {
+            put_be16(out + 24, 0);
+            for (unsigned i = 14; i < 34; i += 2)
+                sum += get_be16(out + i);
+            put_be16(out + 24, (uint16_t)~fold(sum));
+        }
+        sum = 6 + (uint32_t)(head - tcp + n);
+        for (size_t i = six ? 22 : 26; i < tcp; i += 2)
+            sum += get_be16(out + i);
+        put_be16(out + tcp + 16, fold(sum));
+        struct nic_tx one = *tx;
+        finish_checksum(out, head + n, &one);
+        put_on_wire(out, head + n);
+        large_frames++;
+    }
+}
+
 static int nic_send(struct nic *n, struct nic_tx *tx)
 {
-    static uint8_t frame[FRAME_MAX];
+    static uint8_t frame[65536];
     size_t bytes = 0;
     if (rnd(100) < trouble.refuse_percent || in_nic > 64) {
         refused = true;
@@ -91,12 +130,15 @@ static int nic_send(struct nic *n, struct nic_tx *tx)
         memcpy(frame + bytes, tx->pieces[i].addr, tx->pieces[i].bytes);
         bytes += tx->pieces[i].bytes;
     }
-    KASSERT(bytes == tx->total_bytes && bytes <= n->mtu + 14u);
-    if (tx->flags & (NIC_TX_CSUM_TCP | NIC_TX_CSUM_UDP))
-        finish_checksum(frame, bytes, tx);
+    KASSERT(bytes == tx->total_bytes && (bytes <= n->mtu + 14u || (tx->flags & NIC_TX_LSO)));
+    if (tx->flags & NIC_TX_LSO) {
+        cut_large(frame, bytes, tx);
+    } else {
+        if (tx->flags & (NIC_TX_CSUM_TCP | NIC_TX_CSUM_UDP))
+            finish_checksum(frame, bytes, tx);
+        put_on_wire(frame, bytes);
+    }
     n->stats.tx_frames++;
-    if (rnd(100) >= trouble.loss_percent)
-        send(wire, frame, bytes, HOST_MSG_DONTWAIT | HOST_MSG_NOSIGNAL);
     if (trouble.late) {
         in_nic++;
         list_push_back(&late_frames, &tx->node);
@@ -177,7 +219,7 @@ static bool idle_hook(void)
 static void plug_nic(uint8_t number)
 {
     nic = (struct nic){.mac = {0x52, 0x54, 0, 0, 0, number}, .mtu = 1500, .link_speed_mbps = 1000, .link_up = true,
-                       .tx_offloads = trouble.offloads, .ops = &nic_ops};
+                       .tx_offloads = trouble.offloads, .lso_max_bytes = 62780, .ops = &nic_ops};
     KASSERT(nic_register(&nic) == 0);
 }
 
@@ -307,7 +349,7 @@ static bool echo_server(void)
     }
     lwip_close(s);
     lwip_close(listener);
-    task_sleep_us(3000000);                     /* the last acknowledgements, and TCP's own end */
+    task_sleep_us(30000000);                    /* the last acknowledgements, and what must be sent again */
     return n == 0 && total == ECHO_BYTES;
 }
 
@@ -367,6 +409,28 @@ TEST(tcp_with_offloads_and_late_completion)
 {
     CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = NIC_TX_CSUM_TCP | NIC_TX_CSUM_UDP, .late = true}, ""));
     CHECK(checksummed > 0 && lwip_stats.tcp.chkerr == 0);
+}
+
+#define ALL_OFFLOADS (NIC_TX_CSUM_TCP | NIC_TX_CSUM_UDP | NIC_TX_IP6 | NIC_TX_LSO)
+
+TEST(tcp_with_large_sends)
+{
+    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .late = true}, ""));
+    CHECK(large_frames > 1000 && lwip_stats.tcp.chkerr == 0 && lwip_stats.ip.chkerr == 0);
+}
+
+TEST(tcp_over_ip6_with_large_sends)
+{
+    use_ip6 = true;
+    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .late = true}, ""));
+    CHECK(large_frames > 1000 && lwip_stats.tcp.chkerr == 0);
+}
+
+TEST(large_sends_with_loss)
+{
+    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .loss_percent = 1, .refuse_percent = 20,
+                                                          .late = true}, ""));
+    CHECK(large_frames > 1000);
 }
 
 TEST(tcp_with_loss_and_a_full_nic)
@@ -493,7 +557,7 @@ static bool appliance(void)
         task_sleep_us(100000);
         nbd_server_get_stats(&stats);
     } while (stats.accepted == 0 || stats.connections > 0);
-    task_sleep_us(3000000);
+    task_sleep_us(30000000);
     return nbd_buffers_used() == 0 && stats.errors == 0 && stats.dropped == 0;
 }
 
@@ -606,6 +670,11 @@ static bool nbd_client(void)
 TEST(nbd_and_http_over_tcp)
 {
     CHECK(pair(nbd_client, appliance, (struct trouble){.late = true}, "nbd.write=disk0 nbd.allow=10.0.0.1"));
+}
+
+TEST(nbd_with_large_sends)
+{
+    CHECK(pair(nbd_client, appliance, (struct trouble){.late = true, .offloads = ALL_OFFLOADS}, "nbd.write=disk0"));
 }
 
 TEST(nbd_and_http_with_loss)

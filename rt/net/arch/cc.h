@@ -41,6 +41,9 @@ typedef long ssize_t;
 #define errno net_errno
 extern int net_errno;
 
+#define lwip_htons(x) __builtin_bswap16(x)
+#define lwip_htonl(x) __builtin_bswap32(x)
+
 void net_diag(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void net_assert_failed(const char *what, const char *file, int line) __attribute__((noreturn));
 uint32_t net_random32(void);
