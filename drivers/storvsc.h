@@ -44,6 +44,7 @@
 #define STORVSC_REQUEST_TICKS      (240 / STORVSC_TICK_S)
 #define STORVSC_ATTEMPTS           8     /* of a request whose status says "try again" */
 #define STORVSC_RETRY_DELAY_MS     20    /* doubles with each attempt */
+#define STORVSC_REPORTS            32    /* lines a tick: a broken disk must not drown the log */
 
 _Static_assert(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES <= 4096u << STORVSC_PARAMETER_ORDER, "one list per slot");
 _Static_assert(SCSI_UNMAP_ONE_BYTES <= STORVSC_PARAMETER_BYTES, "a list fits");
@@ -100,7 +101,7 @@ struct storvsc {
     struct wait_queue wait;              /* command answered, ring writable, drained, scan ended */
     bool scanning;                       /* a task is at it */
     bool rescan;                         /* asked for meanwhile */
-    uint32_t last_report_tick;           /* of retry messages: one a tick */
+    uint32_t report_tick, reports;       /* lines about bad answers in this tick */
     struct storvsc_counters counters;
     uint64_t frames[STORVSC_MAX_FRAMES]; /* of the packet being built */
 };

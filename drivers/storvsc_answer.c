@@ -135,6 +135,14 @@ static void describe(struct storvsc *s, const struct storvsc_slot *slot, const s
 {
     char words[96];
 
+    if (s->report_tick != s->tick)
+        s->reports = 0;
+    s->report_tick = s->tick;
+    if (s->reports >= STORVSC_REPORTS)
+        return;
+    if (++s->reports == STORVSC_REPORTS)
+        log_warn("%s: more bad answers than the log should hold; counted, shown again in %u s", s->name,
+                 STORVSC_TICK_S);
     scsi_sense_text(sense, words, sizeof(words));
     log_warn("%s: %s: %s at sector %llu, %u bytes: %s, %s, %s; %u transferred; %s", s->name, r->device->name,
              scsi_opcode_name(slot->opcode), (unsigned long long)r->sector, slot->bytes,
@@ -173,9 +181,7 @@ static __attribute__((noinline)) void answered_badly(struct storvsc *s, struct s
     if (r->device->removed && v != VERDICT_FAILED)
         v = VERDICT_GONE;
     if ((v == VERDICT_AGAIN || v == VERDICT_LATER) && r->attempts < STORVSC_ATTEMPTS) {
-        if (s->last_report_tick != s->tick + 1)
-            describe(s, &was, r, srb, &sense, "tried again");
-        s->last_report_tick = s->tick + 1;
+        describe(s, &was, r, srb, &sense, "tried again");
         try_again(s, r, v == VERDICT_LATER);
         return;
     }
