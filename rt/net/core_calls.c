@@ -9,6 +9,7 @@
 #include "rt/net/port.h"
 #include "lwip/opt.h"
 #include "lwip/ip.h"
+#include "lwip/priv/api_msg.h"
 #include "lwip/priv/tcpip_priv.h"
 #include "lwip/sys.h"
 #include "lwip/tcpip.h"
@@ -66,9 +67,28 @@ err_t tcpip_callback_wait(tcpip_callback_fn fn, void *arg)
     return ERR_OK;
 }
 
+/*
+ * A task that does nothing but send datagrams is never made to wait by the protocol. It is here: by the NIC when too many
+ * are on their way, and now and then for a turn of the loop, so that frames are received meanwhile.
+ */
+#define DATAGRAMS_PER_TURN 16
+static void before_datagram(void)
+{
+    static unsigned burst;
+    if (!task_can_block())
+        return;
+    if (++burst >= DATAGRAMS_PER_TURN) {
+        burst = 0;
+        task_yield();
+    }
+    net_tx_wait_room();
+}
+
 err_t tcpip_send_msg_wait_sem(tcpip_callback_fn fn, void *msg, sys_sem_t *sem)
 {
     (void)sem;
+    if (fn == lwip_netconn_do_send)
+        before_datagram();
     fn(msg);
     return ERR_OK;
 }

@@ -2,7 +2,7 @@
 # no work here, and rt/net/core_calls.c holds the few functions that others call.
 LWIP_SRC := \
     src/core/init.c src/core/def.c src/core/dns.c src/core/inet_chksum.c src/core/ip.c src/core/mem.c src/core/memp.c \
-    src/core/netif.c src/core/pbuf.c src/core/raw.c src/core/stats.c src/core/sys.c src/core/tcp.c src/core/tcp_in.c \
+    src/core/netif.c src/core/pbuf.c src/core/stats.c src/core/sys.c src/core/tcp.c src/core/tcp_in.c \
     src/core/tcp_out.c src/core/timeouts.c src/core/udp.c \
     src/core/ipv4/dhcp.c src/core/ipv4/etharp.c src/core/ipv4/icmp.c src/core/ipv4/ip4.c src/core/ipv4/ip4_addr.c \
     src/core/ipv4/ip4_frag.c \

@@ -17,7 +17,6 @@
 #define LWIP_PROVIDE_ERRNO              1
 #define DEFAULT_TCP_RECVMBOX_SIZE       64
 #define DEFAULT_UDP_RECVMBOX_SIZE       64
-#define DEFAULT_RAW_RECVMBOX_SIZE       16
 #define DEFAULT_ACCEPTMBOX_SIZE         32
 #define LWIP_HOOK_FILENAME              "net_hooks.h"
 
@@ -43,7 +42,6 @@
 #define MEMP_NUM_TCP_PCB                128
 #define MEMP_NUM_TCP_PCB_LISTEN         16
 #define MEMP_NUM_UDP_PCB                32
-#define MEMP_NUM_RAW_PCB                8
 #define MEMP_NUM_NETCONN                64
 #define MEMP_NUM_NETBUF                 64
 #define MEMP_NUM_REASSDATA              16
@@ -81,7 +79,7 @@
 #define LWIP_DHCP_DOES_ACD_CHECK        0
 #define LWIP_DNS                        1
 #define DNS_MAX_SERVERS                 3
-#define LWIP_RAW                        1
+#define LWIP_RAW                        0     /* it would look at every packet */
 #define LWIP_ICMP                       1
 #define LWIP_BROADCAST_PING             0
 #define ARP_TABLE_SIZE                  64

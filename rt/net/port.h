@@ -44,4 +44,5 @@ int net_tx_init(unsigned frames);
 int8_t net_tx_output(struct netif *netif, struct pbuf *p);     /* netif->linkoutput; err_t */
 void net_tx_attach(struct nic *nic);                           /* NULL: frames that wait are dropped */
 void net_tx_ready(void);                                       /* the NIC has room again */
+void net_tx_wait_room(void);                                   /* parks the task while too much is on its way */
 void net_tx_kick(void);                                        /* now, instead of at the loop's next turn */

@@ -94,11 +94,54 @@ static void set_checks(struct netif *netif, uint32_t rx_flags)
     netif->chksum_flags = (netif->chksum_flags & ~all) | checks;
 }
 
+/* The TCP header of a packet that does nothing but acknowledge, or NULL: no data, no options, no other flag. */
+static const uint8_t *pure_ack(const struct nic_rx *rx, unsigned *ip_bytes)
+{
+    const uint8_t *frame = rx->frame, *ip = frame + SIZEOF_ETH_HDR, *tcp;
+    if (rx->bytes < SIZEOF_ETH_HDR + 20 + 20 || !(rx->flags & NIC_RX_CSUM_L4_OK) || rx->vlan)
+        return NULL;
+    if (frame[12] == 0x08 && frame[13] == 0x00) {
+        *ip_bytes = 20;
+        if (ip[0] != 0x45 || ip[2] || ip[3] != 40 || (ip[6] & 0x3f) || ip[7] || ip[9] != 6)
+            return NULL;
+    } else if (frame[12] == 0x86 && frame[13] == 0xdd && rx->bytes >= SIZEOF_ETH_HDR + 40 + 20) {
+        *ip_bytes = 40;
+        if (ip[4] || ip[5] != 20 || ip[6] != 6)
+            return NULL;
+    } else {
+        return NULL;
+    }
+    tcp = ip + *ip_bytes;
+    return tcp[12] == 0x50 && tcp[13] == 0x10 ? tcp : NULL;
+}
+
+static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+
+/*
+ * Acknowledgements are cumulative: when the next frame acknowledges more of the same connection and says nothing less,
+ * this one need not be handled. A peer that gets ten segments by one large send answers with as many of them.
+ * Repeated acknowledgements of one number mean loss and are all handled.
+ */
+static bool is_superseded(const struct nic_rx *rx, const struct nic_rx *next)
+{
+    unsigned ip_bytes, next_ip_bytes;
+    const uint8_t *tcp = pure_ack(rx, &ip_bytes), *next_tcp = tcp ? pure_ack(next, &next_ip_bytes) : NULL;
+    if (!next_tcp || ip_bytes != next_ip_bytes)
+        return false;
+    unsigned addresses = ip_bytes == 20 ? 8 : 32;
+    return memcmp(tcp - addresses, next_tcp - addresses, addresses + 8) == 0 &&     /* ports and sequence number, too */
+           (int32_t)(be32(next_tcp + 8) - be32(tcp + 8)) > 0;
+}
+
 void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, unsigned count)
 {
     for (unsigned i = 0; i < count; i++) {
         const struct nic_rx *rx = &frames[i];
         struct pbuf *p = NULL;
+        if (i + 1 < count && is_superseded(rx, rx + 1)) {
+            nic->ops->rx_release(nic, rx->token);
+            continue;
+        }
         if (rx->bytes > 0xffff || rx->bytes < SIZEOF_ETH_HDR || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
             nic->ops->rx_release(nic, rx->token);
         else

@@ -22,6 +22,8 @@
 #include "lwip/pbuf.h"
 #include "lwip/priv/tcp_priv.h"
 
+#define ROOM_LIMIT_US 1000000           /* after it the frame is tried all the same, and refused */
+
 struct tx_frame {
     struct nic_tx tx;
     struct list node;                   /* free_frames, waiting or in_flight */
@@ -35,6 +37,8 @@ static struct list in_flight = LIST_INIT(in_flight);    /* taken by the NIC; fir
 static struct list releases = LIST_INIT(releases);
 static uint64_t next_number = 1;
 static struct nic *nic;
+static unsigned free_count, reserve;                    /* datagrams leave the reserve to TCP */
+static struct wait_queue room_waiters = WAIT_QUEUE_INIT(room_waiters);
 static bool starved;                                    /* lwIP was told ERR_MEM since the last retry */
 
 static void work(void *arg);
@@ -47,6 +51,8 @@ int net_tx_init(unsigned frames)
         return -E_NOMEM;
     for (unsigned i = 0; i < frames; i++)
         list_push_back(&free_frames, &all[i].node);
+    free_count = frames;
+    reserve = frames / 4;
     return 0;
 }
 
@@ -84,7 +90,8 @@ static void frame_free(struct tx_frame *f)
     f->p = NULL;
     list_remove(&f->node);
     list_push_front(&free_frames, &f->node);
-    if (starved || !list_empty(&releases))
+    free_count++;
+    if (starved || !list_empty(&room_waiters.waiters) || !list_empty(&releases))
         event_raise(&work_event);
 }
 
@@ -172,6 +179,7 @@ int8_t net_tx_output(struct netif *netif, struct pbuf *p)
         nic->stats.tx_errors++;
         return ERR_VAL;
     }
+    free_count--;
     tx->done = frame_done;
     f->p = p;
     f->number = next_number++;
@@ -201,11 +209,20 @@ static void work(void *arg)
 {
     (void)arg;
     run_releases();
+    if (free_count > reserve)
+        wait_queue_wake_all(&room_waiters);
     if (starved && !list_empty(&free_frames)) {
         starved = false;
         retry_tcp();
     }
     net_tx_kick();
+}
+
+/* For tasks that send datagrams, which nothing else slows down. */
+void net_tx_wait_room(void)
+{
+    if (free_count <= reserve && nic)
+        WAIT_UNTIL(&room_waiters, free_count > reserve || !nic, ROOM_LIMIT_US, "room to send");
 }
 
 void net_tx_kick(void)
