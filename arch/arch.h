@@ -48,18 +48,24 @@ const char *arch_cpu_model(void);   /* for the status page; valid after arch_cpu
 /* Who can say what a fault address means ("stack overflow in task X") writes a line into text, or leaves it empty. */
 void arch_set_fault_note(void (*note)(vaddr_t address, char *text, size_t bytes));
 
+/* A register of one byte, as ACPI names it. */
+enum arch_space { ARCH_SPACE_MEMORY, ARCH_SPACE_IO };
+struct arch_register { uint64_t address; enum arch_space space; };   /* address 0: there is none */
 /* What boot learned from the platform's tables, for power-off, reset and calibration. Zero means absent. */
 struct arch_platform {
     uint16_t pm1a_control_port, pm1b_control_port;  /* with the SLP_TYP values of \_S5 */
     uint8_t  s5_type_a, s5_type_b;
-    uint16_t sleep_control_port;                    /* hardware-reduced ACPI */
-    uint64_t reset_address;
-    uint8_t  reset_space, reset_value;              /* ACPI address space: 0 memory, 1 I/O */
+    struct arch_register sleep_control;             /* hardware-reduced ACPI */
+    struct arch_register reset;
+    uint8_t  reset_value;
     uint16_t pm_timer_port;
-    bool     has_s5, has_reset;
+    bool     has_s5;
     uint32_t vmbus_irq;                             /* arm64: INTID from the DSDT, 0 = default */
 };
+/* After mm_init: may map registers through the hook below. */
 void arch_platform_set(const struct arch_platform *platform);
+/* mm offers the way to device registers in memory: mapped uncached and writable until the end, NULL when that fails. */
+void arch_set_device_map(void *(*map)(paddr_t start, uint64_t bytes));
 
 /* ---- early console: 16550 (x86_64, probed), PL011 (arm64). False when there is none. Never waits without a limit. */
 bool arch_console_init(void);
@@ -105,6 +111,7 @@ enum map_attr {
 struct pt_format {
     unsigned top_level;                                        /* 3: 48-bit addresses */
     unsigned max_leaf_level;                                   /* 2: 1 GiB leaves, 1: 2 MiB */
+    unsigned phys_bits;                                        /* of physical addresses; 0: any that map_range is given */
     uint64_t (*leaf)(paddr_t p, unsigned level, unsigned attr);
     uint64_t (*table)(paddr_t p);
     bool     (*is_present)(uint64_t pte);

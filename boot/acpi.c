@@ -12,8 +12,8 @@
 #define ROOT_ENTRIES_MAX  256
 #define SEARCH_START      0xE0000ull     /* where a BIOS puts the RSDP, on 16-byte boundaries */
 #define SEARCH_BYTES      0x20000ull
-#define SPACE_MEMORY      0
-#define SPACE_IO          1
+#define SPACE_IO          ARCH_SPACE_IO  /* ACPI's numbers, 5.2.3.2 */
+_Static_assert(ARCH_SPACE_MEMORY == 0 && ARCH_SPACE_IO == 1, "ACPI's numbers of address spaces");
 
 struct rsdp {
     char signature[8];           /* "RSD PTR " */
@@ -64,8 +64,12 @@ static const struct table *table_get(uint64_t address)
 {
     const struct table *head, *whole;
     uint32_t length;
-    if (address == 0 || (head = mm_map_phys(pa(address), sizeof *head, MAP_READ)) == NULL)
+    if (address == 0)
         return NULL;
+    if ((head = mm_map_phys(pa(address), sizeof *head, MAP_READ)) == NULL) {
+        log_warn("a table at 0x%llx is out of reach", (unsigned long long)address);
+        return NULL;
+    }
     length = head->length;
     mm_unmap_phys((void *)head, sizeof *head);
     if (length < sizeof *head || length > TABLE_BYTES_MAX) {
@@ -183,6 +187,15 @@ static uint16_t port_field(const struct table *t, uint32_t plain, uint32_t exten
     return port <= 0xFFFF ? (uint16_t)port : 0;
 }
 
+/* A register in memory or at a port; other spaces (PCI configuration, embedded controllers) are not used. */
+static struct arch_register register_field(const struct table *t, uint32_t offset)
+{
+    struct address a = address_field(t, offset);
+    if (a.space > SPACE_IO || (a.space == SPACE_IO && a.address > 0xFFFF))
+        return (struct arch_register){0};
+    return (struct arch_register){a.address, a.space};
+}
+
 /* ---- \_S5 ---- */
 
 /* One small integer of AML: ZeroOp, OneOp, or a prefix with 1, 2 or 4 bytes. Returns bytes taken, 0: something else. */
@@ -237,19 +250,15 @@ static bool s5_in(const struct table *t, struct arch_platform *platform)
 static void read_fadt(const struct table *t, struct arch_platform *platform)
 {
     uint64_t dsdt_address = field(t, FADT_X_DSDT, 8);
-    struct address reset = address_field(t, FADT_RESET), sleep = address_field(t, FADT_SLEEP_CONTROL);
     const struct table *dsdt;
 
     platform->pm1a_control_port = port_field(t, FADT_PM1A_CONTROL, FADT_X_PM1A_CONTROL);
     platform->pm1b_control_port = port_field(t, FADT_PM1B_CONTROL, FADT_X_PM1B_CONTROL);
     if (field(t, FADT_PM_TIMER_BYTES, 1) == 4)
         platform->pm_timer_port = port_field(t, FADT_PM_TIMER, FADT_X_PM_TIMER);
-    if (sleep.space == SPACE_IO && sleep.address <= 0xFFFF)
-        platform->sleep_control_port = (uint16_t)sleep.address;
-    if ((field(t, FADT_FLAGS, 4) & FADT_FLAG_RESET) && reset.address != 0 && reset.space <= SPACE_IO) {
-        platform->has_reset = true;
-        platform->reset_address = reset.address;
-        platform->reset_space = reset.space;
+    platform->sleep_control = register_field(t, FADT_SLEEP_CONTROL);
+    if (field(t, FADT_FLAGS, 4) & FADT_FLAG_RESET) {
+        platform->reset = register_field(t, FADT_RESET);
         platform->reset_value = (uint8_t)field(t, FADT_RESET_VALUE, 1);
     }
     dsdt = table_get(dsdt_address != 0 ? dsdt_address : field(t, FADT_DSDT, 4));
@@ -286,11 +295,11 @@ bool acpi_init(paddr_t given)
             platform.has_s5 = s5_in(t, &platform);
         table_put(t);
     }
-    if (platform.pm1a_control_port == 0 && platform.sleep_control_port == 0)
-        platform.has_s5 = false;             /* a value, and no port to write it to */
+    if (platform.pm1a_control_port == 0 && platform.sleep_control.address == 0)
+        platform.has_s5 = false;             /* a value, and no register to write it to */
     arch_platform_set(&platform);
     log_info("RSDP at 0x%llx, %u tables, power-off by %s, PM timer at port 0x%x", (unsigned long long)at, root_count,
-             !platform.has_s5 ? "no way" : platform.sleep_control_port ? "sleep control" : "PM1 control",
+             !platform.has_s5 ? "no way" : platform.sleep_control.address != 0 ? "sleep control" : "PM1 control",
              platform.pm_timer_port);
     return true;
 }

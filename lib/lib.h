@@ -87,7 +87,15 @@ struct panic_reporter {
     struct panic_reporter *next;
 };
 void panic_add_reporter(struct panic_reporter *reporter);
-/* What happens after the report: called last; must not return. Default: arch_halt(). */
+/* What of the machine a panic needs: nothing here may fail, allocate or wait. The architecture fills it before anything
+ * else of its own; until then a panic prints and stands still. */
+struct panic_machine {
+    void (*irq_disable)(void);
+    unsigned (*backtrace)(uint64_t frame, uint64_t *pcs, unsigned max);   /* arch_backtrace */
+    void (*halt)(void);                                                   /* does not return */
+};
+void panic_set_machine(const struct panic_machine *machine);
+/* What happens after the report: called last; must not return. Default: the machine's halt. */
 void panic_set_end(void (*end)(void));
 NORETURN void panic(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* For exceptions: the registers were printed already; ip/sp/detail go into the report, the trace starts at frame. */

@@ -3,10 +3,10 @@
  * The one panic path. Everything it needs is static, and each step is marked before it is taken, so that a panic
  * inside a panic goes on with the next step instead of repeating the one that broke.
  *
- * Of the architecture it uses only what can't fail: interrupts off, the checked backtrace, halt.
+ * Of the machine it uses only what can't fail: interrupts off, the checked backtrace, halt (struct panic_machine).
  */
 #include <string.h>
-#include "arch/arch.h"
+#include "lib/lib.h"
 
 #define PANIC_CLASS     0x43414E4400ull  /* "CAND", then the kind */
 #define PANIC_KIND_OURS 1                /* panic(), failed assertion */
@@ -19,6 +19,7 @@ static char text[PANIC_TEXT_BYTES];
 static size_t text_bytes;
 static struct panic_reporter *reporters;
 static void (*end_action)(void);
+static const struct panic_machine *the_machine;
 
 void panic_add_reporter(struct panic_reporter *reporter)
 {
@@ -27,6 +28,7 @@ void panic_add_reporter(struct panic_reporter *reporter)
 }
 
 void panic_set_end(void (*end)(void)) { end_action = end; }
+void panic_set_machine(const struct panic_machine *machine) { the_machine = machine; }
 
 static void append(const char *fmt, ...) PRINTF_LIKE(1, 2);
 static void append(const char *fmt, ...)
@@ -54,7 +56,7 @@ static void append_address(uint64_t address, unsigned call_bytes)
 static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char *fmt, va_list ap)
 {
     uint64_t pcs[PANIC_FRAMES];
-    unsigned n = arch_backtrace(frame, pcs, PANIC_FRAMES);
+    unsigned n = the_machine != NULL ? the_machine->backtrace(frame, pcs, PANIC_FRAMES) : 0;
     size_t left;
     int length;
     append("panic: ");
@@ -88,7 +90,8 @@ static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint6
     static const char again[] = "panic: again, inside the panic\n";
     static bool told;
     static struct panic_report report;
-    arch_irq_disable();
+    if (the_machine != NULL)
+        the_machine->irq_disable();
     if (next_step == PRINT) {
         next_step = REPORT;
         print(ip, kind == PANIC_KIND_OURS, frame, fmt, ap);
@@ -109,15 +112,18 @@ static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint6
         if (end_action != NULL)
             end_action();
     }
-    arch_halt();
+    if (the_machine != NULL)
+        the_machine->halt();
+    for (;;)
+        ;
 }
 
 void panic(const char *fmt, ...)
 {
+    uint64_t frame = (uint64_t)(uintptr_t)__builtin_frame_address(0);
     va_list ap;
     va_start(ap, fmt);
-    panic_common(PANIC_KIND_OURS, (uint64_t)(uintptr_t)__builtin_return_address(0), arch_frame_pointer(),
-                 arch_frame_pointer(), 0, fmt, ap);
+    panic_common(PANIC_KIND_OURS, (uint64_t)(uintptr_t)__builtin_return_address(0), frame, frame, 0, fmt, ap);
 }
 
 void panic_at(uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail, const char *fmt, ...)

@@ -31,6 +31,11 @@ static void map_image(void)
     }
 }
 
+static void *map_device(paddr_t start, uint64_t bytes)
+{
+    return mm_map_phys(start, bytes, MAP_READ | MAP_WRITE | MAP_DEVICE);
+}
+
 void mm_init(const struct mm_region *map, unsigned entries)
 {
     static struct mm_range found[MM_RANGE_MAX];
@@ -51,6 +56,7 @@ void mm_init(const struct mm_region *map, unsigned entries)
     arch_pt_set_root(root);
     heap_init();
     vmap_init();
+    arch_set_device_map(map_device);
     struct mm_stats stats;
     mm_get_stats(&stats);
     log_info("%llu MiB of RAM in %u ranges, %llu MiB online", (unsigned long long)total >> 20, count,

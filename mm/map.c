@@ -198,6 +198,8 @@ int map_range(struct address_space *space, vaddr_t virt, paddr_t phys, uint64_t 
     struct walk w = {.space = space, .format = space->format, .attr = attr};
     if (!range_valid(space, virt.v, bytes) || !IS_ALIGNED(phys.v, PAGE_BYTES) || phys.v + (bytes - 1) < phys.v)
         return -E_INVAL;
+    if (space->format->phys_bits != 0 && (phys.v + (bytes - 1)) >> space->format->phys_bits != 0)
+        return -E_INVAL;
     if (space->kernel && (attr & MAP_WRITE) && (attr & MAP_EXEC))
         return -E_INVAL;
     int error = prepare(&w, table_of(space->root), space->format->top_level, virt.v, phys.v, bytes);

@@ -7,7 +7,6 @@
  */
 #define LOG_ROOM "apic"
 #include "arch/x86_64/x86.h"
-#include "mm/mm.h"
 
 #define APIC_ID       0x020
 #define APIC_TPR      0x080
@@ -97,7 +96,7 @@ int arch_irq_init(void)
     if (base & APIC_BASE_X2APIC) {
         x2apic = true;
     } else {
-        page = mm_map_phys(pa(base & APIC_PAGE_MASK), PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
+        page = x86_map_device(pa(base & APIC_PAGE_MASK), PAGE_BYTES);
         if (page == NULL)
             return -E_NOMEM;
     }

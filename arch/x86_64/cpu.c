@@ -38,14 +38,18 @@ const char *arch_cpu_model(void) { return model; }
 
 void arch_cpu_init(void)
 {
+    static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, arch_halt};
     struct x86_cpuid basic = x86_cpuid(1, 0), structured = x86_cpuid_checked(7, 0);
     struct x86_cpuid extended = x86_cpuid_checked(0x80000001, 0);
     uint64_t cr4 = x86_cr4();
+    panic_set_machine(&machine);
     x86_tables_init();
     if (extended.edx & (1u << 20))
         x86_wrmsr(MSR_EFER, x86_rdmsr(MSR_EFER) | EFER_NXE);
     else
         panic("this processor has no no-execute bit");
+    if (basic.edx & (1u << 7))     /* without it a machine check ends the machine, and nobody reads why */
+        cr4 |= CR4_MCE;
     if (basic.edx & (1u << 13))
         cr4 |= CR4_PGE;
     if (structured.ebx & (1u << 7))

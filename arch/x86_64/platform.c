@@ -12,17 +12,39 @@
 #define PM1_TYPE_MASK (7u << PM1_TYPE_SHIFT)
 #define SLEEP_CONTROL_ENABLE (1u << 5)
 #define SLEEP_CONTROL_TYPE_SHIFT 2
-#define RESET_SPACE_MEMORY 0
-#define RESET_SPACE_IO 1
 
 struct arch_platform x86_platform;
+static volatile uint8_t *sleep_register, *reset_register;    /* where they lie in memory: mapped while that can fail */
 
-void arch_platform_set(const struct arch_platform *platform) { x86_platform = *platform; }
+static volatile uint8_t *map_register(const struct arch_register *r)
+{
+    return r->address != 0 && r->space == ARCH_SPACE_MEMORY ? x86_map_device(pa(r->address), 1) : NULL;
+}
+
+void arch_platform_set(const struct arch_platform *platform)
+{
+    x86_platform = *platform;
+    sleep_register = map_register(&platform->sleep_control);
+    reset_register = map_register(&platform->reset);
+}
 
 static void moment(void)
 {
     for (unsigned i = 0; i < MOMENT_POLLS; i++)
         x86_out8(0x80, 0);
+}
+
+/* False when there is no such register. */
+static bool write_register(const struct arch_register *r, volatile uint8_t *mapped, uint8_t value)
+{
+    if (mapped != NULL)
+        *mapped = value;
+    else if (r->space == ARCH_SPACE_IO && r->address != 0 && r->address <= 0xFFFF)
+        x86_out8((uint16_t)r->address, value);
+    else
+        return false;
+    moment();
+    return true;
 }
 
 static void pm1_sleep(uint16_t port, uint8_t type)
@@ -36,10 +58,9 @@ void arch_power_off(void)
 {
     const struct arch_platform *p = &x86_platform;
     arch_irq_disable();
-    if (p->has_s5 && p->sleep_control_port != 0) {
+    if (p->has_s5) {
         unsigned value = (unsigned)(p->s5_type_a & 7) << SLEEP_CONTROL_TYPE_SHIFT | SLEEP_CONTROL_ENABLE;
-        x86_out8(p->sleep_control_port, (uint8_t)value);
-        moment();
+        write_register(&p->sleep_control, sleep_register, (uint8_t)value);
     }
     if (p->has_s5 && p->pm1a_control_port != 0) {
         pm1_sleep(p->pm1a_control_port, p->s5_type_a);
@@ -55,14 +76,7 @@ void arch_reboot(void)
     const struct { uint16_t limit; uint64_t base; } __attribute__((packed)) no_idt = {0, 0};
     const struct arch_platform *p = &x86_platform;
     arch_irq_disable();
-    if (p->has_reset && p->reset_space == RESET_SPACE_IO && p->reset_address <= 0xFFFF) {
-        x86_out8((uint16_t)p->reset_address, p->reset_value);
-        moment();
-    }
-    if (p->has_reset && p->reset_space == RESET_SPACE_MEMORY && p->reset_address != 0) {
-        *(volatile uint8_t *)arch_phys_to_virt(pa(p->reset_address)) = p->reset_value;
-        moment();
-    }
+    write_register(&p->reset, reset_register, p->reset_value);
     x86_out8(0x64, 0xFE);        /* keyboard controller: pulse the reset line */
     moment();
     __asm__ volatile("lidt %0; int3" : : "m"(no_idt));    /* no handler for the fault, nor for that fault: reset */

@@ -18,7 +18,13 @@
 #define PTE_GLOBAL   (1ull << 8)
 #define PTE_NX       (1ull << 63)
 #define PTE_ADDRESS  0x000FFFFFFFFFF000ull
+#define PHYS_BITS_LEAST 36       /* of a processor that does not say */
+#define PHYS_BITS_MOST  52       /* PTE_ADDRESS has no more */
 #define FLUSH_PAGES_MAX 32       /* more single invalidations cost more than a refill of the whole TLB */
+
+static void *(*device_map)(paddr_t start, uint64_t bytes);
+void arch_set_device_map(void *(*map)(paddr_t start, uint64_t bytes)) { device_map = map; }
+void *x86_map_device(paddr_t start, uint64_t bytes) { return device_map != NULL ? device_map(start, bytes) : NULL; }
 
 static uint64_t leaf_bytes(unsigned level) { return PAGE_BYTES << (9 * level); }
 
@@ -79,8 +85,12 @@ const struct pt_format *arch_pt_format(void)
         .top_level = 3, .leaf = leaf, .table = table, .is_present = is_present, .is_leaf = is_leaf, .address = address,
         .attributes = attributes, .break_before_make = false,
     };
-    if (format.max_leaf_level == 0)
+    if (format.max_leaf_level == 0) {
+        /* An entry with an address bit that the processor lacks faults when used. */
+        unsigned bits = x86_cpuid_checked(0x80000008, 0).eax & 0xFF;
+        format.phys_bits = bits == 0 ? PHYS_BITS_LEAST : MIN(bits, (unsigned)PHYS_BITS_MOST);
         format.max_leaf_level = x86_cpuid_checked(0x80000001, 0).edx & (1u << 26) ? 2 : 1;
+    }
     return &format;
 }
 

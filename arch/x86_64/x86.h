@@ -100,6 +100,7 @@ static inline bool x86_read64_safe(uint64_t address, uint64_t *v)
 
 /* ---- control registers ---- */
 #define CR0_WP       (1ull << 16)
+#define CR4_MCE      (1ull << 6)
 #define CR4_PGE      (1ull << 7)
 #define CR4_UMIP     (1ull << 11)
 #define CR4_LA57     (1ull << 12)
@@ -145,3 +146,4 @@ void x86_apic_write(unsigned reg, uint32_t v);
 bool x86_apic_ready(void);
 void x86_apic_eoi(void);
 extern struct arch_platform x86_platform;                 /* platform.c */
+void *x86_map_device(paddr_t start, uint64_t bytes);      /* pt.c: by mm's hook; NULL before mm_init too */

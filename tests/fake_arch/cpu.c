@@ -73,6 +73,13 @@ static NORETURN void end(int code, const char *what)
     abort();
 }
 
+/* Before main, so that programs which never boot a machine can panic too. */
+__attribute__((constructor)) static void set_panic_machine(void)
+{
+    static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, arch_halt};
+    panic_set_machine(&machine);
+}
+
 void arch_halt(void) { end(FAKE_PANICKED, "halted"); }
 void arch_power_off(void) { end(FAKE_POWERED_OFF, "was powered off"); }
 void arch_reboot(void) { end(FAKE_POWERED_OFF, "was rebooted"); }
@@ -98,6 +105,7 @@ unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max)
 
 const char *arch_cpu_model(void) { return "fake processor"; }
 void arch_platform_set(const struct arch_platform *platform) { (void)platform; }
+void arch_set_device_map(void *(*map)(paddr_t start, uint64_t bytes)) { (void)map; }
 
 /* ---- the log ---- */
 

@@ -277,7 +277,7 @@ TEST(acpi_platform_from_both_roots)
         CHECK(acpi_init(pa(AT_RSDP)));
         CHECK(got.has_s5 && got.s5_type_a == 5 && got.s5_type_b == 6);
         CHECK(got.pm1a_control_port == 0x404 && got.pm_timer_port == 0x408);
-        CHECK(got.has_reset && got.reset_address == 0x433 && got.reset_value == 1 && got.reset_space == SPACE_IO);
+        CHECK(got.reset.address == 0x433 && got.reset_value == 1 && got.reset.space == ARCH_SPACE_IO);
         CHECK_EQ(acpi_random_bytes(random, sizeof random), 64);
         CHECK_EQ(random[63], 0x77);
         CHECK_EQ(acpi_random_bytes(random, 10), 10);
@@ -328,11 +328,70 @@ TEST(acpi_broken_tables_are_refused)
     acpi_machine(true, s5_plain, sizeof s5_plain);
     table_put_at(AT_FADT, "FACP", 60);                              /* ends before the ports */
     CHECK(acpi_init(pa(AT_RSDP)));
-    CHECK(!got.has_s5 && got.pm1a_control_port == 0 && !got.has_reset && got.pm_timer_port == 0);
+    CHECK(!got.has_s5 && got.pm1a_control_port == 0 && got.reset.address == 0 && got.pm_timer_port == 0);
 
     acpi_machine(true, s5_plain, sizeof s5_plain);
     table_put_at(AT_ROOT, "XSDT", 36);                              /* empty */
     CHECK(!acpi_init(pa(AT_RSDP)));
+
+    /* Addresses that no processor has, in every place that holds one. */
+    static const uint64_t nowhere[] = {UINT64_MAX, UINT64_MAX - 35, 0xFFF0000000000000ull, 1ull << 52, 1ull << 40};
+    fake_pt_format.phys_bits = 40;
+    for (size_t i = 0; i < ARRAY_SIZE(nowhere); i++) {
+        acpi_machine(true, s5_plain, sizeof s5_plain);
+        CHECK(!acpi_init(pa(nowhere[i])));
+
+        acpi_machine(true, s5_plain, sizeof s5_plain);
+        ((struct rsdp *)fake_phys(AT_RSDP))->xsdt = nowhere[i];
+        CHECK(!acpi_init(pa(AT_RSDP)));
+
+        acpi_machine(true, s5_plain, sizeof s5_plain);
+        memcpy((char *)fake_phys(AT_ROOT) + 36, &nowhere[i], 8);
+        table_put_at(AT_ROOT, "XSDT", 36 + 16);
+        CHECK(acpi_init(pa(AT_RSDP)) && got.has_s5);
+        CHECK_EQ(acpi_random_bytes((uint8_t[4]){0}, 4), 0);
+
+        acpi_machine(true, s5_plain, sizeof s5_plain);
+        memcpy((char *)fake_phys(AT_FADT) + FADT_X_DSDT, &nowhere[i], 8);
+        table_put_at(AT_FADT, "FACP", 244);
+        CHECK(acpi_init(pa(AT_RSDP)) && !got.has_s5);
+    }
+    fake_pt_format.phys_bits = 0;
+}
+
+/* Tables that name one another in circles, and themselves, end like any other broken ones. */
+TEST(acpi_tables_in_circles)
+{
+    acpi_machine(true, s5_plain, sizeof s5_plain);
+    for (unsigned i = 0; i < 2; i++)
+        memcpy((char *)fake_phys(AT_ROOT) + 36 + 8 * i, &(uint64_t){i == 0 ? AT_ROOT : AT_RSDP}, 8);
+    table_put_at(AT_ROOT, "XSDT", 36 + 16);
+    CHECK(!acpi_init(pa(AT_RSDP)));
+    acpi_machine(true, s5_plain, sizeof s5_plain);
+    memcpy((char *)fake_phys(AT_FADT) + FADT_X_DSDT, &(uint64_t){AT_FADT}, 8);
+    table_put_at(AT_FADT, "FACP", 244);
+    CHECK(acpi_init(pa(AT_RSDP)) && !got.has_s5);
+    acpi_machine(true, s5_plain, sizeof s5_plain);
+    ((struct rsdp *)fake_phys(AT_RSDP))->xsdt = AT_RSDP;
+    CHECK(!acpi_init(pa(AT_RSDP)));
+}
+
+/* Machines without ports keep these registers in memory (QEMU's microvm); other spaces are not for us. */
+TEST(acpi_registers_in_memory)
+{
+    acpi_machine(true, s5_plain, sizeof s5_plain);
+    memcpy((char *)fake_phys(AT_FADT) + FADT_PM1A_CONTROL, &(uint32_t){0}, 4);
+    memcpy((char *)fake_phys(AT_FADT) + FADT_SLEEP_CONTROL, &(struct address){0, 8, 0, 1, 0xFEA00000}, 12);
+    memcpy((char *)fake_phys(AT_FADT) + FADT_RESET, &(struct address){0, 8, 0, 1, 0xFEA00002}, 12);
+    table_put_at(AT_FADT, "FACP", 268);
+    CHECK(acpi_init(pa(AT_RSDP)) && got.has_s5);
+    CHECK(got.sleep_control.address == 0xFEA00000 && got.sleep_control.space == ARCH_SPACE_MEMORY);
+    CHECK(got.reset.address == 0xFEA00002 && got.reset.space == ARCH_SPACE_MEMORY);
+    memcpy((char *)fake_phys(AT_FADT) + FADT_SLEEP_CONTROL, &(struct address){2, 8, 0, 1, 0xFEA00000}, 12);
+    memcpy((char *)fake_phys(AT_FADT) + FADT_RESET, &(struct address){SPACE_IO, 8, 0, 1, 0x10433}, 12);
+    table_put_at(AT_FADT, "FACP", 268);
+    root_count = 0;
+    CHECK(acpi_init(pa(AT_RSDP)) && !got.has_s5 && got.reset.address == 0);
 }
 
 TEST_MAIN()

@@ -128,6 +128,15 @@ TEST(arguments_are_checked)
     CHECK_EQ(map_range(&s, va((1ull << 48) - 0x1000), pa(0x1000), 0x1000, RW), 0);
     CHECK_EQ(map_range(&kernel_space, va(ARCH_VMAP_BASE), pa(0x1000), 0x1000, RW | MAP_EXEC), -E_INVAL);
     CHECK_EQ(protect_range(&s, va(0x5000), 0x1000, MAP_READ), -E_INVAL);
+
+    /* Beyond what the processor's entries can say: from firmware's tables, so refused and not asserted. */
+    fake_pt_format.phys_bits = 40;
+    CHECK_EQ(map_range(&kernel_space, va(ARCH_VMAP_BASE), pa(1ull << 40), 0x1000, RW), -E_INVAL);
+    CHECK_EQ(map_range(&kernel_space, va(ARCH_VMAP_BASE), pa((1ull << 40) - 0x1000), 0x2000, RW), -E_INVAL);
+    CHECK(mm_map_phys(pa(0xfff0000000000000ull), 36, MAP_READ) == NULL);
+    CHECK(mm_map_phys(pa(UINT64_MAX - 20), 36, MAP_READ) == NULL);
+    CHECK(mm_map_phys(pa(UINT64_MAX - 40), 36, MAP_READ) == NULL);
+    fake_pt_format.phys_bits = 0;
 }
 
 TEST(conflicts_change_nothing)
