@@ -194,8 +194,8 @@ void storvsc_drop_units(struct storvsc *s);
 
 /* ---- storvsc_inquire.c ---- */
 /*
- * Everything the commands tell of the unit in a place. 0; -E_NOENT no unit, -E_NOTSUP one that is not served, -E_BUSY one
- * without a medium; -E_IO, -E_PROTO the commands failed; -E_TIMEOUT, -E_REMOVED, -E_NOMEM the scan is over.
+ * Everything the commands tell of the unit in a place. 0; -E_NOENT no unit, -E_NOTSUP one that is not served, -E_BUSY
+ * one without a medium; -E_IO, -E_PROTO the commands failed; -E_TIMEOUT, -E_REMOVED, -E_NOMEM the scan is over.
  */
 int storvsc_learn(struct storvsc *s, struct storvsc_place at, struct storvsc_facts *f);
 /* Sets a bit for each LUN of the target. -E_NOTSUP: the host can't list them. */
