@@ -184,6 +184,7 @@ def main():
     parser.add_argument("--mem", default="")
     parser.add_argument("--cpus", default="")
     parser.add_argument("--args", default="", help="key=value words for the guest")
+    parser.add_argument("--work", default=os.path.join(ROOT, "build", "run"), help="folder of the console's and lab's logs")
     options = parser.parse_args()
 
     try:
@@ -226,9 +227,8 @@ def main():
         sys.stdout.write(text)
         sys.stdout.flush()
 
-    work = os.path.join(ROOT, "build", "run")
     try:
-        vm = labvm.LabVM(work, options.app, disks, net=[net], mem=f"{mem >> 20}M", cpus=int(cpus),
+        vm = labvm.LabVM(options.work, options.app, disks, net=[net], mem=f"{mem >> 20}M", cpus=int(cpus),
                          cmdline=options.args, echo=echo, arch=options.arch)
         with vm:
             threading.Thread(target=announce, args=(vm, options.app, stopping), daemon=True).start()
@@ -243,7 +243,7 @@ def main():
     if code in (labvm.POWER_OFF, labvm.QUIT):
         print(f"run: {labvm.exit_text(code)}")
         return 0
-    print(f"run: {labvm.exit_text(code)} (see build/run/)", file=sys.stderr)
+    print(f"run: {labvm.exit_text(code)} (see {os.path.relpath(options.work)})", file=sys.stderr)
     tail = [vm.qemu_errors()] + vm.lines["lab"].text.splitlines()[-20:]
     print(*(line for line in tail if line), sep="\n", file=sys.stderr)
     return 1

@@ -126,15 +126,17 @@ def mem_32m(t):
 
 
 @case(limit_s=90)
-def mem_64g(t):
-    """64 GiB of RAM (not reserved, hardly touched) boot as a small machine does."""
+def mem_large(t):
+    """64 GiB and 900 GiB of RAM (not reserved, hardly touched) boot as a small machine does."""
     path = t.random_disk("disk.img", 4)
-    vm = t.lab(disks=[Disk(path)], mem="64G")
-    with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
-        t.equal(client.read(0, 4096), open(path, "rb").read(4096), "a read")
-    with open(f"/proc/{vm.process.pid}/status", encoding="utf-8") as f:
-        resident = int(re.search(r"VmRSS:\s+(\d+) kB", f.read())[1]) >> 10
-    t.check(resident < 2048, f"QEMU's resident memory is {resident} MiB: bring-up touches memory it does not need")
+    for mem in ("64G", "900G"):               # the emulated processor's 40 address bits end at 1 TiB
+        vm = t.lab(disks=[Disk(path)], mem=mem)
+        with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
+            t.equal(client.read(0, 4096), open(path, "rb").read(4096), f"{mem}: a read")
+        with open(f"/proc/{vm.process.pid}/status", encoding="utf-8") as f:
+            resident = int(re.search(r"VmRSS:\s+(\d+) kB", f.read())[1]) >> 10
+        t.check(resident < 1024, f"{mem}: QEMU's resident memory is {resident} MiB: bring-up touches what it need not")
+        t.end(vm)
 
 
 @case(limit_s=60)
@@ -164,29 +166,40 @@ def two_cpus(t):
     t.equal(sha256(t.path("copy.img")), sha256(path), "SHA-256 of the copy")
 
 
+class Run:
+    """scripts/run.py as a user starts it; `address` and `web` are what it printed."""
+
+    def __init__(self, t, *arguments):
+        self.t, self.started = t, time.monotonic()
+        self.process = t.background(sys.executable, "-u", os.path.join(ROOT, "scripts", "run.py"), "--work",
+                                    t.path("run"), *arguments, start_new_session=True)
+        self.address = self.web = None
+        for line in self.process.stdout:
+            t.note(line.rstrip())
+            if found := re.search(r"nbd://127\.0\.0\.1:\d+/disk0", line):
+                self.address = found[0]
+            if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
+                self.web = found[0]
+            if self.address and self.web:
+                break
+        t.check(self.address and self.web, "both addresses are printed")
+        self.took = time.monotonic() - self.started
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGINT)
+        output, _ = self.process.communicate(timeout=20)
+        self.t.equal(self.process.returncode, 0, f"exit code after Ctrl-C: {output[-500:]}")
+
+
 @case(limit_s=90)
 def make_run(t):
-    """scripts/run.py: addresses within seconds, they work, Ctrl-C ends it cleanly, nothing is left running."""
-    started = time.monotonic()
-    process = t.background(sys.executable, "-u", os.path.join(ROOT, "scripts", "run.py"), start_new_session=True)
-    address, web = None, None
-    for line in process.stdout:
-        t.note(line.rstrip())
-        if found := re.search(r"nbd://127\.0\.0\.1:\d+/disk0", line):
-            address = found[0]
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", line):
-            web = found[0]
-        if address and web:
-            break
-    t.check(address and web, "both addresses are printed")
-    took = time.monotonic() - started
-    t.check(took < 30, f"addresses after {took:.0f} s")
-    t.run("nbdinfo", address)
-    t.run("curl", "-sSf", web)
-    process.send_signal(signal.SIGINT)
-    output, _ = process.communicate(timeout=20)
-    t.equal(process.returncode, 0, f"exit code after Ctrl-C: {output[-500:]}")
-    with open(os.path.join(ROOT, "build", "run", "command.txt"), encoding="utf-8") as f:
+    """scripts/run.py: addresses within seconds, they work, Ctrl-C ends it, nothing is left; mistakes are one line."""
+    run = Run(t)
+    t.check(run.took < 30, f"addresses after {run.took:.0f} s")
+    t.run("nbdinfo", run.address)
+    t.run("curl", "-sSf", run.web)
+    run.interrupt()
+    with open(t.path("run/command.txt"), encoding="utf-8") as f:
         pipes = os.path.dirname(re.search(r"path=(/\S*/console)", f.read())[1])
     t.check(not os.path.exists(pipes), "nothing is left in the folder for temporary files")
 
@@ -198,3 +211,18 @@ def make_run(t):
         t.check(done.returncode == 2 and complaint in done.stderr and len(done.stderr.splitlines()) == 1,
                 f"one clear line for {arguments}: {done.stderr}")
     t.check(labvm.parse_size("64G") == 64 << 30, "sizes")
+
+
+@case(limit_s=90)
+def make_run_disks(t):
+    """DISK=: a qcow2 that is written to and a VHDX that is not; after Ctrl-C one has the data, the other is as it was."""
+    t.run("qemu-img", "create", "-q", "-f", "qcow2", t.path("a.qcow2"), "64M")
+    t.run("qemu-img", "create", "-q", "-f", "vhdx", t.path("b.vhdx"), "64M")
+    before = sha256(t.path("b.vhdx"))
+    run = Run(t, "--disk", f"{t.path('a.qcow2')},{t.path('b.vhdx')}", "--args", "nbd.write=disk0", "--mem", "64M")
+    t.run("qemu-io", "-f", "raw", "-c", "write -P 0x42 1M 2M", run.address)
+    t.run("qemu-io", "-f", "raw", "-c", "write 0 4k", run.address.replace("disk0", "disk1"), expect=1)
+    run.interrupt()
+    t.run("qemu-img", "check", "-q", t.path("a.qcow2"))
+    t.run("qemu-io", "-r", "-f", "qcow2", "-c", "read -P 0x42 1M 2M", "-c", "read -P 0 3M 1M", t.path("a.qcow2"))
+    t.equal(sha256(t.path("b.vhdx")), before, "SHA-256 of the VHDX")

@@ -56,7 +56,8 @@ def host_poor(t):
         "jumbo frames": {"netvsp.mtu": 9000},
         # What OpenVMM on KVM shows: no post and signal privileges, no reference TSC, no crash registers.
         "like OpenVMM on KVM": {"hv.access": 0x87F, "hv.privileges": 0, "hv.features": 0x100, "hv.hints": 0x200,
-                                "hv.enforce": 0, "vmbus.multi_client": 1, "storvsp.version": "6.0", "netvsp.rx_batch": 375},
+                                "hv.enforce": 0, "vmbus.multi_client": 1, "storvsp.version": "6.0",
+                                "netvsp.rx_batch": 375},
     }
     for name, options in hosts.items():
         serves(t, disk, name, options)
