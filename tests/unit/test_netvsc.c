@@ -297,6 +297,7 @@ TEST(bursts_keep_their_order)
     in_bursts(100, 1000);
     in_bursts(1514, 1000);
     CHECK_EQ(nic->stats.tx_errors, 0);
+    CHECK_EQ(host_counters(host)->signals_unneeded, 0);
 }
 
 TEST(small_frames_share_packets)
@@ -424,6 +425,7 @@ TEST(many_ranges_in_a_packet_come_as_a_batch)
     CHECK_EQ(largest_batch, NETVSC_RX_BATCH);
     CHECK(RUN_UNTIL((host_get_state(host, &state), state.rx_sections_held == 0), 2));
     CHECK(host_counters(host)->signals - signals <= 4);
+    CHECK_EQ(host_counters(host)->signals_unneeded, 0);
 }
 
 TEST(held_frames_hold_their_packet)
