@@ -184,7 +184,7 @@ def main():
     parser.add_argument("--mem", default="")
     parser.add_argument("--cpus", default="")
     parser.add_argument("--args", default="", help="key=value words for the guest")
-    parser.add_argument("--work", default=os.path.join(ROOT, "build", "run"), help="folder of the console's and lab's logs")
+    parser.add_argument("--work", default=os.path.join(ROOT, "build", "run"), help="folder of the logs")
     options = parser.parse_args()
 
     try:

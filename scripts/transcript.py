@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: BSD-2-Clause
-"""Writes what README.md shows of a real run: starts `make run`, uses it as a visitor would, and puts what both terminals
-show, unedited, between the README's marks. Also copies apps/hello/main.c to its place there.
+"""Writes what README.md shows of a real run: starts `make run`, uses it as a visitor would, and puts what both
+terminals show, unedited, between the README's marks. Also copies apps/hello/main.c to its place there.
 
     scripts/transcript.py            rewrites README.md
     scripts/transcript.py --print    only prints

@@ -215,7 +215,7 @@ def make_run(t):
 
 @case(limit_s=90)
 def make_run_disks(t):
-    """DISK=: a qcow2 that is written to and a VHDX that is not; after Ctrl-C one has the data, the other is as it was."""
+    """DISK=: a qcow2 written to and a VHDX that is not: after Ctrl-C one has the data, the other is as it was."""
     t.run("qemu-img", "create", "-q", "-f", "qcow2", t.path("a.qcow2"), "64M")
     t.run("qemu-img", "create", "-q", "-f", "vhdx", t.path("b.vhdx"), "64M")
     before = sha256(t.path("b.vhdx"))

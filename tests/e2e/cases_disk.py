@@ -3,6 +3,7 @@
 import hashlib
 import os
 import random
+import re
 import threading
 import time
 
@@ -171,3 +172,27 @@ def disk_controller_removed(t):
     vm.command("rescind 1", r"^lab-command: rescind 1.*: done")     # the first offer
     t.check(wait_for(lambda: reader.error, 20), "the client gets an error")
     t.check(wait_for(lambda: exports(vm) == [], 15), "nothing is exported")
+
+
+@case(limit_s=60)
+def disk_errors(t):
+    """A disk with bad sectors: those requests get EIO, a line says why in words, everything else goes on."""
+    path = t.random_disk("disk.img", 4)
+    with open(path, "rb") as f:
+        content = f.read()
+    with open(t.path("faults"), "w", encoding="ascii") as f:
+        for event, sector in (("read_aio", 2048), ("write_aio", 4096)):
+            f.write(f'[inject-error]\nevent = "{event}"\nerrno = "5"\nsector = "{sector}"\nonce = "off"\n\n')
+    vm = t.lab(disks=[Disk(f"blkdebug:{t.path('faults')}:{path}", writable=True)], cmdline="nbd.write=disk0")
+    with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
+        for action in (lambda: client.read(2048 * 512, 4096), lambda: client.read(2040 * 512, 65536),
+                       lambda: client.write(4096 * 512, b"w" * 4096)):
+            try:
+                action()
+                t.check(False, "a request for a bad sector fails")
+            except nbd.NBDError as error:
+                t.equal(error.number, nbd.EIO, "error of a bad sector")
+        t.check(client.read(0, 1 << 20) == content[:1 << 20], "what lies before is read")
+        client.write(8000 * 512, b"w" * 512, nbd.FLAG_FUA)
+        t.check(client.read(8000 * 512, 512) == b"w" * 512, "other sectors are written")
+    t.check(re.search(r"storvsc: .*(medium|error)", vm.console), "the console says what the disk reported")
