@@ -324,6 +324,17 @@ def memory(bytes_, reserve=False):
             f"memory-backend-ram,id=ram,size={bytes_ // MIB}M,reserve={'on' if reserve else 'off'}"]
 
 
+def lab_environment():
+    """LAB_TRACE=vmbus,storvsp: the model's trace in lab.txt; LAB="vmbus.version=4.0 ...": any lab option."""
+    words = os.environ.get("LAB", "").split()
+    if os.environ.get("LAB_TRACE"):
+        words.append("trace=" + os.environ["LAB_TRACE"])
+    bad = [word for word in words if "=" not in word]
+    if bad:
+        raise VMError(f"LAB: {bad[0]} is not of the form key=value")
+    return dict(word.split("=", 1) for word in words)
+
+
 class LabVM(Machine):
     """The lab (a Hyper-V for tests) with a Candela image as its guest.
 
@@ -344,8 +355,7 @@ class LabVM(Machine):
                 raise VMError(f"{os.path.relpath(path)} is not built: run make")
         guest_bytes = parse_size(mem)
         nets = net if net is not None else [UserNet(forward or {})]
-        options = {"guest_mem": f"{guest_bytes // MIB}M", "cpus": cpus}
-        options.update(lab or {})
+        options = {"guest_mem": f"{guest_bytes // MIB}M", "cpus": cpus, **lab_environment(), **(lab or {})}
         words = " ".join(f"{k}={v}" for k, v in options.items()) + (" -- " + cmdline if cmdline else "")
         arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus),
                      *acceleration(icount, cpus), *memory(LAB_OWN_BYTES + guest_bytes),
@@ -385,7 +395,7 @@ class LabFirmwareVM(LabVM):
         folder = os.path.join(work, "lab-volume", "EFI", "BOOT")
         os.makedirs(folder, exist_ok=True)
         shutil.copyfile(lab_efi, os.path.join(folder, "BOOTX64.EFI"))
-        words = " ".join(f"{k}={v}" for k, v in {"cpus": cpus, **(lab or {})}.items())
+        words = " ".join(f"{k}={v}" for k, v in {"cpus": cpus, **lab_environment(), **(lab or {})}.items())
         arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus),
                      *acceleration(False, cpus), *memory(parse_size(mem)), *firmware(work),
                      "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
