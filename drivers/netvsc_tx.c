@@ -140,6 +140,11 @@ int netvsc_tx_send(struct nic *nic, struct nic_tx *tx)
         return -E_REMOVED;
     KASSERT(tx->piece_count > 0 && tx->piece_count <= NIC_MAX_PIECES);
     e = copy ? netvsc_send_copied(n, tx) : netvsc_send_referenced(n, tx);
+    if (e == -E_AGAIN && copy && n->by_reference && n->free_section_count == 0) {
+        /* All sections are with the host: rather the dearer way than waiting. */
+        copy = false;
+        e = netvsc_send_referenced(n, tx);
+    }
     if (e == -E_INVAL && fits) {
         copy = true;
         e = netvsc_send_copied(n, tx);
