@@ -15,6 +15,10 @@
 #include <string.h>
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
+#include "lwip/prot/etharp.h"
+#include "lwip/prot/ethernet.h"
+#include "lwip/prot/ip4.h"
+#include "lwip/prot/ip6.h"
 #include "netif/ethernet.h"
 
 struct rx_frame {
@@ -94,6 +98,40 @@ static void set_checks(struct netif *netif, uint32_t rx_flags)
     netif->chksum_flags = (netif->chksum_flags & ~all) | checks;
 }
 
+/*
+ * IPv6 extension headers: each must lie in the frame with a word to spare, for lwIP reads a header's length, and an
+ * option's, before it compares them with the frame's.
+ */
+static bool is_sound_ip6(const uint8_t *frame, uint32_t bytes)
+{
+    uint32_t at = SIZEOF_ETH_HDR + IP6_HLEN;
+    uint8_t next = frame[SIZEOF_ETH_HDR + 6];
+    while (next == IP6_NEXTH_HOPBYHOP || next == IP6_NEXTH_ROUTING || next == IP6_NEXTH_FRAGMENT || next == IP6_NEXTH_DESTOPTS) {
+        if (bytes - at < 8)
+            return false;
+        uint32_t length = next == IP6_NEXTH_FRAGMENT ? 8 : 8u * (1 + frame[at + 1]);
+        if (length > bytes - at || bytes - at - length < 4)
+            return false;
+        next = frame[at];
+        at += length;
+    }
+    return true;
+}
+
+/* lwIP looks into ARP packets and IPv6 headers before it has asked for their length. */
+static bool is_sound(const struct nic_rx *rx)
+{
+    const uint8_t *frame = rx->frame;
+    if (rx->bytes > 0xffff || rx->bytes < SIZEOF_ETH_HDR || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
+        return false;
+    switch (frame[12] << 8 | frame[13]) {
+    case ETHTYPE_ARP:  return rx->bytes >= SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR;
+    case ETHTYPE_IP:   return rx->bytes >= SIZEOF_ETH_HDR + IP_HLEN;
+    case ETHTYPE_IPV6: return rx->bytes >= SIZEOF_ETH_HDR + IP6_HLEN && is_sound_ip6(frame, rx->bytes);
+    default:           return true;
+    }
+}
+
 /* The TCP header of a packet that does nothing but acknowledge, or NULL: no data, no options, no other flag. */
 static const uint8_t *pure_ack(const struct nic_rx *rx, unsigned *ip_bytes)
 {
@@ -142,7 +180,7 @@ void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, u
             nic->ops->rx_release(nic, rx->token);
             continue;
         }
-        if (rx->bytes > 0xffff || rx->bytes < SIZEOF_ETH_HDR || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
+        if (!is_sound(rx))
             nic->ops->rx_release(nic, rx->token);
         else
             p = free_count > reserve ? wrap(nic, rx) : copy(nic, rx);

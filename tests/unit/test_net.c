@@ -682,6 +682,125 @@ TEST(nbd_and_http_with_loss)
     CHECK(pair(nbd_client, appliance, (struct trouble){.late = true, .loss_percent = 1, .refuse_percent = 10}, "nbd.write=disk0"));
 }
 
+/* ---- garbage ---- */
+static size_t ip4_frame(uint8_t *f, uint8_t protocol, size_t payload)
+{
+    static const uint8_t head[] = {0x52, 0x54, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 0, 0, 1, 0, 0, 64, 0, 0, 0,
+                                   10, 0, 0, 2, 10, 0, 0, 1};
+    uint32_t sum = 0;
+    memcpy(f, head, sizeof(head));
+    put_be16(f + 16, (uint16_t)(20 + payload));
+    f[23] = protocol;
+    if (rnd(10) == 0)
+        put_be16(f + 20, (uint16_t)(rnd(2) << 13 | rnd(4) * 8));        /* fragments */
+    for (unsigned i = 14; i < 34; i += 2)
+        sum += get_be16(f + i);
+    put_be16(f + 24, (uint16_t)~fold(sum));
+    return 34 + payload;
+}
+
+static size_t ip6_frame(uint8_t *f, uint8_t next, size_t payload)
+{
+    static const uint8_t head[] = {0x33, 0x33, 0, 0, 0, 1, 0x52, 0x54, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 0, 255,
+                                   0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff, 0xfe, 0, 0, 2,
+                                   0xfe, 0x80, 0, 0, 0, 0, 0, 0, 0x50, 0x54, 0, 0xff, 0xfe, 0, 0, 1};
+    memcpy(f, head, sizeof(head));
+    put_be16(f + 18, (uint16_t)payload);
+    f[20] = next;
+    if (rnd(3) == 0) {
+        memset(f + 38, 0, 16);
+        f[38] = 0xff, f[39] = 2, f[53] = 1;                             /* to all nodes */
+    }
+    return 54 + payload;
+}
+
+/* The device has verified the transport checksum, so that what comes through reaches the protocols. */
+static size_t any_frame(uint8_t *f)
+{
+    static const uint16_t ports[] = {80, 10809, 9, 53, 68, 546};
+    size_t payload = 20 + rnd(rnd(2) ? 40 : 1400), at, bytes;
+    bool six = rnd(2);
+    uint8_t kinds[] = {6, 17, (uint8_t)(six ? 58 : 1), (uint8_t)rnd(256), 0, 43, 44, 60};
+    uint8_t kind = kinds[rnd(six ? 8 : 4)];
+    memset(f, 0, 1514);
+    if (rnd(12) == 0) {
+        static const uint8_t arp[] = {255, 255, 255, 255, 255, 255, 0x52, 0x54, 0, 0, 0, 2, 8, 6, 0, 1, 8, 0, 6, 4, 0, 1, 0x52, 0x54,
+                                      0, 0, 0, 2, 10, 0, 0, 2, 0, 0, 0, 0, 0, 0, 10, 0, 0, 1};
+        memcpy(f, arp, sizeof(arp));
+        return 60;
+    }
+    at = six ? 54 : 34;
+    bytes = six ? ip6_frame(f, kind, payload) : ip4_frame(f, kind, payload);
+    for (size_t i = at; i < bytes; i++)
+        f[i] = (uint8_t)rnd(256);
+    if (kind == 6) {
+        put_be16(f + at, (uint16_t)(1000 + rnd(4)));
+        put_be16(f + at + 2, ports[rnd(2)]);
+        if (rnd(2))
+            put_be32(f + at + 4, rnd(3));
+        f[at + 12] = (uint8_t)(rnd(4) ? 0x50 : rnd(256));
+        f[at + 13] = (uint8_t)(rnd(2) ? 2 : rnd(64));
+    } else if (kind == 17) {
+        put_be16(f + at, (uint16_t)(rnd(2) ? 53 : 67));
+        put_be16(f + at + 2, ports[rnd(ARRAY_SIZE(ports))]);
+        put_be16(f + at + 4, (uint16_t)(rnd(4) ? payload : rnd(2000)));
+        put_be16(f + at + 6, 0);
+        if (rnd(4) == 0)
+            memset(f + at + 36, 0, 200);
+    } else if (kind == 58) {
+        static const uint8_t types[] = {1, 2, 128, 129, 130, 131, 133, 134, 135, 136, 137};
+        f[at] = types[rnd(sizeof(types))];
+        f[at + 1] = 0;
+        f[at + 4] &= 1;
+    } else if (six) {
+        f[at] = kinds[rnd(8)];                                          /* a chain of extension headers */
+        f[at + 1] = (uint8_t)rnd(4);
+    } else if (kind == 1) {
+        f[at] = (uint8_t)(rnd(2) ? 8 : rnd(20));
+    }
+    return bytes;
+}
+
+TEST(garbage_does_no_harm)
+{
+    struct nbd_server_config config = {.port = 10809, .max_connections = 4, .policy = &nbd_policy};
+    const char *other = getenv("TEST_SEED");    /* for runs by hand with other garbage */
+    int fds[2];
+    KASSERT(socketpair(HOST_AF_UNIX, HOST_SOCK_SEQPACKET, 0, fds) == 0);
+    seed += other ? strtoull(other, NULL, 0) : 0;
+    machine(fds[0], 1, &(struct trouble){.loss_percent = 100, .late = true, .offloads = ALL_OFFLOADS}, "");
+    close(fds[1]);
+    nbd_buffers_init(2u * MIB);
+    KASSERT(nbd_server_start(&config) == 0 && http_server_start(80) == 0 && listening(SOCK_DGRAM, 9) >= 0);
+    for (unsigned round = 0; round < 6000; round++) {
+        struct nic_rx frames[8];
+        unsigned n = 1 + rnd(8);
+        for (unsigned i = 0; i < n; i++) {
+            uint8_t frame[1514];
+            size_t bytes = any_frame(frame);
+            for (unsigned k = rnd(3); k > 0; k--)
+                frame[rnd(60)] = (uint8_t)rnd(256);
+            if (rnd(10) == 0)
+                bytes = rnd((uint32_t)bytes + 1);
+            void *copy = malloc(bytes ? bytes : 1);
+            memcpy(copy, frame, bytes);
+            frames[i] = (struct nic_rx){.frame = copy, .bytes = (uint32_t)bytes, .token = copy,
+                                        .flags = rnd(8) ? NIC_RX_CSUM_L4_OK | NIC_RX_CSUM_IP4_OK : 0};
+            tokens++;
+        }
+        nic_receive(&nic, frames, n);
+        if (round % 8 == 0)
+            task_sleep_us(rnd(100) ? 1000 : 3000000);
+    }
+    for (unsigned i = 0; i < 20; i++)
+        task_sleep_us(30000000);
+    CHECK(tokens < 200);                        /* what the socket on port 9 was sent stays in its mailbox */
+    complete_late();
+    nic_unregister(&nic);
+    complete_late();
+    CHECK_EQ(tokens, 0);
+}
+
 /* ---- without ---- */
 TEST(without_a_random_source_the_network_stays_down)
 {
