@@ -163,9 +163,9 @@ void kernel_main(struct boot_info *boot)
 {
     const char *selftest;
     int error;
+    console_uart_init();             /* first: what the processor lacks must be said somewhere */
     arch_cpu_init();
-    boot_phase_mark("entry");
-    console_uart_init();
+    boot_phases_begin(boot->entry_counter);
     phase("console");
 
     log_info("Candela %s (%s) on %s, started by %s; %s", candela_version(), app_name, ARCH_NAME, boot->loader,

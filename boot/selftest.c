@@ -46,12 +46,51 @@ static void overflow_task(void *arg)
         task_yield();
 }
 
+static void in_an_interrupt(void *arg)
+{
+    (void)arg;
+    panic("an interrupt handler gives up");
+}
+
+/* Whichever timer the clock has chosen. */
+static void interrupted(void *arg)
+{
+    (void)arg;
+    arch_irq_set_handler(ARCH_IRQ_STIMER, in_an_interrupt, NULL);
+    arch_irq_set_handler(ARCH_IRQ_TIMER, in_an_interrupt, NULL);
+    task_sleep_us(10000);
+}
+
+/* A reporter that panics, or overflows the stack it runs on, must cost the others nothing. */
+static void report_badly(struct panic_report *report) { KASSERT(report == NULL); }
+static void report_deeply(struct panic_report *report) { overflow(report); }
+
+static void bad_reporter(void *arg)
+{
+    static struct panic_reporter reporter = {.report = report_badly};
+    (void)arg;
+    panic_add_reporter(&reporter);
+    panic("a reporter that fails comes next");
+}
+
+static void overflow_interrupt_stack(void *arg)
+{
+    static struct panic_reporter reporter = {.report = report_deeply};
+    panic_add_reporter(&reporter);
+    overflow(arg);
+}
+
 void selftest_run(const char *name)
 {
     static const struct { const char *name; void (*fn)(void *arg); } tests[] = {
         {"assert", assertion}, {"null", null_read}, {"write-constant", write_constant}, {"undefined", undefined},
         {"execute-data", execute_data}, {"boot-stack", overflow}, {"task-stack", overflow_task},
+        {"interrupt", interrupted}, {"reporter", bad_reporter}, {"interrupt-stack", overflow_interrupt_stack},
     };
+    if (strcmp(name, "memory") == 0) {
+        selftest_memory();
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
         if (strcmp(name, tests[i].name) == 0) {
             log_info("self test %s: about to fail on purpose", name);

@@ -1,5 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Failures on demand: selftest=assert|null|write-constant|undefined|execute-data|boot-stack|task-stack. */
+/*
+ * selftest=NAME: failures on demand (assert null write-constant undefined execute-data boot-stack task-stack interrupt
+ * reporter interrupt-stack), and one that only looks: memory.
+ */
 #pragma once
 
 void selftest_run(const char *name);
+/* selftest_memory.c: checks the tables in force and logs one line with the number of faults found. */
+void selftest_memory(void);

@@ -17,7 +17,7 @@
 static enum { PRINT, REPORT, END, HALT } next_step;
 static char text[PANIC_TEXT_BYTES];
 static size_t text_bytes;
-static struct panic_reporter *reporters;
+static struct panic_reporter *reporters, *reporters_left;
 static void (*end_action)(void);
 static const struct panic_machine *the_machine;
 
@@ -87,25 +87,32 @@ static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char
 static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail,
                                   const char *fmt, va_list ap)
 {
-    static const char again[] = "panic: again, inside the panic\n";
+    static char again[160];
     static bool told;
     static struct panic_report report;
     if (the_machine != NULL)
         the_machine->irq_disable();
     if (next_step == PRINT) {
         next_step = REPORT;
+        reporters_left = reporters;
         print(ip, kind == PANIC_KIND_OURS, frame, fmt, ap);
         report = (struct panic_report){{PANIC_CLASS | kind, 0, ip, detail, sp}, text, text_bytes};
     } else if (!told) {
+        int head = ksnprintf(again, sizeof again, "panic: again, inside the panic: ");
         told = true;
-        log_raw(again, sizeof again - 1);
+        kvsnprintf(again + head, sizeof again - (size_t)head - 1, fmt, ap);
+        log_raw(again, strlen(again));
+        log_raw("\n", 1);
     }
     if (next_step == REPORT) {
-        next_step = END;
         report.text = text;
         report.text_bytes = text_bytes;
-        for (struct panic_reporter *r = reporters; r != NULL; r = r->next)
+        while (reporters_left != NULL) {
+            struct panic_reporter *r = reporters_left;
+            reporters_left = r->next;
             r->report(&report);
+        }
+        next_step = END;
     }
     if (next_step == END) {
         next_step = HALT;

@@ -27,6 +27,8 @@ const char *net_address_text(void);
 /* ---- the machine, for status pages ---- */
 struct boot_phase { const char *name; uint64_t at_100ns; uint64_t counter; };
 unsigned boot_phases(const struct boot_phase **phases);
+/* The boot budget starts at this value of the cycle counter: the first instruction of ours. Before any mark. */
+void boot_phases_begin(uint64_t counter);
 /* The phase of this name (a literal) is reached now. Stamps made before there was a clock are computed when it is there. */
 void boot_phase_mark(const char *name);
 const char *candela_version(void);                  /* "0.1.0-<git describe>" */

@@ -28,6 +28,12 @@ void boot_phase_mark(const char *name)
     phases[phase_count++] = (struct boot_phase){name, rt_now_100ns(), arch_counter()};
 }
 
+void boot_phases_begin(uint64_t counter)
+{
+    KASSERT(phase_count == 0);
+    phases[phase_count++] = (struct boot_phase){"entry", 0, counter};
+}
+
 /* Early phases have the cycle counter only: their time follows from two later phases that have both. */
 static void compute_early_times(void)
 {

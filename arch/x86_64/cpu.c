@@ -123,21 +123,25 @@ unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max)
 
 extern char boot_stack_start[], boot_stack_end[];
 
+static void add_section(struct arch_image_section *s, const char *start, const char *end, unsigned attr)
+{
+    *s = (struct arch_image_section){
+        .start = va_of(start), .bytes = (uint64_t)(end - start), .attr = attr | MAP_GLOBAL,
+        .phys = pa(va_of(start).v - IMAGE_VIRT_BASE + image_phys_base),
+    };
+}
+
 unsigned arch_image_sections(const struct arch_image_section **sections)
 {
-    static struct arch_image_section list[4];
-    const struct { char *start, *end; unsigned attr; } known[] = {
-        {image_text_start, image_text_end, MAP_READ | MAP_EXEC},
-        {image_rodata_start, image_rodata_end, MAP_READ},
-        {image_data_start, image_data_end, MAP_READ | MAP_WRITE},
-        {boot_stack_start, boot_stack_end, MAP_READ | MAP_WRITE},
-    };
-    for (unsigned i = 0; i < ARRAY_SIZE(known); i++) {
-        list[i].start = va_of(known[i].start);
-        list[i].bytes = (uint64_t)(known[i].end - known[i].start);
-        list[i].phys = pa(list[i].start.v - IMAGE_VIRT_BASE + image_phys_base);
-        list[i].attr = known[i].attr | MAP_GLOBAL;
-    }
+    static struct arch_image_section list[4 + X86_INTERRUPT_STACKS];
+    unsigned n = 0;
+    add_section(&list[n++], image_text_start, image_text_end, MAP_READ | MAP_EXEC);
+    add_section(&list[n++], image_rodata_start, image_rodata_end, MAP_READ);
+    add_section(&list[n++], image_data_start, image_data_end, MAP_READ | MAP_WRITE);
+    add_section(&list[n++], boot_stack_start, boot_stack_end, MAP_READ | MAP_WRITE);
+    for (unsigned i = 0; i < X86_INTERRUPT_STACKS; i++)
+        add_section(&list[n++], x86_interrupt_stack(i), x86_interrupt_stack(i) + X86_INTERRUPT_STACK_BYTES,
+                    MAP_READ | MAP_WRITE);
     *sections = list;
-    return ARRAY_SIZE(list);
+    return n;
 }

@@ -15,8 +15,6 @@
 #define IST_DF 1
 #define IST_NMI 2
 #define IST_MC 3
-#define IST_STACK_BYTES 16384
-
 struct descriptor_pointer { uint16_t limit; uint64_t base; } __attribute__((packed));
 struct gate {
     uint16_t offset_low, selector;
@@ -44,7 +42,6 @@ static uint64_t gdt[5] = {
 };
 static struct gate idt[X86_VECTORS] __attribute__((aligned(16)));
 static struct tss tss;
-static uint8_t ist_stacks[3][IST_STACK_BYTES] __attribute__((aligned(16)));
 
 extern const char x86_vector_stubs[];    /* vectors.S: 16 bytes each */
 
@@ -67,8 +64,8 @@ static void set_tss_descriptor(void)
 void x86_tables_init(void)
 {
     struct descriptor_pointer gdtr = {sizeof gdt - 1, (uint64_t)gdt}, idtr = {sizeof idt - 1, (uint64_t)idt};
-    for (unsigned i = 0; i < ARRAY_SIZE(ist_stacks); i++)
-        tss.ist[i] = (uint64_t)ist_stacks[i] + IST_STACK_BYTES;
+    for (unsigned i = 0; i < X86_INTERRUPT_STACKS; i++)
+        tss.ist[i] = (uint64_t)x86_interrupt_stack(i) + X86_INTERRUPT_STACK_BYTES;
     tss.io_map = sizeof tss;
     set_tss_descriptor();
     for (unsigned v = 0; v < X86_VECTORS; v++)

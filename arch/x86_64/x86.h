@@ -135,6 +135,15 @@ _Static_assert(sizeof(struct x86_frame) == 22 * 8, "vectors.S pushes it");
 #define X86_VECTOR_PF        14
 #define X86_VECTOR_MC        18
 
+/* Stacks of double fault, NMI and machine check, each above a page that stays unmapped; linker.ld has the same sizes. */
+#define X86_INTERRUPT_STACKS      3
+#define X86_INTERRUPT_STACK_BYTES 16384
+extern char interrupt_stacks_start[];
+static inline char *x86_interrupt_stack(unsigned i)
+{
+    return interrupt_stacks_start + i * (PAGE_BYTES + X86_INTERRUPT_STACK_BYTES) + PAGE_BYTES;
+}
+
 /* ---- between the files of this folder ---- */
 void x86_tables_init(void);                               /* tables.c: GDT, TSS, IDT */
 void x86_exception(struct x86_frame *frame);              /* exceptions.c: vectors 0..31 */

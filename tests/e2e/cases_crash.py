@@ -4,7 +4,7 @@ import re
 
 from cases_boot import HELLO
 from harness import case
-from labvm import CRASH
+from labvm import CRASH, VMError
 
 # selftest= -> what the report must say
 WAYS = {
@@ -15,7 +15,13 @@ WAYS = {
     "execute-data": r"panic: .*page fault",
     "boot-stack": r"panic: .*(stack overflow|double fault|guard)",
     "task-stack": r"panic: .*stack overflow in task",
+    "interrupt": r"panic: an interrupt handler gives up(?s:.*)in_an_interrupt\+(?s:.*)trap_common\+",
+    # what fails while it reports is told, and the other reporters get their turn
+    "reporter": r"panic: a reporter that fails(?s:.*)panic: again, inside the panic: assertion failed: report == NULL",
+    # the double fault's own stack overflows: its guard page holds, a fresh double fault goes on
+    "interrupt-stack": r"panic: .*stack overflow(?s:.*)panic: again, inside the panic: double fault",
 }
+NO_REGISTERS = ("assert", "interrupt", "reporter")
 
 
 @case(limit_s=120)
@@ -26,7 +32,7 @@ def crash_reports(t):
         t.equal(vm.wait(30), CRASH, f"{name}: end of the machine")
         vm.ended = CRASH
         t.check(re.search(pattern, vm.console, re.I), f"{name}: the console says {pattern!r}")
-        if name != "assert":
+        if name not in NO_REGISTERS:
             t.check(re.search(r"\brip\b", vm.console, re.I), f"{name}: registers are shown")
         t.check(re.search(r"^ +[0-9a-f]{16} \w+\+0x", vm.console, re.M), f"{name}: a backtrace with symbols")
         lab = vm.lines["lab"].text
@@ -42,3 +48,16 @@ def crash_without_hypervisor(t):
     t.check(re.search(WAYS["null"], vm.console, re.I), "the report")
     vm = t.plain("pvh", HELLO, cmdline="selftest=assert panic=reboot")
     t.equal(vm.wait(20), 0, "panic=reboot resets (QEMU ends by -no-reboot)")
+
+
+@case(limit_s=60)
+def crash_before_everything(t):
+    """What ends the boot before there is memory or configuration is on the console all the same."""
+    for cpu, mem, words in (("qemu64,-nx", "64M", "no no-execute bit"), ("EPYC", "4M", "KiB of usable RAM")):
+        vm = t.plain("pvh", HELLO, mem=mem, extra=["-cpu", cpu])
+        vm.ended = 0
+        try:
+            vm.expect(r"^panic: .*" + words + r"(?s:.*)backtrace:(?s:.*)kernel_main\+", 20)
+        except VMError as error:                      # the machine halts: that it panicked is what is expected
+            t.check(words in str(error), f"{cpu}, {mem}: {error}")
+        t.check(re.search(r"^ +[0-9a-f]{16} kernel_main\+", vm.console, re.M), f"{cpu}, {mem}: a backtrace")
