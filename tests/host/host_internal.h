@@ -66,6 +66,7 @@ struct host_ring {
     uint32_t bytes;                               /* of data */
     uint32_t index;                               /* the index that the host owns, not yet published */
     uint32_t published;                           /* what the guest was told */
+    uint32_t theirs;                              /* the guest's index when it was last looked at */
     uint32_t mask;                                /* incoming ring: interrupt mask as the host wrote it */
 };
 
@@ -133,6 +134,7 @@ struct host_chan {
     bool signalled;                               /* the guest signalled since the ring was last looked at */
     struct list work;
     uint64_t unread_since;                        /* audit: data waits in the ring without a signal */
+    uint64_t space_since;                         /* audit: there is room for what is owed, no signal came */
     uint32_t resume;                              /* netvsp: frames already sent of the packet that stalled */
     uint32_t queue;                               /* netvsp, storvsp: index of the channel, 0 primary */
 };
@@ -143,6 +145,7 @@ struct host_vmbus {
     uint32_t target_vp;                           /* of messages */
     uint32_t connection;                          /* message connection the guest must use */
     bool offers_requested, unloading, reconnecting;
+    bool resetting;                               /* the guest's memory is gone: nothing may wait for requests */
     struct vmbus_msg_initiate_contact waiting_contact; /* reconnecting: goes on when all is closed */
     struct vmbus_monitor_page *monitor;           /* guest to host */
     uint64_t monitor_gpa[2];

@@ -42,6 +42,11 @@ uint32_t vring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t wri
     return write >= read ? r->bytes - (write - read) : read - write;
 }
 
+static uint32_t distance(const struct host_ring *r, uint32_t from, uint32_t to)
+{
+    return to >= from ? to - from : r->bytes - (from - to);
+}
+
 static bool sane_index(const struct host_ring *r, uint32_t index)
 {
     return index < r->bytes && index % VMBUS_PACKET_ALIGN == 0;
@@ -73,7 +78,7 @@ static uint32_t copy(const struct host_ring *r, uint32_t index, void *buffer, ui
 
 bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 {
-    const struct host_ring *r = &ch->in;
+    struct host_ring *r = &ch->in;
     uint32_t write = load(&r->ctl->write_index);
 
     *bytes = 0;
@@ -87,6 +92,12 @@ bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
                        ch->relid);
         return false;
     }
+    if (distance(r, r->index, write) < distance(r, r->index, r->theirs)) {
+        host_violation(h, r->ctl, 16, "channel %u: write index went back from %#x to %#x", ch->relid, r->theirs,
+                       write);
+        return false;
+    }
+    r->theirs = write;
     *bytes = r->bytes - vring_free_bytes(r, r->index, write);
     return true;
 }
@@ -128,7 +139,7 @@ bool vring_publish_read(struct host_ring *r)
 
 bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
 {
-    const struct host_ring *r = &ch->out;
+    struct host_ring *r = &ch->out;
     uint32_t read = load(&r->ctl->read_index);
 
     *free_bytes = 0;
@@ -142,6 +153,12 @@ bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
                        ch->relid);
         return false;
     }
+    if (distance(r, read, r->index) > distance(r, r->theirs, r->index)) {
+        host_violation(h, r->ctl, 16, "channel %u: read index %#x passes the write index %#x", ch->relid, read,
+                       r->index);
+        return false;
+    }
+    r->theirs = read;
     *free_bytes = vring_free_bytes(r, read, r->index);
     return true;
 }

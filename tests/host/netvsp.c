@@ -69,6 +69,8 @@ static enum host_take ndis_config(struct host_nic *n, const struct nvsp_message 
         host_violation(n->h, m, 20, "netvsp: NDIS configuration twice, too late, or in version 1");
         return HOST_FATAL;
     }
+    if (frame < NETVSP_FRAME_DEFAULT || frame > NETVSP_FRAME_MAX)
+        host_strict(n->h, m, 20, "netvsp: NDIS configuration: frames of %u bytes", frame);
     if (frame < NETVSP_FRAME_DEFAULT || frame > NETVSP_FRAME_MAX || frame > limit)
         frame = NETVSP_FRAME_DEFAULT;
     if (m->ndis_config.reserved != 0)

@@ -72,8 +72,10 @@ static uint32_t create_sub_channels(struct host_scsi *s, const struct vstor_pack
 {
     uint32_t count = v->sub_channel_count;
 
-    if (count > s->cfg.max_sub_channels || s->channels > 1)
+    if (count > s->cfg.max_sub_channels || s->channels > 1) {
+        host_strict(s->h, v, 16, "storvsp: %u sub-channels, %u are allowed once", count, s->cfg.max_sub_channels);
         return NTSTATUS_INVALID_PARAMETER;
+    }
     for (uint32_t i = 1; i <= count; i++) {
         if (vchan_create(s->h, &storvsp_ops, s, &scsi_class, s->primary, (uint16_t)i, false) == NULL)
             return NTSTATUS_UNSUCCESSFUL;
@@ -353,7 +355,7 @@ static void chan_closed(struct host_chan *ch)
 
     if (ch->sub_index == 0)
         s->state = STORVSP_NEW;
-    if (!ch->rescinded)
+    if (!ch->rescinded && !s->h->vmbus.resetting)
         return;
     /* After a rescind the guest takes its memory back at once, so what still runs must not reach it. */
     list_for_each(node, &s->commands) {

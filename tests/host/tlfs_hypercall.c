@@ -332,6 +332,9 @@ uint64_t host_hypercall(struct host *h, uint32_t vp, uint64_t *control, uint64_t
         host_violation(h, control, 8, "hypercall %#x before GUEST_OS_ID was set", code);
         return HV_STATUS_INVALID_HYPERCALL_INPUT;
     }
+    /* Isolated guests may execute the instruction themselves. */
+    if (!h->cfg.arm64 && h->cfg.isolation_type == HV_ISOLATION_NONE && !(h->hypercall_msr & HV_MSR_PAGE_ENABLE))
+        host_strict(h, control, 8, "hypercall %#x without a hypercall page", code);
     f.call = find_call(code);
     if (f.call == NULL) {
         host_strict(h, control, 8, "hypercall %#x is unknown", code);

@@ -207,7 +207,7 @@ void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     ch->open_id = msg->open_id;
     ch->dead = false;
     ch->resume = 0;
-    ch->unread_since = 0;
+    ch->unread_since = ch->space_since = 0;
     ch->open = true;
     if (!ch->dev->open(ch)) {
         ch->open = false;

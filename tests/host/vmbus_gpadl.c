@@ -155,6 +155,8 @@ static void finish(struct host *h, struct host_gpadl *g)
     if (g->page == NULL || !walk_ranges(h, g, g->page, &count))
         goto refuse;
     g->pages = count;
+    if (g->range_count != 1 || g->byte_offset != 0 || g->byte_count % HV_PAGE_SIZE != 0)
+        host_strict(h, g->ranges, 8, "GPADL %#x: not one range of whole pages: some hosts ignore it", id);
     g->complete = true;
     host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x of channel %u: %u pages", id, relid, count);
     answer(h, relid, id, NTSTATUS_SUCCESS);
@@ -247,15 +249,21 @@ static void torn_down(struct host *h, struct host_gpadl *g)
 void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg)
 {
     struct host_gpadl *g = vgpadl_find(h, msg->relid, msg->gpadl);
+    const struct host_chan *ch;
 
     if (g == NULL || g->teardown_wanted) {
         host_violation(h, msg, sizeof(*msg), "GPADL teardown: no %#x on channel %u", msg->gpadl, msg->relid);
         return;
     }
-    if (g->users != 0)
-        g->teardown_wanted = true;               /* answered when the channel is closed */
-    else
+    if (g->users == 0) {
         torn_down(h, g);
+        return;
+    }
+    ch = vchan_find(h, g->relid);
+    if (ch != NULL && ch->open && ch->ring_gpadl == g)
+        host_strict(h, msg, sizeof(*msg), "GPADL teardown: %#x is the ring of channel %u, which is open", g->id,
+                    g->relid);
+    g->teardown_wanted = true;                   /* answered when the channel is closed */
 }
 
 struct host_gpadl *vgpadl_use(struct host *h, uint32_t relid, uint32_t id)

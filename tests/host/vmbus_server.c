@@ -184,11 +184,11 @@ static void forget_connection(struct host *h)
 void vserver_reset(struct host *h)
 {
     drop_queue(h);
-    h->vmbus.unloading = true;
+    h->vmbus.unloading = h->vmbus.resetting = true;
     close_all(h);
     forget_connection(h);
     drop_queue(h);
-    h->vmbus.unloading = h->vmbus.reconnecting = false;
+    h->vmbus.unloading = h->vmbus.reconnecting = h->vmbus.resetting = false;
 }
 
 static void answer_version(struct host *h, uint32_t version, bool supported, uint8_t state)
@@ -468,7 +468,7 @@ uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const 
 static void mark_signalled(struct host_chan *ch)
 {
     ch->signalled = true;
-    ch->unread_since = 0;
+    ch->unread_since = ch->space_since = 0;
     vchan_queue(ch);
 }
 
@@ -570,6 +570,22 @@ bool vserver_poll(struct host *h)
     return false;
 }
 
+/* A packet waits for room that the guest has made: it was asked for a signal. */
+static void audit_space(struct host_chan *ch, uint64_t now)
+{
+    uint32_t room;
+
+    if (ch->owed == NULL || !vring_writable(ch->h, ch, &room) ||
+        room <= ch->owed->bytes + VMBUS_PACKET_TRAILER_BYTES) {
+        ch->space_since = 0;
+    } else if (ch->space_since == 0) {
+        ch->space_since = now;
+    } else if (now - ch->space_since > HOST_AUDIT_LIMIT) {
+        host_violation(ch->h, NULL, 0, "channel %u: room for a second, the signal for it was forgotten", ch->relid);
+        mark_signalled(ch);
+    }
+}
+
 void vserver_audit(struct host *h)
 {
     uint64_t now = host_now(h);
@@ -581,6 +597,7 @@ void vserver_audit(struct host *h)
         struct host_chan *ch = h->vmbus.channel[i];
         if (ch == NULL || !ch->open || ch->held || ch->dead || ch->stalled || ch->signalled || ch->queued)
             continue;
+        audit_space(ch, now);
         if (__atomic_load_n(&ch->in.ctl->write_index, __ATOMIC_ACQUIRE) == ch->in.index) {
             ch->unread_since = 0;
         } else if (ch->unread_since == 0) {

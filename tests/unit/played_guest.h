@@ -36,7 +36,7 @@ static int ram_file;
 static struct host *host;
 static uint64_t now;
 static unsigned violations, interrupts;
-static char last_violation[2048];
+static char last_violation[2048], all_violations[16384];
 static uint64_t deadline;
 
 static void *op_alloc(void *ctx, size_t bytes)
@@ -118,6 +118,7 @@ static void op_violation(void *ctx, const char *text)
     (void)ctx;
     violations++;
     snprintf(last_violation, sizeof(last_violation), "%s", text);
+    snprintf(all_violations + strlen(all_violations), sizeof(all_violations) - strlen(all_violations), "%s\n", text);
     if (getenv("TEST_VERBOSE"))
         printf("violation: %s\n", text);
 }
