@@ -111,10 +111,8 @@ static void add_nbd(struct text *t)
 
 static void add_machine(struct text *t)
 {
-    struct mm_stats memory;
     const struct boot_phase *phases;
     unsigned n = boot_phases(&phases);
-    mm_get_stats(&memory);
     family(t, "candela_info", "gauge", "Always 1; the labels tell what runs.");
     text_add(t, "candela_info{version=\"");
     text_add_label(t, candela_version());
@@ -123,9 +121,6 @@ static void add_machine(struct text *t)
     text_add(t, "\"} 1\n");
     family(t, "candela_uptime_seconds", "gauge", "Time since the clock was brought up.");
     seconds(t, "candela_uptime_seconds", "", rt_now_100ns());
-    single(t, "candela_memory_bytes", "gauge", "RAM.", memory.ram_pages * PAGE_BYTES);
-    single(t, "candela_memory_free_bytes", "gauge", "RAM that is free.", memory.free_pages * PAGE_BYTES);
-    single(t, "candela_heap_bytes", "gauge", "Bytes of the heap in use.", memory.heap_bytes);
     family(t, "candela_boot_phase_seconds", "gauge", "When each phase of boot was reached.");
     for (unsigned i = 0; i < n; i++) {
         struct text labels = {0};

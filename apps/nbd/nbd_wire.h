@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The NBD protocol's numbers, after the protocol document of the NetworkBlockDevice project (doc/proto.md). Everything
- * on the wire is big endian and unaligned, so there are no structs: get_be/put_be and the lengths below.
+ * on the wire is big endian and unaligned, so there are no structs: get_beN, put_beN and the lengths below.
  */
 #pragma once
 #include <stdint.h>
@@ -71,24 +71,41 @@ enum nbd_errno {
 };
 
 /* ---- bytes ---- */
-static inline uint64_t get_be(const uint8_t *p, unsigned bytes)
+static inline uint16_t get_be16(const uint8_t *p)
 {
-    uint64_t v = 0;
-    for (unsigned i = 0; i < bytes; i++)
-        v = v << 8 | p[i];
-    return v;
+    uint16_t v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return __builtin_bswap16(v);
 }
-static inline uint16_t get_be16(const uint8_t *p) { return (uint16_t)get_be(p, 2); }
-static inline uint32_t get_be32(const uint8_t *p) { return (uint32_t)get_be(p, 4); }
-static inline uint64_t get_be64(const uint8_t *p) { return get_be(p, 8); }
+static inline uint32_t get_be32(const uint8_t *p)
+{
+    uint32_t v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return __builtin_bswap32(v);
+}
+static inline uint64_t get_be64(const uint8_t *p)
+{
+    uint64_t v;
+    __builtin_memcpy(&v, p, sizeof(v));
+    return __builtin_bswap64(v);
+}
 
-/* Writes and returns what follows. */
-static inline uint8_t *put_be(uint8_t *p, uint64_t v, unsigned bytes)
+/* Each writes and returns what follows. */
+static inline uint8_t *put_be16(uint8_t *p, uint16_t v)
 {
-    for (unsigned i = bytes; i > 0; i--, v >>= 8)
-        p[i - 1] = (uint8_t)v;
-    return p + bytes;
+    v = __builtin_bswap16(v);
+    __builtin_memcpy(p, &v, sizeof(v));
+    return p + sizeof(v);
 }
-static inline uint8_t *put_be16(uint8_t *p, uint16_t v) { return put_be(p, v, 2); }
-static inline uint8_t *put_be32(uint8_t *p, uint32_t v) { return put_be(p, v, 4); }
-static inline uint8_t *put_be64(uint8_t *p, uint64_t v) { return put_be(p, v, 8); }
+static inline uint8_t *put_be32(uint8_t *p, uint32_t v)
+{
+    v = __builtin_bswap32(v);
+    __builtin_memcpy(p, &v, sizeof(v));
+    return p + sizeof(v);
+}
+static inline uint8_t *put_be64(uint8_t *p, uint64_t v)
+{
+    v = __builtin_bswap64(v);
+    __builtin_memcpy(p, &v, sizeof(v));
+    return p + sizeof(v);
+}

@@ -2,7 +2,7 @@
 /* Growing text and its escapes; text.h. */
 #include "apps/nbd/text.h"
 #include <string.h>
-#include "mm/mm.h"
+#include "rt/rt.h"
 
 #define TEXT_STEP_BYTES 4096
 #define TEXT_MAX_BYTES  (256u << 10)

@@ -224,6 +224,7 @@ int net_init(void)
     }
     lwip_init();
     net_timers_start();
+    net_metrics_register();
     read_dns();
     up = true;
     error = net_netif_init(&config);

@@ -22,6 +22,9 @@ struct pbuf;
 void net_timers_start(void);
 void net_timers_rearm(void);
 
+/* net_metrics.c */
+void net_metrics_register(void);
+
 /* port.c: false when there is no real source and the configuration did not allow a weak one. */
 bool net_random_init(void);
 
@@ -36,6 +39,8 @@ void net_lso_attach(const struct nic *nic, const struct netif *netif);
 int net_rx_init(unsigned frames);
 /* Wraps and feeds frames to lwIP; every token is released, now or when the last reference goes. */
 void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, unsigned count);
+uint64_t net_rx_skipped(void *unused);
+uint64_t net_rx_held(void *unused);
 /* The NIC goes: moves what is still referenced into the heap and releases every token. */
 void net_rx_detach(struct nic *nic);
 

@@ -192,7 +192,12 @@ static bool ended_clean(void)
 static uint8_t script[8u * MIB];
 static size_t script_bytes;
 
-static void put(uint64_t v, unsigned bytes) { put_be(script + script_bytes, v, bytes); script_bytes += bytes; }
+static void put(uint64_t v, unsigned bytes)
+{
+    for (unsigned i = bytes; i > 0; i--, v >>= 8)
+        script[script_bytes + i - 1] = (uint8_t)v;
+    script_bytes += bytes;
+}
 static void put_text(const char *s) { memcpy(script + script_bytes, s, strlen(s)); script_bytes += strlen(s); }
 static void option(uint32_t number, uint32_t bytes) { put(NBD_OPTION_MAGIC, 8); put(number, 4); put(bytes, 4); }
 static void go_to(uint32_t number, const char *name)
@@ -237,9 +242,11 @@ static void hello(bool structured, const char *name)
 /* ---- and reads ---- */
 static uint64_t get(unsigned bytes)
 {
-    uint64_t v = out_at + bytes <= out_bytes ? get_be(out + out_at, bytes) : 0xdead;
+    uint64_t v = 0;
+    for (unsigned i = 0; i < bytes && out_at + bytes <= out_bytes; i++)
+        v = v << 8 | out[out_at + i];
     out_at += bytes;
-    return v;
+    return out_at <= out_bytes ? v : 0xdead;
 }
 static size_t unread(void) { return out_bytes - MIN(out_at, out_bytes); }
 static bool greeting(void) { return get(8) == NBD_INIT_MAGIC && get(8) == NBD_OPTION_MAGIC && get(2) == 3; }
