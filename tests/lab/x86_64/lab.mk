@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # LAB.EFI: the lab as an EFI application that slips below the running firmware. Included by the Makefile, behind efi.mk.
 EFI_LAB := $(call efi_objs,boot/efi/handoff_$(ARCH).S boot/efi/say.c $(wildcard tests/lab/x86_64/efi/*.c tests/lab/x86_64/efi/*.S))
 $(O)/efi/lab-payload.o: boot/efi/payload.S $(O)/lab.bin
@@ -5,3 +6,8 @@ $(O)/efi/lab-payload.o: boot/efi/payload.S $(O)/lab.bin
 	$(Q)$(CC) $(EFIFLAGS) -D__ASSEMBLY__ '-DKERNEL_BIN="$(O)/lab.bin"' -c $< -o $@
 $(O)/LAB.EFI: $(EFI_BASE) $(EFI_LAB) $(O)/efi/lab-payload.o boot/efi/image.lds
 	$(call efi_link,$(filter %.o,$^))
+# badguest.elf: a guest that breaks rules, to see that the lab notices.
+BADGUEST := $(call objs,$(call src,tests/lab/$(ARCH)/badguest))
+$(O)/badguest.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $(BADGUEST) linker.ld scripts/symbols.py
+	$(call link_image,$(filter %.o,$^),)
+lab: $(O)/badguest.elf

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Guests that misbehave (tests/lab/x86_64/badguest): the lab notices, says so, ends as documented and stays whole."""
+import os
+import re
+
+from harness import READY_S, case
+from labvm import CRASH, POWER_OFF, QUIT, REBOOT, ROOT, TRIPLE_FAULT, VIOLATION, Disk
+
+MEM_MIB = 64
+IMAGE = os.path.join(ROOT, "build", "x86_64", "badguest.elf")
+
+# args= -> the violation that must be reported
+BROKEN_RULES = {
+    "hypercall": r"hypercall 0x7777 is unknown",
+    "input": r"post message: input outside of memory",
+    "gpadl": r"GPADL 0x7777: page 0x4000 is not visible memory",
+    "pages": r"channel 1: page 0x4000 is not visible memory",
+    "message": r"vmbus: message 99 unknown",
+    "ring": r"channel 1: write index 0x12345677 of a ring",
+    "register": r"rdmsr 0x400001f0",
+}
+
+
+def bad_guest(t, way, disk=None):
+    return t.lab(ready=None, image=IMAGE, mem=f"{MEM_MIB}M", net=[], disks=[Disk(disk)] if disk else [],
+                 cmdline=f"args={way} badguest.mib={MEM_MIB}")
+
+
+def ends(t, vm, way, expected, word):
+    t.equal(vm.wait(READY_S), expected, f"{way}: QEMU's exit code")
+    vm.ended = expected
+    lab = vm.lines["lab"].text
+    t.check(re.search(rf"^lab-end: {word} exit={expected}: ", lab, re.M), f"{way}: the last line of the lab's report")
+    t.check(re.search(r"^lab-counter: exits=\d+", lab, re.M), f"{way}: counters are reported")
+    return lab
+
+
+@case(limit_s=120)
+def bad_broken_rules(t):
+    """Each rule that the guest breaks is reported with its bytes and ends the run with 39, though it powers off well."""
+    disk = t.random_disk("disk.img", 1)
+    for way, violation in BROKEN_RULES.items():
+        lab = ends(t, bad_guest(t, way, disk), way, VIOLATION, "violation")
+        reported = re.findall(r"^.*VIOLATION: (.*)$", lab, re.M)
+        t.check(any(re.search(violation, line, re.I) for line in reported), f"{way}: reported: {reported}")
+    ends(t, bad_guest(t, "nothing", disk), "nothing", POWER_OFF, "power-off")
+
+
+@case(limit_s=120)
+def bad_ends(t):
+    """Triple fault, a jump to nowhere, a crash, a reset: an exit code and a report of their own each."""
+    lab = ends(t, bad_guest(t, "triple"), "triple", TRIPLE_FAULT, "triple-fault")
+    t.check(re.search(r"rip [0-9a-f]{16} rsp", lab), "triple: registers are shown")
+    lab = ends(t, bad_guest(t, "jump"), "jump", TRIPLE_FAULT, "triple-fault")
+    t.check(re.search(r"physical address 0x4000000, which is not memory, for code", lab), "jump: what happened")
+    lab = ends(t, bad_guest(t, "crash"), "crash", CRASH, "crash")
+    t.check("badguest was told to" in lab, "crash: its text")
+    ends(t, bad_guest(t, "reset"), "reset", REBOOT, "reboot")
+
+
+@case(limit_s=60)
+def bad_hangs(t):
+    """A guest that hangs with interrupts off, or halts for ever: the lab still obeys its commands."""
+    for way, said in (("hang", "badguest: hangs"), ("halt", "badguest: halts")):
+        vm = bad_guest(t, way)
+        vm.expect(said, READY_S)
+        vm.command("counters", r"^lab-command: counters.*: done")
+        vm.command("mark still-there", r"^lab-mark: still-there guest_instructions=\d+")
+        vm.command("nonsense 5", r"^lab-command: nonsense 5.*: refused")
+        vm.command("quit")
+        ends(t, vm, way, QUIT, "quit")
+
+
+@case(limit_s=60)
+def bad_reach(t):
+    """Outside of its memory the guest finds nothing: not the lab's memory, its devices, its ports, its processor."""
+    vm = bad_guest(t, "memory")
+    found = vm.expect(r"badguest: (\d+) places outside, (\d+) of them answer", READY_S)
+    t.check(int(found[1]) > 100 and found[2] == "0", found[0])
+    lab = ends(t, vm, "memory", POWER_OFF, "power-off")
+    t.check("where nothing is" in lab, "the lab says where the guest went")
+    vm = bad_guest(t, "ports")
+    vm.expect(r"badguest: 0 ports answer", READY_S)
+    lab = ends(t, vm, "ports", POWER_OFF, "power-off")
+    t.check("badguest was here" not in lab, "the lab's serial line is not the guest's")
+    vm = bad_guest(t, "svm")
+    vm.expect(r"badguest: 0 ways to SVM", READY_S)
+    ends(t, vm, "svm", POWER_OFF, "power-off")
