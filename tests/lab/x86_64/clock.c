@@ -32,6 +32,7 @@
 #define READ_TRIES       8
 #define EARLY_100NS      500u            /* the alarm may come that much too early, */
 #define EARLY_PART       1000u           /* and this part of its distance: the two clocks differ */
+#define ALARM_MIN_100NS  20ull
 #define ALARM_MAX_100NS  100000000ull    /* 10 s: inside half a turn of the 32-bit comparator */
 
 static volatile uint8_t *hpet;
@@ -143,7 +144,13 @@ void clock_arm(void)
     armed = wanted;
     fires_from = now + left - left / EARLY_PART;
     fires_from -= MIN(left, (uint64_t)EARLY_100NS);
-    uint32_t ticks = (uint32_t)(left * hpet_hz / 10000000);
+    uint32_t ticks = (uint32_t)(MAX(left, ALARM_MIN_100NS) * hpet_hz / 10000000), at;
     hpet_write(HPET_T0_CONFIG, HPET_TN_ENABLE | HPET_TN_32BIT | HPET_TN_FSB);
-    hpet_write(HPET_T0_COMPARE, hpet_read(HPET_COUNTER) + (ticks ? ticks : 1));
+    /* Whoever sets a comparator that the counter has passed meanwhile (QEMU's thread may have slept in between) waits a
+     * whole turn of the counter, 43 s. QEMU before 9.1 fires at once instead; once more does no harm there. */
+    do {
+        at = hpet_read(HPET_COUNTER) + ticks;
+        hpet_write(HPET_T0_COMPARE, at);
+        ticks *= 2;
+    } while ((int32_t)(at - hpet_read(HPET_COUNTER)) <= 0);
 }
