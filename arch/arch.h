@@ -111,7 +111,7 @@ enum map_attr {
 struct pt_format {
     unsigned top_level;                                        /* 3: 48-bit addresses */
     unsigned max_leaf_level;                                   /* 2: 1 GiB leaves, 1: 2 MiB */
-    unsigned phys_bits;                                        /* of physical addresses; 0: any that map_range is given */
+    unsigned phys_bits;                                        /* of a physical address; 0: no limit */
     uint64_t (*leaf)(paddr_t p, unsigned level, unsigned attr);
     uint64_t (*table)(paddr_t p);
     bool     (*is_present)(uint64_t pte);
@@ -128,7 +128,7 @@ void arch_pt_sync(vaddr_t start, uint64_t bytes);              /* new entries of
 void arch_tlb_flush(vaddr_t start, uint64_t bytes);
 void arch_tlb_flush_all(void);                                 /* global entries too */
 
-/* ---- the image: its sections, for the final tables. Page aligned; what lies between them stays unmapped (guard pages). */
+/* ---- the image: its sections, for the final tables. Page aligned; what lies between them stays unmapped: guards. */
 struct arch_image_section { vaddr_t start; uint64_t bytes; paddr_t phys; unsigned attr; };
 /* Returns their number. Valid from the first line of kernel_main on; the fake architecture has none. */
 unsigned arch_image_sections(const struct arch_image_section **sections);
@@ -142,7 +142,7 @@ struct arch_hv_features {
     uint32_t hints[4];         /* 0x40000004 */
     uint32_t limits[4];        /* 0x40000005 */
     uint32_t isolation[4];     /* 0x4000000C, zero unless features[1] bit 22 */
-    char     vendor[13];       /* what was found when it is not Hyper-V: "KVMKVMKVM", "TCGTCGTCGTCG", "" on bare metal */
+    char     vendor[13];       /* found when it is not Hyper-V: "KVMKVMKVM", "TCGTCGTCGTCG", "" on bare metal */
 };
 /* True when the vendor is "Microsoft Hv" and the interface "Hv#1". */
 bool arch_hv_discover(struct arch_hv_features *features);

@@ -1,7 +1,16 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What every loader's entry fills and kernel_main() reads: nothing after it knows who loaded the image.
- * Lives in the image's .bss; strings are copied into it, so the loader's memory may be reused.
+ * The room boot/: how control arrives, whoever the loader was, and the story of bring-up.
+ *
+ * Each loader's entry (boot/x86_64, boot/efi) fills one struct boot_info; kernel_main() (boot/main.c) reads it and
+ * nothing after the entry knows who loaded the image. It lives in the image's .bss; strings are copied into it, so that
+ * the loader's memory may be reused as soon as kernel_main() runs.
+ *
+ * Promises of an entry: what it fills was checked against the loader's own lengths; what the loader said wrong is in
+ * the note, since nothing can be printed yet; RAM may be left out, a reservation or the image itself never. It may
+ * assume of the loader only what that loader's own specification says.
+ *
+ * This room alone knows the order in which the others come up, and may use all of them.
  */
 #pragma once
 #include "drivers/drivers.h"

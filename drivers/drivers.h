@@ -1,5 +1,15 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* What boot/main.c calls to bring the drivers' room in. */
+/*
+ * The room drivers/: one story per file, each the guest's half of a protocol with a device of the host's, or a console.
+ *
+ * Promises: boot/main.c calls a driver's register function before the bus is connected; from then on disks and NICs
+ * appear in rt/blk.h and rt/nic.h when the host offers them, and go when it takes them away. Nobody else names one.
+ * What a host answers is copied, checked, then used; a host that breaks its protocol costs one line and the device,
+ * never the machine.
+ *
+ * Assumes: vmbus/ for channels, hv/shmem.h and hv/dma.h for memory that the host may see, tasks of rt/. The consoles
+ * need nothing but arch/ (serial) and mm/ (frame buffer), because they come up first.
+ */
 #pragma once
 #include "lib/lib.h"
 

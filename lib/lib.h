@@ -99,7 +99,8 @@ void panic_set_machine(const struct panic_machine *machine);
 void panic_set_end(void (*end)(void));
 NORETURN void panic(const char *fmt, ...) PRINTF_LIKE(1, 2);
 /* For exceptions: the registers were printed already; ip/sp/detail go into the report, the trace starts at frame. */
-NORETURN void panic_at(uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail, const char *fmt, ...) PRINTF_LIKE(5, 6);
+NORETURN void panic_at(uint64_t ip, uint64_t sp, uint64_t frame, uint64_t detail, const char *fmt, ...)
+    PRINTF_LIKE(5, 6);
 
 #define KASSERT(c) \
     do { if (__builtin_expect(!(c), 0)) panic("assertion failed: %s (%s:%d)", #c, __FILE__, __LINE__); } while (0)

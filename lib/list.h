@@ -17,7 +17,10 @@ static inline void list_insert_between(struct list *node, struct list *prev, str
     next->prev = node;
 }
 static inline void list_push_back(struct list *head, struct list *node) { list_insert_between(node, head->prev, head); }
-static inline void list_push_front(struct list *head, struct list *node) { list_insert_between(node, head, head->next); }
+static inline void list_push_front(struct list *head, struct list *node)
+{
+    list_insert_between(node, head, head->next);
+}
 /* Leaves the node pointing at itself, so that removing it twice is harmless. */
 static inline void list_remove(struct list *node)
 {
@@ -36,5 +39,6 @@ static inline struct list *list_pop_front(struct list *head)
 #define list_entry(node, type, member) ((type *)((char *)(node) - offsetof(type, member)))
 #define list_for_each(pos, head) for (struct list *pos = (head)->next; pos != (head); pos = pos->next)
 /* Safe against removal of pos itself. */
-#define list_for_each_safe(pos, head) \
-    for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head); pos = pos##_next, pos##_next = pos->next)
+#define list_for_each_safe(pos, head)                                             \
+    for (struct list *pos = (head)->next, *pos##_next = pos->next; pos != (head); \
+         pos = pos##_next, pos##_next = pos->next)

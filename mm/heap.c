@@ -4,9 +4,9 @@
  *
  * A pointer tells by itself where it came from. Small objects are never page aligned, because each slab page begins
  * with its header; large ones always are: a run of pages in the direct map, whose length the page allocator knows, or,
- * when no contiguous run is free, a mapping in the vmap region, which ends at its guard page. So kfree needs no size and no
- * look-up structure. The header's bitmap of free objects makes a double free, or a free of something that isn't the
- * start of an object, an assertion.
+ * when no contiguous run is free, a mapping in the vmap region, which ends at its guard page. So kfree needs no size
+ * and no look-up structure. The header's bitmap of free objects makes a double free, or a free of something that isn't
+ * the start of an object, an assertion.
  */
 #define LOG_ROOM "mm"
 #include "mm/internal.h"

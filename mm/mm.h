@@ -25,7 +25,8 @@ struct mm_region { paddr_t start; uint64_t bytes; enum mm_region_type type; };
 void mm_init(const struct mm_region *map, unsigned entries);
 struct mm_stats { uint64_t ram_pages, free_pages, online_pages, table_pages, heap_bytes, vmap_bytes; };
 void mm_get_stats(struct mm_stats *stats);
-/* Memory of MM_ACPI kind or any other non-RAM physical range, mapped read-only (RAM type) or as device; NULL on no memory. */
+/* Any physical range that is not RAM of ours (ACPI tables, registers, frame buffers), mapped as attr says; NULL when
+ * there is no memory for that or the processor has no such address. */
 void *mm_map_phys(paddr_t start, uint64_t bytes, unsigned attr);
 void mm_unmap_phys(void *mapped, uint64_t bytes);
 
@@ -48,13 +49,15 @@ uint64_t mm_alloc_count(void);
 /* ---- map.c ---- */
 struct address_space { paddr_t root; const struct pt_format *format; bool kernel; /* flush hook applies */ };
 extern struct address_space kernel_space;
-/* The block level for the next piece of a mapping: the largest that alignment of both addresses and the length allow. */
+/* The block level for the next piece of a mapping: the largest that both addresses and the length allow. */
 unsigned largest_block(const struct pt_format *format, uint64_t va, uint64_t pa, uint64_t bytes_left);
 /* Maps [va, va+bytes) to pa on. All page aligned, bytes > 0, must not be mapped yet (E_EXIST). 0, -E_NOMEM (nothing
  * mapped), -E_INVAL. attr: enum map_attr. */
 int map_range(struct address_space *space, vaddr_t va, paddr_t pa, uint64_t bytes, unsigned attr);
 /* Splits blocks at the edges as needed; frees empty tables; flushes. */
 void unmap_range(struct address_space *space, vaddr_t va, uint64_t bytes);
+/* Other attributes for what is mapped already. 0, -E_INVAL (some of it is not mapped, or writable and executable at
+ * once), -E_NOMEM (no page to split a block; nothing changed). */
 int protect_range(struct address_space *space, vaddr_t va, uint64_t bytes, unsigned attr);
 /* The physical address behind va, or false. */
 bool map_lookup(const struct address_space *space, vaddr_t va, paddr_t *pa, unsigned *attr, unsigned *level);

@@ -203,7 +203,6 @@ static void reserve_fill(void)
 
 /* ---- coming online ---- */
 
-
 static bool leaf_ensure(uint64_t pfn)
 {
     uint64_t index = pfn >> (REGION_SHIFT - PAGE_SHIFT) >> 9;

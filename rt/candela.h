@@ -2,7 +2,7 @@
 /*
  * What an application sees. Include this one header, define app_main, link.
  *
- *   int app_main(int argc, char **argv)      runs in its own task once disks and network are up; argv from config "args="
+ *   int app_main(int argc, char **argv)      runs in its own task once disks and network are up; argv from "args="
  *
  * Sockets are lwIP's (socket, bind, listen, accept, recv, send, ...): blocking calls park the calling task only.
  * Disks: rt/blk.h, blocking (blk_read ...) or with many requests in flight (blk_submit).
@@ -15,6 +15,7 @@
 #include "rt/nic.h"
 #include "rt/rt.h"
 
+/* The application defines both; the result is only logged. */
 int app_main(int argc, char **argv);
 extern const char app_name[];                       /* the application defines its name */
 
@@ -29,13 +30,19 @@ struct boot_phase { const char *name; uint64_t at_100ns; uint64_t counter; };
 unsigned boot_phases(const struct boot_phase **phases);
 /* The boot budget starts at this value of the cycle counter: the first instruction of ours. Before any mark. */
 void boot_phases_begin(uint64_t counter);
-/* The phase of this name (a literal) is reached now. Stamps made before there was a clock are computed when it is there. */
+/* The phase of this name (a literal) is reached now. Stamps made before there was a clock are computed later. */
 void boot_phase_mark(const char *name);
 const char *candela_version(void);                  /* "0.1.0-<git describe>" */
 const char *candela_loader(void);
 void candela_set_loader(const char *name);
 /* Rooms add lines to /status and /metrics without the application naming them. */
-struct metric { const char *name; const char *help; uint64_t (*read)(void *arg); void *arg; bool gauge; struct metric *next; };
+struct metric {
+    const char *name, *help;
+    uint64_t (*read)(void *arg);
+    void *arg;
+    bool gauge;
+    struct metric *next;
+};
 void metric_register(struct metric *m);
 const struct metric *metric_first(void);
 /* Functions run before power-off, newest first (flush, say goodbye). */

@@ -3,8 +3,8 @@
  * The network interface class: frames between a driver (netvsc) and the one network stack (rt/net).
  *
  * Frames are Ethernet without FCS. Sending is by reference: up to NIC_MAX_PIECES pieces of any memory that stay put
- * until done; a driver may copy small frames and then call done before nic_send returns. Receiving is by reference too: the
- * driver hands out memory in its receive buffer and the stack gives it back with nic_rx_release, soon.
+ * until done; a driver may copy small frames and then call done before nic_send returns. Receiving is by reference too:
+ * the driver hands out memory in its receive buffer and the stack gives it back with nic_rx_release, soon.
  */
 #pragma once
 #include "rt/rt.h"

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The runtime's core: the event loop, cooperative tasks, waiting, time. What hv/, vmbus/ and drivers/ need of it is all here.
+ * The runtime's core: the event loop, cooperative tasks, waiting, time. What hv/, vmbus/ and drivers/ need of it is all
+ * here.
  *
  * One event loop per CPU. Interrupt handlers call event_raise and leave; the loop runs the event's function outside
  * interrupt context, then due timers, then ready tasks, then idles. Event functions and timer functions must not
@@ -57,7 +58,8 @@ void event_cancel(struct rt_event *e);      /* not from interrupts: e will not r
 /* ---- tasks ---- */
 #define TASK_STACK_DEFAULT 16384
 struct task;
-struct task *task_spawn(const char *name, void (*fn)(void *arg), void *arg, size_t stack_bytes);  /* 0 = default; NULL = no memory */
+/* Runs fn(arg) in a task of its own, later. stack_bytes 0: TASK_STACK_DEFAULT. NULL: no memory. */
+struct task *task_spawn(const char *name, void (*fn)(void *arg), void *arg, size_t stack_bytes);
 struct task *task_self(void);
 const char *task_name(const struct task *t);
 bool task_can_block(void);                  /* false in event and timer functions */

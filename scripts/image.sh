@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Disk images that firmware boots: scripts/image.sh ARCH APP
 #
-#   build/ARCH/candela-APP.img    raw: GPT with one EFI system partition (FAT32) of \EFI\BOOT\BOOTX64.EFI and \candela.conf
+#   build/ARCH/candela-APP.img    raw: GPT with one EFI system partition (FAT32): \EFI\BOOT\BOOTX64.EFI, \candela.conf
 #   build/ARCH/candela-APP.vhdx   the same for Hyper-V, Generation 2 (dynamic)
 #   build/ARCH/candela-APP.vhd    the same for Azure (fixed, whole MiB, Generation 2)
 #
@@ -36,7 +36,8 @@ sgdisk --clear --disk-guid=43414E44-454C-4100-8000-000000000001 \
     --partition-guid=1:43414E44-454C-4100-8000-000000000002 "$img" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
 # The partition ends 34 sectors before the disk does (the second GPT).
 kib=$(((mib * 2048 - 2048 - 34) / 2))
-mkfs.vfat -F 32 -s 1 -n CANDELA -i 43414E44 --invariant --offset 2048 "$img" $kib >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+mkfs.vfat -F 32 -s 1 -n CANDELA -i 43414E44 --invariant --offset 2048 "$img" $kib >"$work/log" 2>&1 ||
+    { cat "$work/log" >&2; exit 1; }
 cp "$efi" "$work/boot"
 cp "$conf" "$work/conf"
 touch -d "@${SOURCE_DATE_EPOCH:-1767225600}" "$work/boot" "$work/conf"

@@ -71,7 +71,11 @@ def lab():
     return [run([sys.executable, "tests/e2e/check_lab.py"], LAB_LIMIT_S, False)]
 
 
-PARTS = {"hosted": hosted, "lab": lab}
+def house():
+    return [run([sys.executable, "tests/house.py"], HOSTED_LIMIT_S, False)]
+
+
+PARTS = {"house": house, "hosted": hosted, "lab": lab}
 
 
 def main():

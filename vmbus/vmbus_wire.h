@@ -427,12 +427,14 @@ struct vmbus_monitor_group {
     uint32_t pending;            /* the guest sets a bit atomically, the host clears it and acts */
     uint32_t armed;
 } VMBUS_WIRE_ALIGNED;
+VMBUS_WIRE_SIZE(struct vmbus_monitor_group, 8);
 
 struct vmbus_monitor_parameter {
     uint32_t connection_id;
     uint16_t flag_number;
     uint16_t reserved;
 } VMBUS_WIRE_ALIGNED;
+VMBUS_WIRE_SIZE(struct vmbus_monitor_parameter, 8);
 
 /* Monitor id m is bit m % 32 of group m / 32. The host looks at pending bits only every "latency" ticks. */
 struct vmbus_monitor_page {

@@ -10,6 +10,7 @@
 #define RANDOM_TRIES   64        /* the vendors' advice is 10 for RDRAND; RDSEED may need more under load */
 #define FRAME_STEP_MAX (1u << 20)    /* two frames of one stack are not farther apart */
 
+uint64_t image_phys_base;        /* set by the entry */
 static char model[49];
 
 static void read_model(void)

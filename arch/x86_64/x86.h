@@ -135,7 +135,7 @@ _Static_assert(sizeof(struct x86_frame) == 22 * 8, "vectors.S pushes it");
 #define X86_VECTOR_PF        14
 #define X86_VECTOR_MC        18
 
-/* Stacks of double fault, NMI and machine check, each above a page that stays unmapped; linker.ld has the same sizes. */
+/* Stacks of double fault, NMI and machine check, each above an unmapped page; linker.ld has the same sizes. */
 #define X86_INTERRUPT_STACKS      3
 #define X86_INTERRUPT_STACK_BYTES 16384
 extern char interrupt_stacks_start[];

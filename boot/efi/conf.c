@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * candela.conf and load options -> the command line. Generation 2 machines pass none, so this is where an operator's
- * settings come from. Works on memory only; strict, because a setting that is silently lost (nbd.allow=...) opens doors.
+ * settings come from. Works on memory only; strict, because a setting that is silently lost (nbd.allow=...) opens
+ * doors.
  */
 #include <string.h>
 #include "boot/efi/boot_efi.h"

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # EFI applications without a second toolchain: ELF with an own PE header, flattened. Included by the Makefile.
 #   $(O)/BOOT-<app>.EFI   the UEFI entry with that application's kernel inside
 # A further EFI application (the lab's) links its own objects with $(EFI_BASE) by $(call efi_link,objects).
@@ -15,6 +16,7 @@ define efi_link
 	$(Q)$(LD) -nostdlib -pie --no-dynamic-linker -z noexecstack -z norelro -z max-page-size=4096 --hash-style=sysv --gc-sections \
 	      --fatal-warnings --no-undefined --build-id=none -T boot/efi/image.lds -Map=$(@:.EFI=.efi.map) -o $(@:.EFI=.efi.elf) $(1)
 	$(Q)$(OBJCOPY) -O binary -R .dynamic $(@:.EFI=.efi.elf) $@
+	@$(NM) -n $(@:.EFI=.efi.elf) > $(@:.EFI=.efi.sym)
 endef
 
 $(O)/efi/%.o: %.c

@@ -9,7 +9,7 @@
 #include <string.h>
 #include "boot/efi/boot_efi.h"
 
-#define MAP_SLACK_DESCRIPTORS 32      /* the map grows by the buffer allocated for it, and by what firmware does meanwhile */
+#define MAP_SLACK_DESCRIPTORS 32      /* the map grows by the buffer for it and by what firmware does meanwhile */
 #define EXIT_ATTEMPTS         8
 #define KERNEL_LIMIT          (64ull << 40)
 #define PML4_ENTRY_BYTES      (512ull << 30)
@@ -50,7 +50,7 @@ static efi_status_t allocate_kernel(const struct efi_context *efi, uint64_t byte
     if (status != EFI_SUCCESS)
         return status;
 
-    /* Firmware that protects pages must be told that this is code which writes to itself until it has its own tables. */
+    /* Firmware that protects pages must be told that this is code which writes to itself, until it has own tables. */
     static const struct efi_guid attribute_guid = EFI_MEMORY_ATTRIBUTE_GUID;
     struct efi_memory_attribute *attribute;
     if (efi->boot->locate_protocol(&attribute_guid, NULL, (void **)&attribute) == EFI_SUCCESS)
@@ -139,7 +139,8 @@ static efi_status_t take_settings(const struct efi_context *efi, char *cmdline)
     efi->boot->free_pool(buffer);
     if (status == EFI_SUCCESS && !conf_append_load_options(cmdline, BOOT_CMDLINE_BYTES, efi->loaded->load_options,
                                                            efi->loaded->load_options_bytes)) {
-        efi_say(efi, "the load options do not fit behind candela.conf: %u bytes in all", (unsigned)BOOT_CMDLINE_BYTES - 1);
+        efi_say(efi, "the load options do not fit behind candela.conf: %u bytes in all",
+                (unsigned)BOOT_CMDLINE_BYTES - 1);
         status = EFI_BAD_BUFFER_SIZE;
     }
     return status;

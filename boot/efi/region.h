@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One entry of the firmware's memory map as a region of ours, for those who meet that map: the UEFI entry, and Multiboot2
- * loaders that pass it on. Source: UEFI Specification 2.10, section 7.2, table 7.10 (usage after ExitBootServices).
+ * One entry of the firmware's memory map as a region of ours, for those who meet that map: the UEFI entry, and
+ * Multiboot2 loaders that pass it on. Source: UEFI Specification 2.10, section 7.2, table 7.10 (memory usage after
+ * ExitBootServices).
  */
 #pragma once
 #include "boot/efi/efi.h"

@@ -13,7 +13,6 @@
 
 extern char image_end[];
 struct boot_info boot_info;
-uint64_t image_phys_base;
 
 void boot_note(struct boot_info *boot, const char *fmt, ...)
 {

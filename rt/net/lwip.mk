@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # The lwIP sources that are linked, relative to the unpacked source ($(LWIP)). api/tcpip.c is not among them: its thread has
 # no work here, and rt/net/core_calls.c holds the few functions that others call.
 LWIP_SRC := \

@@ -2,8 +2,8 @@
 /*
  * void fake_switch(uint64_t *save_sp, uint64_t load_sp)
  * Keeps what a C function must preserve, on the stack that is left. A new stack holds, from its sp upwards, zeros for
- * these registers, the address of fake_start and a zero that ends backtraces; fake_start has the context's address in its
- * first preserved register and runs as if called. (The C library's swapcontext does the same with two system calls, and
+ * these registers, the address of fake_start and a zero that ends backtraces; fake_start has the context's address in
+ * its first preserved register and runs as if called. (The C library's swapcontext does the same with two system calls, and
  * the sanitizers warn of it.)
  */
     .text

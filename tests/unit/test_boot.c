@@ -13,6 +13,7 @@
 
 /* ---- loaders: their physical memory is one block, so that a read past its end is caught ---- */
 #define IMAGE_VIRT_BASE 0ull
+static uint64_t image_phys_base;
 #define ARENA_START 0x10000ull
 static uint8_t *arena;
 static uint64_t arena_bytes;

@@ -91,7 +91,7 @@ lab_nmi_entry:
     iretq
     .size lab_nmi_entry, . - lab_nmi_entry
 
-/* An instruction of the lab at the address that watch.c waits for in the guest: go on, with RF set in the saved flags. */
+/* An instruction of the lab at the address that watch.c waits for in the guest: go on, RF set in the saved flags. */
     .globl lab_debug_entry
     .type lab_debug_entry, @function
 lab_debug_entry:
