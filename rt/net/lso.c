@@ -58,6 +58,9 @@ void net_lso_packet_in(struct tcp_pcb *pcb)
 {
     if (pcb->state != ESTABLISHED)
         return;
+    /* Every second segment is to be acknowledged at once (RFC 9293); several that came as one count as such. */
+    if (net_rx_is_joined())
+        tcp_ack_now(pcb);
     bool six = IP_IS_V6_VAL(pcb->remote_ip);
     u16_t to = six ? large6 : large4;
     if (to == 0 || pcb->mss != (six ? segment6 : segment4) || ip_current_input_netif() != net_netif())

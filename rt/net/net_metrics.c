@@ -35,6 +35,8 @@ static struct metric metrics[] = {
     {.name = "candela_net_shortages_total", .help = "Packets lost for want of memory or descriptors.", .read = read_shortages},
     {.name = "candela_net_receive_skipped_total", .help = "Acknowledgements that a later one made superfluous.",
      .read = net_rx_skipped},
+    {.name = "candela_net_receive_joined_total", .help = "TCP segments handled as part of an earlier one.",
+     .read = net_rx_joined},
     {.name = "candela_net_receive_held_frames", .help = "Received frames that are still in use.", .read = net_rx_held,
      .gauge = true},
 };

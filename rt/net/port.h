@@ -7,6 +7,7 @@
  *   port.c        memory, random numbers, diagnostics
  *   checksum.c    the Internet checksum
  *   isn.c         initial sequence numbers
+ *   rx_frame.c    a look at received frames before lwIP gets them
  *   rx.c tx.c     frames between rt/nic.h and lwIP, by reference
  *   tx_offload.c  checksums left to the device; lso.c: segments larger than the MTU
  *   netif.c       the interface en0 on whatever NIC is present
@@ -40,6 +41,8 @@ int net_rx_init(unsigned frames);
 /* Wraps and feeds frames to lwIP; every token is released, now or when the last reference goes. */
 void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, unsigned count);
 uint64_t net_rx_skipped(void *unused);
+uint64_t net_rx_joined(void *unused);
+bool net_rx_is_joined(void);            /* the packet that lwIP is looking at stands for several segments */
 uint64_t net_rx_held(void *unused);
 /* The NIC goes: moves what is still referenced into the heap and releases every token. */
 void net_rx_detach(struct nic *nic);

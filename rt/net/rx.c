@@ -7,19 +7,22 @@
  * buffer is small. So descriptors are limited: when fewer than a quarter are left, frames are copied into the heap and
  * their tokens released at once, and when the heap has nothing left either, the frame is dropped and counted.
  *
+ * What is received together is handled together where TCP allows it: an acknowledgement that the next one includes is
+ * left out (a peer that gets ten segments by one large send answers with as many), and segments in sequence become one.
+ *
  * Promises: a token is released exactly once; when the NIC goes (net_rx_detach), what lwIP still holds has been moved to
  * the heap before its memory disappears.
  */
 #define LOG_ROOM "net"
 #include "rt/net/port.h"
 #include <string.h>
+#include "rt/net/rx_frame.h"
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
-#include "lwip/prot/etharp.h"
-#include "lwip/prot/ethernet.h"
-#include "lwip/prot/ip4.h"
-#include "lwip/prot/ip6.h"
 #include "netif/ethernet.h"
+
+#define JOIN_MAX       32u
+#define JOIN_BYTES_MAX 60000u           /* an IP packet's length has 16 bits */
 
 struct rx_frame {
     struct pbuf_custom custom;
@@ -32,7 +35,8 @@ struct rx_frame {
 
 static struct list free_frames = LIST_INIT(free_frames), held = LIST_INIT(held);
 static unsigned free_count, total_count, reserve;
-static uint64_t skipped;
+static uint64_t skipped, joined;
+static bool joined_now;                 /* what lwIP is looking at stands for several segments */
 static void *last_resort;               /* where content points when the NIC goes and the heap is empty */
 #define LAST_RESORT_BYTES 65536
 
@@ -49,6 +53,8 @@ int net_rx_init(unsigned frames)
 }
 
 uint64_t net_rx_skipped(void *unused) { (void)unused; return skipped; }
+uint64_t net_rx_joined(void *unused) { (void)unused; return joined; }
+bool net_rx_is_joined(void) { return joined_now; }
 uint64_t net_rx_held(void *unused) { (void)unused; return total_count - free_count; }
 
 /* lwIP dropped the last reference. */
@@ -102,106 +108,73 @@ static void set_checks(struct netif *netif, uint32_t rx_flags)
     netif->chksum_flags = (netif->chksum_flags & ~all) | checks;
 }
 
-/*
- * IPv6 extension headers: each must lie in the frame with a word to spare, for lwIP reads a header's length, and an
- * option's, before it compares them with the frame's.
- */
-static bool is_sound_ip6(const uint8_t *frame, uint32_t bytes)
+/* The protocols' turn. */
+static void feed(struct netif *netif, struct pbuf *p, uint32_t rx_flags)
 {
-    uint32_t at = SIZEOF_ETH_HDR + IP6_HLEN;
-    uint8_t next = frame[SIZEOF_ETH_HDR + 6];
-    while (next == IP6_NEXTH_HOPBYHOP || next == IP6_NEXTH_ROUTING || next == IP6_NEXTH_FRAGMENT || next == IP6_NEXTH_DESTOPTS) {
-        if (bytes - at < 8)
-            return false;
-        uint32_t length = next == IP6_NEXTH_FRAGMENT ? 8 : 8u * (1 + frame[at + 1]);
-        if (length > bytes - at || bytes - at - length < 4)
-            return false;
-        next = frame[at];
-        at += length;
-    }
-    return true;
+    set_checks(netif, rx_flags);
+    if (ethernet_input(p, netif) != ERR_OK)
+        pbuf_free(p);
 }
-
-/* lwIP looks into ARP packets and IPv6 headers before it has asked for their length. */
-static bool is_sound(const struct nic_rx *rx)
-{
-    const uint8_t *frame = rx->frame;
-    if (rx->bytes > 0xffff || rx->bytes < SIZEOF_ETH_HDR || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
-        return false;
-    switch (frame[12] << 8 | frame[13]) {
-    case ETHTYPE_ARP:  return rx->bytes >= SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR;
-    case ETHTYPE_IP:   return rx->bytes >= SIZEOF_ETH_HDR + IP_HLEN;
-    case ETHTYPE_IPV6: return rx->bytes >= SIZEOF_ETH_HDR + IP6_HLEN && is_sound_ip6(frame, rx->bytes);
-    default:           return true;
-    }
-}
-
-/* The TCP header of a packet that does nothing but acknowledge, or NULL: no data, no options, no other flag. */
-static const uint8_t *pure_ack(const struct nic_rx *rx, unsigned *ip_bytes)
-{
-    const uint8_t *frame = rx->frame, *ip = frame + SIZEOF_ETH_HDR, *tcp;
-    if (rx->bytes < SIZEOF_ETH_HDR + 20 + 20 || !(rx->flags & NIC_RX_CSUM_L4_OK) || rx->vlan)
-        return NULL;
-    if (frame[12] == 0x08 && frame[13] == 0x00) {
-        *ip_bytes = 20;
-        if (ip[0] != 0x45 || ip[2] || ip[3] != 40 || (ip[6] & 0x3f) || ip[7] || ip[9] != 6)
-            return NULL;
-    } else if (frame[12] == 0x86 && frame[13] == 0xdd && rx->bytes >= SIZEOF_ETH_HDR + 40 + 20) {
-        *ip_bytes = 40;
-        if (ip[4] || ip[5] != 20 || ip[6] != 6)
-            return NULL;
-    } else {
-        return NULL;
-    }
-    tcp = ip + *ip_bytes;
-    return tcp[12] == 0x50 && tcp[13] == 0x10 ? tcp : NULL;
-}
-
-static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
 
 /*
- * Acknowledgements are cumulative: when the next frame acknowledges more of the same connection and says nothing less,
- * this one need not be handled. A peer that gets ten segments by one large send answers with as many of them.
- * Repeated acknowledgements of one number mean loss and are all handled.
+ * Segments of one connection that follow each other without a gap become one long segment, a chain of their pbufs: the
+ * protocols then run once for all of them. Returns how many frames were taken, at least one.
  */
-static bool is_superseded(const struct nic_rx *rx, const struct nic_rx *next)
+static unsigned feed_segments(struct netif *netif, struct nic *nic, const struct nic_rx *frames, unsigned count,
+                              struct rx_segment *first)
 {
-    unsigned ip_bytes, next_ip_bytes;
-    const uint8_t *tcp = pure_ack(rx, &ip_bytes), *next_tcp = tcp ? pure_ack(next, &next_ip_bytes) : NULL;
-    if (!next_tcp || ip_bytes != next_ip_bytes)
-        return false;
-    /* Addresses, ports and sequence number are the words up to the acknowledgement. */
-    for (int at = ip_bytes == 20 ? -8 : -32; at < 8; at += 8) {
-        uint64_t word, next_word;
-        memcpy(&word, tcp + at, sizeof(word));
-        memcpy(&next_word, next_tcp + at, sizeof(next_word));
-        if (word != next_word)
-            return false;
+    struct pbuf *p = wrap(nic, &frames[0]);
+    struct rx_segment last = *first, next;
+    uint32_t data_bytes = first->data_bytes, end = net_rx_end(first);
+    unsigned n = 1;
+    pbuf_realloc(p, (u16_t)(first->head_bytes + first->data_bytes));    /* without the frame's padding */
+    while (n < MIN(count, JOIN_MAX) && free_count > reserve && net_rx_is_segment(&frames[n], &next) &&
+           data_bytes + next.data_bytes <= JOIN_BYTES_MAX && net_rx_continues(&last, end, &next)) {
+        struct pbuf *q = wrap(nic, &frames[n]);
+        pbuf_realloc(q, (u16_t)(next.head_bytes + next.data_bytes));
+        pbuf_remove_header(q, next.head_bytes);
+        pbuf_cat(p, q);
+        data_bytes += next.data_bytes;
+        end += next.data_bytes;
+        last = next;
+        n++;
     }
-    return (int32_t)(be32(next_tcp + 8) - be32(tcp + 8)) > 0;
+    if (n > 1) {
+        net_rx_join(first, &last, data_bytes);
+        joined += n - 1;
+    }
+    joined_now = n > 1;
+    feed(netif, p, frames[0].flags);
+    joined_now = false;
+    return n;
 }
 
 void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, unsigned count)
 {
-    for (unsigned i = 0; i < count; i++) {
+    for (unsigned i = 0, taken; i < count; i += taken) {
         const struct nic_rx *rx = &frames[i];
+        struct rx_segment here, next;
         struct pbuf *p = NULL;
-        if (i + 1 < count && is_superseded(rx, rx + 1)) {
-            skipped++;
-            nic->ops->rx_release(nic, rx->token);
-            continue;
+        taken = 1;
+        if (net_rx_is_segment(rx, &here) && !(rx->flags & NIC_RX_CSUM_BAD)) {
+            if (here.data_bytes && free_count > reserve) {
+                taken = feed_segments(netif, nic, rx, count - i, &here);
+                continue;
+            }
+            if (!here.data_bytes && i + 1 < count && net_rx_is_segment(rx + 1, &next) && net_rx_is_superseded(&here, &next)) {
+                skipped++;
+                nic->ops->rx_release(nic, rx->token);
+                continue;
+            }
         }
-        if (!is_sound(rx))
-            nic->ops->rx_release(nic, rx->token);
-        else
+        if (net_rx_is_sound(rx))
             p = free_count > reserve ? wrap(nic, rx) : copy(nic, rx);
-        if (!p) {
+        else
+            nic->ops->rx_release(nic, rx->token);
+        if (p)
+            feed(netif, p, rx->flags);
+        else
             nic->stats.rx_dropped++;
-            continue;
-        }
-        set_checks(netif, rx->flags);
-        if (ethernet_input(p, netif) != ERR_OK)
-            pbuf_free(p);
     }
 }
 

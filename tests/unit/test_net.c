@@ -39,7 +39,7 @@ ssize_t recv(int fd, void *data, size_t bytes, int flags);
 #define FRAME_MAX 9100
 
 /* ---- the NIC ---- */
-struct trouble { unsigned loss_percent, refuse_percent, offloads; bool late; };
+struct trouble { unsigned loss_percent, refuse_percent, offloads; bool late, verifies; };
 static struct trouble trouble;
 static struct nic nic;
 static int wire;
@@ -184,7 +184,8 @@ static void drain_wire(void *arg)
         if (bytes > 0) {
             void *frame = malloc((size_t)bytes);
             memcpy(frame, buffer, (size_t)bytes);
-            frames[n++] = (struct nic_rx){.frame = frame, .bytes = (uint32_t)bytes, .token = frame};
+            frames[n++] = (struct nic_rx){.frame = frame, .bytes = (uint32_t)bytes, .token = frame,
+                                          .flags = trouble.verifies ? NIC_RX_CSUM_L4_OK | NIC_RX_CSUM_IP4_OK : 0};
             tokens++;
         }
         if (n == ARRAY_SIZE(frames) || (bytes <= 0 && n)) {
@@ -411,26 +412,36 @@ TEST(tcp_with_offloads_and_late_completion)
     CHECK(checksummed > 0 && lwip_stats.tcp.chkerr == 0);
 }
 
+static uint64_t metric(const char *name)
+{
+    for (const struct metric *m = metric_first(); m; m = m->next)
+        if (strcmp(m->name, name) == 0)
+            return m->read(m->arg);
+    return 0;
+}
+
 #define ALL_OFFLOADS (NIC_TX_CSUM_TCP | NIC_TX_CSUM_UDP | NIC_TX_IP6 | NIC_TX_LSO)
 
 TEST(tcp_with_large_sends)
 {
-    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .late = true}, ""));
+    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .late = true, .verifies = true}, ""));
     CHECK(large_frames > 1000 && lwip_stats.tcp.chkerr == 0 && lwip_stats.ip.chkerr == 0);
+    CHECK(metric("candela_net_receive_joined_total") > 100);
 }
 
 TEST(tcp_over_ip6_with_large_sends)
 {
     use_ip6 = true;
-    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .late = true}, ""));
+    CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .late = true, .verifies = true}, ""));
     CHECK(large_frames > 1000 && lwip_stats.tcp.chkerr == 0);
+    CHECK(metric("candela_net_receive_joined_total") > 100);
 }
 
 TEST(large_sends_with_loss)
 {
     CHECK(pair(echo_client, echo_server, (struct trouble){.offloads = ALL_OFFLOADS, .loss_percent = 1, .refuse_percent = 20,
-                                                          .late = true}, ""));
-    CHECK(large_frames > 1000);
+                                                          .late = true, .verifies = true}, ""));
+    CHECK(large_frames > 1000 && metric("candela_net_receive_joined_total") > 100);
 }
 
 TEST(tcp_with_loss_and_a_full_nic)
@@ -454,7 +465,7 @@ TEST(tcp_over_ip6_with_partial_offload)
 TEST(connections_survive_a_change_of_nic)
 {
     pull_nic_at = ECHO_BYTES / 2;
-    CHECK(pair(echo_client, echo_server, (struct trouble){.late = true}, ""));
+    CHECK(pair(echo_client, echo_server, (struct trouble){.late = true, .verifies = true}, ""));
 }
 
 /* ---- datagrams ---- */
@@ -674,7 +685,7 @@ TEST(nbd_and_http_over_tcp)
 
 TEST(nbd_with_large_sends)
 {
-    CHECK(pair(nbd_client, appliance, (struct trouble){.late = true, .offloads = ALL_OFFLOADS}, "nbd.write=disk0"));
+    CHECK(pair(nbd_client, appliance, (struct trouble){.late = true, .offloads = ALL_OFFLOADS, .verifies = true}, "nbd.write=disk0"));
 }
 
 TEST(nbd_and_http_with_loss)

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What can be known of received frames without the protocols' state: whether they are long enough to be looked at, and
+ * which of them, received together, can be handled together.
+ */
+#include "rt/net/rx_frame.h"
+#include <string.h>
+#include "lwip/opt.h"
+#include "lwip/prot/etharp.h"
+#include "lwip/prot/ethernet.h"
+#include "lwip/prot/ip.h"
+#include "lwip/prot/ip4.h"
+#include "lwip/prot/ip6.h"
+#include "lwip/prot/tcp.h"
+
+#define TCP_BYTES 20u
+#define TCP_SEQUENCE_AT 4
+#define TCP_ACKNOWLEDGE_AT 8
+#define TCP_WINDOW_AT 14
+
+static uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
+static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static void put16(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
+
+/*
+ * IPv6 extension headers: each must lie in the frame with a word to spare, for lwIP reads a header's length, and an
+ * option's, before it compares them with the frame's.
+ */
+static bool is_sound_ip6(const uint8_t *frame, uint32_t bytes)
+{
+    uint32_t at = SIZEOF_ETH_HDR + IP6_HLEN;
+    uint8_t next = frame[SIZEOF_ETH_HDR + 6];
+    while (next == IP6_NEXTH_HOPBYHOP || next == IP6_NEXTH_ROUTING || next == IP6_NEXTH_FRAGMENT || next == IP6_NEXTH_DESTOPTS) {
+        if (bytes - at < 8)
+            return false;
+        uint32_t length = next == IP6_NEXTH_FRAGMENT ? 8 : 8u * (1 + frame[at + 1]);
+        if (length > bytes - at || bytes - at - length < 4)
+            return false;
+        next = frame[at];
+        at += length;
+    }
+    return true;
+}
+
+bool net_rx_is_sound(const struct nic_rx *rx)
+{
+    const uint8_t *frame = rx->frame;
+    if (rx->bytes > 0xffff || rx->bytes < SIZEOF_ETH_HDR || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
+        return false;
+    switch (be16(frame + 12)) {
+    case ETHTYPE_ARP:  return rx->bytes >= SIZEOF_ETH_HDR + SIZEOF_ETHARP_HDR;
+    case ETHTYPE_IP:   return rx->bytes >= SIZEOF_ETH_HDR + IP_HLEN;
+    case ETHTYPE_IPV6: return rx->bytes >= SIZEOF_ETH_HDR + IP6_HLEN && is_sound_ip6(frame, rx->bytes);
+    default:           return true;
+    }
+}
+
+bool net_rx_is_segment(const struct nic_rx *rx, struct rx_segment *s)
+{
+    const uint32_t verified = NIC_RX_CSUM_L4_OK | NIC_RX_CSUM_IP4_OK;
+    uint8_t *frame = rx->frame;
+    uint32_t ip_bytes, total;           /* of the IP header; of the IP packet */
+    if (rx->bytes < SIZEOF_ETH_HDR + IP_HLEN + TCP_BYTES || rx->bytes > 0xffff || rx->vlan)
+        return false;
+    s->ip = frame + SIZEOF_ETH_HDR;
+    switch (be16(frame + 12)) {
+    case ETHTYPE_IP:
+        if ((rx->flags & verified) != verified || s->ip[0] != 0x45 || (be16(s->ip + 6) & 0x3fff) || s->ip[9] != IP_PROTO_TCP)
+            return false;
+        s->six = false;
+        ip_bytes = IP_HLEN;
+        total = be16(s->ip + 2);
+        break;
+    case ETHTYPE_IPV6:
+        if (!(rx->flags & NIC_RX_CSUM_L4_OK) || s->ip[6] != IP6_NEXTH_TCP)
+            return false;
+        s->six = true;
+        ip_bytes = IP6_HLEN;
+        total = IP6_HLEN + be16(s->ip + 4);
+        break;
+    default:
+        return false;
+    }
+    if (total > rx->bytes - SIZEOF_ETH_HDR || total < ip_bytes + TCP_BYTES)
+        return false;
+    s->tcp = s->ip + ip_bytes;
+    s->push = s->tcp[13] & TCP_PSH;
+    s->head_bytes = (uint16_t)(SIZEOF_ETH_HDR + ip_bytes + TCP_BYTES);
+    s->data_bytes = (uint16_t)(total - ip_bytes - TCP_BYTES);
+    return s->tcp[12] == TCP_BYTES / 4 << 4 && (s->tcp[13] & ~TCP_PSH) == TCP_ACK;
+}
+
+/* Addresses and ports lie side by side. */
+static bool same_connection(const struct rx_segment *a, const struct rx_segment *b)
+{
+    if (a->six != b->six)
+        return false;
+    for (int at = a->six ? -32 : -8; at < TCP_SEQUENCE_AT; at += 4) {
+        uint32_t word, other;
+        memcpy(&word, a->tcp + at, sizeof(word));
+        memcpy(&other, b->tcp + at, sizeof(other));
+        if (word != other)
+            return false;
+    }
+    return true;
+}
+
+bool net_rx_is_superseded(const struct rx_segment *a, const struct rx_segment *b)
+{
+    return a->data_bytes == 0 && b->data_bytes == 0 &&
+           (int32_t)(be32(b->tcp + TCP_ACKNOWLEDGE_AT) - be32(a->tcp + TCP_ACKNOWLEDGE_AT)) > 0 &&
+           be32(a->tcp + TCP_SEQUENCE_AT) == be32(b->tcp + TCP_SEQUENCE_AT) && same_connection(a, b);
+}
+
+uint32_t net_rx_end(const struct rx_segment *s) { return be32(s->tcp + TCP_SEQUENCE_AT) + s->data_bytes; }
+
+bool net_rx_continues(const struct rx_segment *a, uint32_t end, const struct rx_segment *b)
+{
+    /* An acknowledgement that goes back is old news in the wrong order: not to be joined. */
+    return b->data_bytes > 0 && be32(b->tcp + TCP_SEQUENCE_AT) == end && same_connection(a, b) &&
+           (int32_t)(be32(b->tcp + TCP_ACKNOWLEDGE_AT) - be32(a->tcp + TCP_ACKNOWLEDGE_AT)) >= 0;
+}
+
+void net_rx_join(struct rx_segment *first, const struct rx_segment *last, uint32_t data_bytes)
+{
+    memcpy(first->tcp + TCP_ACKNOWLEDGE_AT, last->tcp + TCP_ACKNOWLEDGE_AT, 4);
+    memcpy(first->tcp + TCP_WINDOW_AT, last->tcp + TCP_WINDOW_AT, 2);
+    first->tcp[13] |= last->tcp[13] & TCP_PSH;
+    if (first->six)
+        put16(first->ip + 4, TCP_BYTES + data_bytes);
+    else
+        put16(first->ip + 2, IP_HLEN + TCP_BYTES + data_bytes);
+}
