@@ -92,6 +92,8 @@ void panic_add_reporter(struct panic_reporter *reporter);
 struct panic_machine {
     void (*irq_disable)(void);
     unsigned (*backtrace)(uint64_t frame, uint64_t *pcs, unsigned max);   /* arch_backtrace */
+    /* Where the function at ip returns to, when it has no frame of its own; 0: it has one, or that can't be told. */
+    uint64_t (*frameless_caller)(uint64_t ip, uint64_t sp);
     void (*halt)(void);                                                   /* does not return */
 };
 void panic_set_machine(const struct panic_machine *machine);

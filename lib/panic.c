@@ -53,7 +53,7 @@ static void append_address(uint64_t address, unsigned call_bytes)
         append("    %016llx\n", (unsigned long long)address);
 }
 
-static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char *fmt, va_list ap)
+static void print(uint64_t ip, unsigned ip_is_return, uint64_t caller, uint64_t frame, const char *fmt, va_list ap)
 {
     uint64_t pcs[PANIC_FRAMES];
     unsigned n = the_machine != NULL ? the_machine->backtrace(frame, pcs, PANIC_FRAMES) : 0;
@@ -65,6 +65,8 @@ static void print(uint64_t ip, unsigned ip_is_return, uint64_t frame, const char
     text_bytes += MIN((size_t)length, left - 1);
     append("\nbacktrace:\n");
     append_address(ip, ip_is_return);
+    if (caller != 0)
+        append_address(caller, 1);
     for (unsigned i = 0, same = 0; i < n; i++) {
         if (pcs[i] == ip)
             continue;
@@ -93,9 +95,10 @@ static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint6
     if (the_machine != NULL)
         the_machine->irq_disable();
     if (next_step == PRINT) {
+        bool trap = kind == PANIC_KIND_TRAP;
         next_step = REPORT;
         reporters_left = reporters;
-        print(ip, kind == PANIC_KIND_OURS, frame, fmt, ap);
+        print(ip, !trap, trap && the_machine != NULL ? the_machine->frameless_caller(ip, sp) : 0, frame, fmt, ap);
         report = (struct panic_report){{PANIC_CLASS | kind, 0, ip, detail, sp}, text, text_bytes};
     } else if (!told) {
         int head = ksnprintf(again, sizeof again, "panic: again, inside the panic: ");

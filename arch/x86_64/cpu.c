@@ -37,9 +37,35 @@ static void read_model(void)
 
 const char *arch_cpu_model(void) { return model; }
 
+/* An instruction that ends before pc is a call: direct, or through a register or memory. */
+static bool follows_call(uint64_t pc)
+{
+    uint64_t word;
+    if (!x86_read64_safe(pc - 8, &word))
+        return false;
+    for (unsigned length = 2; length <= 7; length++) {
+        unsigned opcode = word >> (64 - 8 * length) & 0xFF, mod = word >> (72 - 8 * length) & 0xFF;
+        if ((length == 5 && opcode == 0xE8) || (opcode == 0xFF && (mod >> 3 & 7) == 2))
+            return true;
+    }
+    return false;
+}
+
+/* GCC gives functions that call nothing no frame: what called one is then the word on top of the stack. Believed when
+ * the function does not begin by making a frame and a call lies before the address. */
+static uint64_t frameless_caller(uint64_t ip, uint64_t sp)
+{
+    enum { PROLOGUE = 0xE5894855, PROLOGUE_BYTES = 4 };      /* push rbp; mov rbp, rsp */
+    uint64_t pc, offset, word;
+    if (!IS_ALIGNED(sp, 8ull) || !x86_read64_safe(sp, &pc) || symbol_find(ip, &offset) == NULL ||
+        !x86_read64_safe(ip - offset, &word) || ((uint32_t)word == PROLOGUE && offset >= PROLOGUE_BYTES))
+        return 0;
+    return symbol_find(pc - 1, NULL) != NULL && follows_call(pc) ? pc : 0;
+}
+
 void arch_cpu_init(void)
 {
-    static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, arch_halt};
+    static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, frameless_caller, arch_halt};
     struct x86_cpuid basic = x86_cpuid(1, 0), structured = x86_cpuid_checked(7, 0);
     struct x86_cpuid extended = x86_cpuid_checked(0x80000001, 0);
     uint64_t cr4 = x86_cr4();

@@ -41,7 +41,11 @@ trap_common:
     pushq %r15
     cld
     movq %rsp, %rdi
+    pushq 17 * 8(%rsp)          /* RIP and RBP of what was interrupted, as a frame: backtraces go on through it */
+    pushq %rbp
+    movq %rsp, %rbp
     call x86_trap
+    addq $16, %rsp
     popq %r15
     popq %r14
     popq %r13

@@ -9,13 +9,13 @@ from labvm import CRASH, VMError
 # selftest= -> what the report must say
 WAYS = {
     "assert": r"panic: .*selftest\.c:\d+|panic: .*assert",
-    "null": r"panic: .*page fault",
+    "null": r"panic: .*page fault.*null pointer\nbacktrace:\n.* null_read\+.*\n.* selftest_run\+",
     "write-constant": r"panic: .*page fault",
     "undefined": r"panic: .*(invalid|undefined) opcode",
     "execute-data": r"panic: .*page fault",
     "boot-stack": r"panic: .*(stack overflow|double fault|guard)",
     "task-stack": r"panic: .*stack overflow in task",
-    "interrupt": r"panic: an interrupt handler gives up(?s:.*)in_an_interrupt\+(?s:.*)trap_common\+",
+    "interrupt": r"panic: an interrupt handler gives up(?s:.*)in_an_interrupt\+(?s:.*)trap_common\+(?s:.*)arch_idle\+",
     # what fails while it reports is told, and the other reporters get their turn
     "reporter": r"panic: a reporter that fails(?s:.*)panic: again, inside the panic: assertion failed: report == NULL",
     # the double fault's own stack overflows: its guard page holds, a fresh double fault goes on

@@ -73,10 +73,16 @@ static NORETURN void end(int code, const char *what)
     abort();
 }
 
+static uint64_t no_caller(uint64_t ip, uint64_t sp)
+{
+    (void)ip, (void)sp;
+    return 0;
+}
+
 /* Before main, so that programs which never boot a machine can panic too. */
 __attribute__((constructor)) static void set_panic_machine(void)
 {
-    static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, arch_halt};
+    static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, no_caller, arch_halt};
     panic_set_machine(&machine);
 }
 
