@@ -12,11 +12,13 @@
 
 #define TEXT_BYTES  4096
 #define MAX_ENTRIES 128
+#define REFUSED_MAX 16             /* named, so that a line of nonsense does not drown the log */
+#define SHOWN_BYTES 80
 
 static char text[TEXT_BYTES];
 static size_t text_used;
 static struct entry { const char *key, *value; bool asked; } entries[MAX_ENTRIES];
-static unsigned entry_count;
+static unsigned entry_count, refused;
 
 static bool is_blank(char c) { return c == ' ' || c == '\t' || c == '\r' || c == '\n'; }
 
@@ -34,19 +36,39 @@ static struct entry *find(const char *key)
     return NULL;
 }
 
+/* A word as a log line can show it: its beginning, and no byte that a terminal might obey. */
+static const char *printable(const char *word)
+{
+    static char shown[SHOWN_BYTES];
+    size_t n = 0;
+    for (; word[n] != '\0' && n < sizeof shown - 1; n++)
+        shown[n] = word[n] >= ' ' && word[n] <= '~' ? word[n] : '?';
+    if (word[n] != '\0')
+        memcpy(shown + n - 3, "...", 3);
+    shown[n] = '\0';
+    return shown;
+}
+
+/* The first few are named; config_report_unknown tells the number of the others. */
+static void refuse(const char *word, const char *why)
+{
+    if (refused++ < REFUSED_MAX)
+        log_warn("\"%s\" %s, ignored", printable(word), why);
+}
+
 static void add_word(char *key, char *equals, char *value)
 {
     bool valid = equals != NULL && equals != key;
     for (const char *c = key; valid && c < equals; c++)
         valid = is_key_char(*c);
     if (!valid) {
-        log_warn("\"%s\" is not of the form key=value, ignored", key);
+        refuse(key, "is not of the form key=value");
         return;
     }
     *equals = '\0';
     struct entry *e = find(key);
     if (!e && entry_count == MAX_ENTRIES) {
-        log_warn("more than %u settings, \"%s\" ignored", MAX_ENTRIES, key);
+        refuse(key, "is one setting too many");
         return;
     }
     if (!e)
@@ -71,7 +93,7 @@ static char *parse_word(char *word)
     char *rest = *in ? in + 1 : in;
     *out = '\0';
     if (quoted)
-        log_warn("\"%s\" lacks its closing quote, ignored", word);
+        refuse(word, "lacks its closing quote");
     else
         add_word(word, equals, equals ? equals + 1 : NULL);
     return rest;
@@ -179,5 +201,7 @@ void config_report_unknown(void)
 {
     for (unsigned i = 0; i < entry_count; i++)
         if (!entries[i].asked)
-            log_warn("unknown setting \"%s\" ignored", entries[i].key);
+            refuse(entries[i].key, "is an unknown setting");
+    if (refused > REFUSED_MAX)
+        log_warn("%u more words ignored", refused - REFUSED_MAX);
 }

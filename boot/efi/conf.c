@@ -62,6 +62,13 @@ static bool append(char *cmdline, size_t size, const char *text, size_t bytes)
     return true;
 }
 
+/* As rt/config.c takes them. */
+static bool is_key_char(char c)
+{
+    bool letter = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+    return letter || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
 /* One line without its blanks at both ends; key=value, quoted when the value has blanks and no quotes of its own. */
 static const char *append_line(char *cmdline, size_t size, char *line, size_t bytes)
 {
@@ -73,12 +80,19 @@ static const char *append_line(char *cmdline, size_t size, char *line, size_t by
     if (equals == bytes || line[equals] != '=')
         return "not of the form key=value (without blanks around '=')";
 
-    bool blanks = false, quotes = false;
+    for (size_t i = 0; i < equals; i++)
+        if (!is_key_char(line[i]))
+            return "has a key with a character that no key has";
+
+    bool blanks = false;
+    unsigned quotes = 0;
     for (size_t i = equals + 1; i < bytes; i++) {
         blanks |= is_blank(line[i]);
-        quotes |= line[i] == '"';
+        quotes += line[i] == '"';
     }
-    if (blanks && !quotes) {
+    if (quotes % 2 != 0)      /* it would swallow the settings that follow */
+        return "lacks a closing quote";
+    if (blanks && quotes == 0) {
         memmove(line + equals + 2, line + equals + 1, bytes - equals - 1);
         line[equals + 1] = '"';
         line[bytes + 1] = '"';

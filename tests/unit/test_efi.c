@@ -47,6 +47,10 @@ TEST(conf_refuses_what_it_would_lose)
     CHECK(CONF("a=1\nnonsense\n") != NULL && line == 2);
     CHECK(CONF("a = 1\n") != NULL && line == 1);
     CHECK(CONF("=1\n") != NULL);
+    CHECK(CONF("a=1\nb=\"open\nnbd.allow=10.0.0.0/8\n") != NULL && line == 2);
+    CHECK(CONF("a=1\nb=\"x\" \"\n") != NULL && line == 2);
+    CHECK(CONF("nbd,allow=10.0.0.0/8\n") != NULL && CONF("\xc3\xa4=1\n") != NULL);
+    CHECK(CONF("a=\"1 2\"\r\nb=3\r\n") == NULL && !strcmp(cmdline, "a=\"1 2\" b=3"));
     CHECK(CONF("a=1\n\n\0") != NULL && line == 3);
     memset(big, 'x', sizeof(big));
     big[1] = '=';

@@ -495,8 +495,54 @@ TEST(config_words)
     CHECK(fake_log_contains("\"=x\" is not") && fake_log_contains("\"bad!=1\" is not"));
     CHECK(fake_log_contains("lacks its closing quote"));
     config_report_unknown();
-    CHECK(fake_log_contains("unknown setting \"log.level\" ignored"));
-    CHECK(!fake_log_contains("unknown setting \"a\""));
+    CHECK(fake_log_contains("\"log.level\" is an unknown setting, ignored"));
+    CHECK(!fake_log_contains("\"a\" is"));
+}
+
+static void parse_nonsense(void *text)
+{
+    config_parse(text);
+    config_report_unknown();
+    if (fake_log_contains("\x1b"))
+        panic("a control character reached the log");
+}
+
+/* Whatever bytes, up to the limit; each line to a configuration of its own. */
+TEST(config_of_nonsense)
+{
+    static const char marks[] = "= \"#a\n=\"";
+    static const char *const whole[] = {"x", "=", "\"", "a=\"", "\x1b[2J ", "a=\x1b", "k ", "=\"\" "};
+    static char text[4096];
+    unsigned noise = 1;
+    fake_arch_boot(16 * MIB);
+    for (unsigned round = 0; round < 60; round++) {
+        for (size_t i = 0; i < sizeof text - 1; i++) {
+            noise = noise * 1103515245 + 12345;
+            text[i] = round % 3 == 0 ? marks[noise >> 16 & 7] : (char)MAX(noise >> 16 & 0xff, 1u);
+        }
+        CHECK_EQ(fake_run_child(parse_nonsense, text), FAKE_RETURNED);
+    }
+    for (size_t w = 0; w < ARRAY_SIZE(whole); w++) {
+        for (size_t i = 0; i < sizeof text - 1; i++)
+            text[i] = whole[w][i % strlen(whole[w])];
+        CHECK_EQ(fake_run_child(parse_nonsense, text), FAKE_RETURNED);
+    }
+}
+
+TEST(config_bytes_are_shown_harmlessly)
+{
+    static char text[4096];
+    fake_arch_boot(16 * MIB);
+    memset(text, 'x', 1000);
+    config_parse(text);
+    CHECK(fake_log_contains("xxx...\" is not of the form key=value, ignored"));
+    config_parse("\x1b[2Jhidden b\xffn\x01=1 \x1b=2");
+    CHECK(fake_log_contains("\"?[2Jhidden\" is not of the form") && fake_log_contains("\"b?n?=1\" is not"));
+    for (unsigned i = 0; i < 1000; i++)
+        text[2 * i] = 'y', text[2 * i + 1] = ' ';
+    config_parse(text);
+    config_report_unknown();
+    CHECK(fake_log_contains("988 more words ignored"));
 }
 
 TEST(config_values_out_of_range_fall_back)
