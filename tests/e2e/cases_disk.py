@@ -71,7 +71,11 @@ def disk_three(t):
     paths = [t.random_disk(f"disk{n}.img", 16, seed=n) for n in range(3)]
     t.run("qemu-img", "convert", "-f", "raw", "-O", "vhdx", paths[1], t.path("disk1.vhdx"))
     vm = t.lab(disks=[Disk(paths[0]), Disk(t.path("disk1.vhdx"), "vhdx"), Disk(paths[2], sector=4096)])
-    copies = [t.background("nbdcopy", uri(vm, f"disk{n}"), t.path(f"copy{n}.img")) for n in range(3)]
+    copies = []
+    for n in range(3):
+        mark = len(vm.console)
+        copies.append(t.background("nbdcopy", "--connections=1", uri(vm, f"disk{n}"), t.path(f"copy{n}.img")))
+        vm.expect(f"serving disk{n}", 10, start=mark)
     for n, copy in enumerate(copies):
         output, _ = copy.communicate(timeout=60)
         t.equal(copy.returncode, 0, f"nbdcopy of disk{n}: {output}")
@@ -134,6 +138,7 @@ def disk_add_remove(t):
     losing = [Reader(vm.ports["nbd"], "disk1", paths[1], seed) for seed in range(2)]
     for reader in keeping + losing:
         reader.start()
+        t.check(wait_for(lambda: reader.reads, 10), "a client reads")      # QEMU's NAT listens with a backlog of one
     t.check(wait_for(lambda: all(r.reads > 50 for r in keeping + losing), 30), "all clients read")
 
     vm.command("lun-add 2", r"^lab-command: lun-add 2.*: done")
