@@ -14,12 +14,15 @@ LD := $(CROSS)ld
 OBJCOPY := $(CROSS)objcopy
 NM := $(CROSS)nm
 VERSION := 0.1.0$(addprefix -,$(shell git describe --always --dirty 2>/dev/null))
+SUB = --no-print-directory -s $(if $(findstring jobserver,$(MAKEFLAGS)),,-j$(shell nproc 2>/dev/null || echo 2))
+export PYTHONDONTWRITEBYTECODE := 1
+export DISK MEM CPUS ARGS
 
 # ---- flags ----
 WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wwrite-strings
 ARCHFLAGS_x86_64 := -mno-red-zone -mgeneral-regs-only -mcmodel=kernel
 ARCHFLAGS_arm64  := -mgeneral-regs-only -mstrict-align -mno-outline-atomics
-FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem lib/include -isystem $(shell $(CC) -print-file-name=include) \
+FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem lib/include -isystem $(shell $(CC) -print-file-name=include 2>/dev/null) \
         -fno-pie -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common -ffunction-sections -fdata-sections
 KFLAGS := $(FREE) $(ARCHFLAGS_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
 NETINC := -Irt/net -I$(LWIP)/src/include -I$(LWIP)/contrib/addons/tcp_isn
@@ -40,6 +43,23 @@ HOSTED_SRC := $(filter-out lib/string.c drivers/console_%.c,$(call src,lib mm rt
               $(call src,tests/host tests/fake_arch) $(filter-out %/main.c,$(call src,apps/nbd))
 HOSTED_OBJS := $(patsubst %,$(H)/obj/%.o,$(basename $(HOSTED_SRC)))
 UNIT := $(patsubst tests/unit/%.c,$(H)/%,$(wildcard tests/unit/test_*.c))
+
+# ---- what can't work is said in one line, before anything is compiled ----
+ifeq ($(wildcard arch/$(ARCH)),)
+$(error ARCH=$(ARCH): there is no such architecture here; there are: $(filter-out arch.h,$(notdir $(wildcard arch/*))))
+endif
+ifeq ($(filter $(APP),$(APPS)),)
+$(error APP=$(APP): there is no apps/$(APP)/main.c; there are: $(APPS))
+endif
+# These goals fetch what they need; every other one compiles, and touches no network.
+ifneq ($(filter-out help clean packages fetch run image iso check check-% bench bench-%,$(or $(MAKECMDGOALS),all)),)
+ifeq ($(shell command -v $(CC) 2>/dev/null),)
+$(error $(CC) is not here: run "make fetch" once)
+endif
+ifeq ($(or $(wildcard $(LWIP)/src/include/lwip/init.h),$(shell sh scripts/fetch-lwip.sh --cached 2>/dev/null && echo here)),)
+$(error lwIP is not here: run "make fetch" once)
+endif
+endif
 
 .PHONY: all lab help run check check-house check-hosted check-lab image iso bench bench-native clean fetch packages hosted check-compile
 .SECONDARY:
@@ -115,30 +135,31 @@ packages:
 fetch: packages
 	@sh scripts/fetch-lwip.sh
 run: fetch
-	@$(MAKE) --no-print-directory -s -j2 $(O)/candela-$(APP).elf lab
-	@$(PY) scripts/run.py --arch=$(ARCH) --app=$(APP) --disk='$(DISK)' --mem='$(MEM)' --cpus='$(CPUS)' --args='$(ARGS)'
+	@$(MAKE) $(SUB) $(O)/candela-$(APP).elf lab
+	@$(PY) scripts/run.py --arch=$(ARCH) --app=$(APP) --disk="$$DISK" --mem="$$MEM" --cpus="$$CPUS" --args="$$ARGS"
 image: fetch
-	@$(MAKE) --no-print-directory -s -j2 $(O)/BOOT-$(APP).EFI
+	@$(MAKE) $(SUB) $(O)/BOOT-$(APP).EFI
 	@sh scripts/image.sh $(ARCH) $(APP)
 iso: fetch
-	@$(MAKE) --no-print-directory -s -j2 $(O)/candela-$(APP).elf
+	@$(MAKE) $(SUB) $(O)/candela-$(APP).elf
 	@sh scripts/iso.sh $(ARCH) $(APP)
 check: fetch
-	@$(MAKE) --no-print-directory -s -j2 all hosted
+	@$(MAKE) $(SUB) all hosted
 	@$(PY) tests/check.py house hosted lab
 check-house: fetch
-	@$(MAKE) --no-print-directory -s -j2 all
+	@$(MAKE) $(SUB) all
 	@$(PY) tests/check.py house
 check-hosted: fetch
-	@$(MAKE) --no-print-directory -s -j2 hosted
+	@$(MAKE) $(SUB) hosted
 	@$(PY) tests/check.py hosted
 check-lab: fetch
-	@$(MAKE) --no-print-directory -s -j2 all
+	@$(MAKE) $(SUB) all
 	@$(PY) tests/check.py lab
 bench:                # standard output is the figures alone
-	@$(MAKE) --no-print-directory -s fetch >&2 && $(MAKE) --no-print-directory -s -j2 all >&2
+	@$(MAKE) $(SUB) fetch >&2 && $(MAKE) $(SUB) all >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH)
 bench-native:
+	@$(MAKE) $(SUB) fetch >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH) ring
 clean:
 	rm -rf build
