@@ -135,12 +135,14 @@ for suite in $suites; do
         [ -z "$key" ] || printf 'Signed-By: %s\n' "$key"
         echo
     done < "$work/archives" > "$work/parts/lwip.sources"
-    apt-get update -q > "$work/log" 2>&1 || true
+    failed=''
+    apt-get update -q -o APT::Update::Error-Mode=any > "$work/log" 2>&1 || failed=yes
     version=$(newest)
     [ -z "$version" ] || break
 done
 if [ -z "$version" ]; then
     sed 's/^/  /' "$work/log" >&2
+    [ -z "$failed" ] || die "can't reach this machine's package archives (apt's words above); try again, or set LWIP_DIR"
     die "no lwIP $oldest in $suites of this machine's archives (apt's words above); set LWIP_SUITE or LWIP_DIR"
 fi
 

@@ -55,10 +55,8 @@ $name installed
 done
 [ -n "$missing" ] || exit 0
 
-say "missing:$missing"
-[ -z "${DRY_RUN-}" ] || exit 1
-
-command -v apt-get >/dev/null 2>&1 || die "no apt-get here; install them by hand"
+[ -z "${DRY_RUN-}" ] || die "missing:$missing"
+command -v apt-get >/dev/null 2>&1 || die "no apt-get here; install by hand:$missing"
 sudo=
 if [ "$(id -u)" != 0 ]; then
     command -v sudo >/dev/null 2>&1 || die "neither root nor sudo: as root run: apt-get install -y$missing"
@@ -80,25 +78,32 @@ install() {
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-updated=
-for name in $missing; do
-    case "$(apt-cache policy "$name" 2>/dev/null)" in
-    *"Candidate: (none)"* | "")
-        say "package lists are missing or old: apt-get update"
-        apt update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update failed"; }
-        updated=yes
-        break ;;
-    esac
-done
-say "apt-get install$missing"
-if ! install; then
-    # Old lists name versions that the archive has dropped; new ones cure that.
-    if [ -z "$updated" ]; then
-        say "failed with the package lists at hand: apt-get update, then once more"
-        apt update >"$log" 2>&1 || { cat "$log" >&2; die "apt-get update failed"; }
-        install || { cat "$log" >&2; die "apt-get install failed"; }
-    else
-        cat "$log" >&2
-        die "apt-get install failed"
+update() {
+    # apt-get calls it a success when no archive could be reached, and keeps the old lists.
+    if ! apt -o APT::Update::Error-Mode=any update >"$log" 2>&1; then
+        sed 's/^/  /' "$log" >&2
+        die "apt-get update failed (its words above); needed:$missing"
     fi
+    updated=yes
+}
+# The names among $missing that the package lists do not know.
+unknown() {
+    for name in $missing; do
+        case "$(apt-cache policy "$name" 2>/dev/null)" in
+        *"Candidate: (none)"* | "") printf ' %s' "$name" ;;
+        esac
+    done
+}
+
+updated=
+say "installing${sudo:+ with sudo}:$missing"
+if [ -n "$(unknown)" ]; then
+    update
+    left=$(unknown)
+    [ -z "$left" ] || die "this machine's archives have no$left (on Ubuntu: sudo add-apt-repository universe)"
 fi
+# Old lists name versions that the archive has dropped; new ones cure that.
+install || { [ -z "$updated" ] && update && install; } || {
+    sed 's/^/  /' "$log" >&2
+    die "apt-get install failed (its words above)"
+}
