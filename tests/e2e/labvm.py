@@ -83,6 +83,11 @@ def exit_text(code):
     return LAB_ENDS.get(code, f"QEMU ended with code {code}")
 
 
+def option_path(path):
+    """A file's name inside one of QEMU's comma-separated options."""
+    return path.replace(",", ",,")
+
+
 class Disk:
     """A disk of the machine. Read-only unless said otherwise: QEMU itself then refuses to write the file."""
 
@@ -91,7 +96,7 @@ class Disk:
         self.sector, self.discard, self.serial = sector, discard, serial
 
     def arguments(self, n, address=""):
-        drive = (f"if=none,id=disk{n},file={self.path.replace(',', ',,')},format={self.fmt},"
+        drive = (f"if=none,id=disk{n},file={option_path(self.path)},format={self.fmt},"
                  f"readonly={'off' if self.writable else 'on'},discard={'unmap' if self.discard else 'ignore'}")
         device = (f"virtio-blk-pci,drive=disk{n},disable-legacy=on{address},logical_block_size={self.sector},"
                   f"physical_block_size={max(self.sector, 512)}")
@@ -124,8 +129,8 @@ class WireNet:
         self.guest_path, self.peer_path, self.ports = guest_path, peer_path, {}
 
     def arguments(self, n, mac, address=""):
-        return ["-netdev", f"dgram,id=nic{n},local.type=unix,local.path={self.guest_path},"
-                           f"remote.type=unix,remote.path={self.peer_path}",
+        return ["-netdev", f"dgram,id=nic{n},local.type=unix,local.path={option_path(self.guest_path)},"
+                           f"remote.type=unix,remote.path={option_path(self.peer_path)}",
                 "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}{address}"]
 
 
@@ -400,9 +405,9 @@ class LabFirmwareVM(LabVM):
                      *acceleration(False, cpus), *memory(parse_size(mem)), *firmware(work),
                      "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
                      "-fw_cfg", f"name=opt/lab/options,string={words}",
-                     "-drive", f"if=none,id=lab,format=raw,file=fat:rw:{os.path.join(work, 'lab-volume')}",
+                     "-drive", f"if=none,id=lab,format=raw,file=fat:rw:{option_path(os.path.join(work, 'lab-volume'))}",
                      "-device", "ide-hd,drive=lab,bus=ide.0,bootindex=0",
-                     "-drive", f"if=none,id=boot,format={boot.fmt},snapshot=on,file={boot.path}",
+                     "-drive", f"if=none,id=boot,format={boot.fmt},snapshot=on,file={option_path(boot.path)}",
                      "-device", "ide-hd,drive=boot,bus=ide.1,bootindex=1"]
         # tests/lab/x86_64/uefi.h: devices 0x10 to 0x1a of bus 0 are the lab's, hidden from firmware and guest.
         for n, disk in enumerate([boot, *disks]):
@@ -426,11 +431,11 @@ class PlainVM(Machine):
         elif loader == "linux64":              # tests/linux64: makes that entry state; the image is its module
             arguments += ["-kernel", image, "-initrd", payload, "-append", cmdline]
         elif loader == "iso":
-            arguments += ["-drive", f"if=ide,media=cdrom,readonly=on,format=raw,file={image}"]
+            arguments += ["-drive", f"if=ide,media=cdrom,readonly=on,format=raw,file={option_path(image)}"]
         elif loader in ("iso-efi", "uefi"):
             arguments += firmware(work)
             media = "ide-cd" if loader == "iso-efi" else "ide-hd"
-            arguments += ["-drive", f"if=none,id=boot,file={image},snapshot=on,format=raw",
+            arguments += ["-drive", f"if=none,id=boot,file={option_path(image)},snapshot=on,format=raw",
                           "-device", f"{media},drive=boot,bus=ide.0", "-device", "VGA"]
         else:
             raise VMError(f"no such loader: {loader}")
@@ -450,4 +455,4 @@ def firmware(work):
     copy = os.path.join(work, "vars.fd")
     shutil.copyfile("/usr/share/OVMF/" + variables, copy)
     return ["-drive", f"if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/{code}",
-            "-drive", f"if=pflash,format=raw,file={copy}"]
+            "-drive", f"if=pflash,format=raw,file={option_path(copy)}"]
