@@ -87,7 +87,7 @@ void *nbd_buffer_get(struct nbd_session *s, uint32_t bytes, unsigned *order)
     }
 }
 
-void nbd_buffer_put(struct nbd_session *s, void *buffer, unsigned order)
+void nbd_buffer_unget(struct nbd_session *s, void *buffer, unsigned order)
 {
     struct free_item *item = buffer;
     KASSERT(used_bytes >= order_bytes(order) && s->buffer_bytes >= order_bytes(order));
@@ -96,6 +96,11 @@ void nbd_buffer_put(struct nbd_session *s, void *buffer, unsigned order)
     cached_bytes += order_bytes(order);
     item->next = free_buffers[order];
     free_buffers[order] = item;
+}
+
+void nbd_buffer_put(struct nbd_session *s, void *buffer, unsigned order)
+{
+    nbd_buffer_unget(s, buffer, order);
     nbd_buffers_wake();
 }
 

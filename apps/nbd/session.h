@@ -125,6 +125,8 @@ uint64_t nbd_session_share(void);             /* the most one session may hold *
 /* A buffer of at least min(bytes, 4096) and at most NBD_PIECE_BYTES; *order tells its size. NULL: none now. */
 void *nbd_buffer_get(struct nbd_session *s, uint32_t bytes, unsigned *order);
 void nbd_buffer_put(struct nbd_session *s, void *buffer, unsigned order);
+/* The same for what was never used: nobody is told, or two sessions that can't go on would wake each other for ever. */
+void nbd_buffer_unget(struct nbd_session *s, void *buffer, unsigned order);
 /* resume is called once when buffers or descriptors come back. */
 void nbd_buffers_wait(struct nbd_session *s);
 void nbd_buffers_forget(struct nbd_session *s);

@@ -165,12 +165,17 @@ static void current_is_issued(struct nbd_session *s)
 /* All pieces of a read, or none: false. */
 static bool issue_gathered(struct nbd_op *op)
 {
+    struct nbd_session *s = op->session;
     struct list *node;
     while (op->issued < op->length) {
         struct nbd_piece *piece = nbd_piece_new(op, BLK_READ);
         if (!piece) {
-            while ((node = list_pop_front(&op->done)))
-                nbd_piece_free(list_entry(node, struct nbd_piece, node));
+            while ((node = list_pop_front(&op->done))) {
+                piece = list_entry(node, struct nbd_piece, node);
+                nbd_buffer_unget(s, piece->buffer, piece->order);
+                piece->buffer = NULL;
+                nbd_piece_free(piece);
+            }
             op->issued = 0;
             return false;
         }

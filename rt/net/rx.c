@@ -4,8 +4,10 @@
  * driver's receive buffer, and the driver's token goes back when lwIP drops the last reference.
  *
  * A frame may be kept for long (out-of-order TCP segments, an application that does not read), and a driver's receive
- * buffer is small. So descriptors are limited: when fewer than a quarter are left, frames are copied into the heap and
- * their tokens released at once, and when the heap has nothing left either, the frame is dropped and counted.
+ * buffer is small; worse, a host gets a packet's part of it back only when all frames of that packet are released,
+ * and there may be hundreds. So nothing is held for long: small frames are copied into the heap at once, which costs no
+ * more than the descriptor; what is still held after HOLD_US is moved there; when fewer than a quarter of the
+ * descriptors are left, everything is copied. When the heap has nothing left either, the frame is dropped and counted.
  *
  * What is received together is handled together where TCP allows it: an acknowledgement that the next one includes is
  * left out (a peer that gets ten segments by one large send answers with as many), and segments in sequence become one.
@@ -19,8 +21,11 @@
 #include "rt/net/rx_frame.h"
 #include "lwip/netif.h"
 #include "lwip/pbuf.h"
+#include "lwip/priv/tcp_priv.h"
 #include "netif/ethernet.h"
 
+#define SMALL_BYTES    320u
+#define HOLD_US        200000ull
 #define JOIN_MAX       32u
 #define JOIN_BYTES_MAX 60000u           /* an IP packet's length has 16 bits */
 
@@ -31,9 +36,14 @@ struct rx_frame {
     void *token;
     uint8_t *frame;
     uint32_t bytes;
+    uint32_t period;                    /* of HOLD_US, in which it came */
 };
 
-static struct list free_frames = LIST_INIT(free_frames), held = LIST_INIT(held);
+static struct list free_frames = LIST_INIT(free_frames), held = LIST_INIT(held);    /* held: oldest first */
+static struct rt_timer hold_timer;
+static uint32_t period;
+
+static void move_old(void *arg);
 static unsigned free_count, total_count, reserve;
 static uint64_t skipped, joined;
 static bool joined_now;                 /* what lwIP is looking at stands for several segments */
@@ -47,6 +57,7 @@ int net_rx_init(unsigned frames)
         return -E_NOMEM;
     for (unsigned i = 0; i < frames; i++)
         list_push_back(&free_frames, &all[i].node);
+    timer_init(&hold_timer, move_old, NULL);
     free_count = total_count = frames;
     reserve = frames / 4;
     return 0;
@@ -78,6 +89,9 @@ static struct pbuf *wrap(struct nic *nic, const struct nic_rx *rx)
     f->token = rx->token;
     f->frame = rx->frame;
     f->bytes = rx->bytes;
+    f->period = period;
+    if (!hold_timer.armed)
+        timer_arm_100ns(&hold_timer, rt_now_100ns() + US_100NS(HOLD_US));
     f->custom.custom_free_function = frame_done;
     list_push_back(&held, &f->node);
     return pbuf_alloced_custom(PBUF_RAW, (u16_t)rx->bytes, PBUF_REF, &f->custom, rx->frame, (u16_t)rx->bytes);
@@ -89,6 +103,16 @@ static struct pbuf *copy(struct nic *nic, const struct nic_rx *rx)
     if (p)
         memcpy(p->payload, rx->frame, rx->bytes);
     nic->ops->rx_release(nic, rx->token);
+    return p;
+}
+
+/* NULL: dropped. */
+static struct pbuf *take(struct nic *nic, const struct nic_rx *rx, bool brief)
+{
+    bool by_reference = free_count > reserve && (brief || (rx->bytes > SMALL_BYTES && !net_rx_is_fragment(rx)));
+    struct pbuf *p = by_reference ? wrap(nic, rx) : copy(nic, rx);
+    if (!p)
+        nic->stats.rx_dropped++;
     return p;
 }
 
@@ -116,6 +140,14 @@ static void feed(struct netif *netif, struct pbuf *p, uint32_t rx_flags)
         pbuf_free(p);
 }
 
+/* The segment's headers are now where the pbuf has them. */
+static void relocate(struct rx_segment *s, const void *frame, const struct pbuf *p)
+{
+    ptrdiff_t by = (const char *)p->payload - (const char *)frame;
+    s->ip += by;
+    s->tcp += by;
+}
+
 /*
  * Segments of one connection that follow each other without a gap become one long segment, a chain of their pbufs: the
  * protocols then run once for all of them. Returns how many frames were taken, at least one.
@@ -123,27 +155,33 @@ static void feed(struct netif *netif, struct pbuf *p, uint32_t rx_flags)
 static unsigned feed_segments(struct netif *netif, struct nic *nic, const struct nic_rx *frames, unsigned count,
                               struct rx_segment *first)
 {
-    struct pbuf *p = wrap(nic, &frames[0]);
-    struct rx_segment last = *first, next;
-    uint32_t data_bytes = first->data_bytes, end = net_rx_end(first);
+    struct pbuf *p = take(nic, &frames[0], false);
+    struct rx_segment next;
+    uint32_t data_bytes = first->data_bytes, end;
     unsigned n = 1;
+    if (!p)
+        return 1;
+    relocate(first, frames[0].frame, p);
+    end = net_rx_end(first);
     pbuf_realloc(p, (u16_t)(first->head_bytes + first->data_bytes));    /* without the frame's padding */
-    while (n < MIN(count, JOIN_MAX) && free_count > reserve && net_rx_is_segment(&frames[n], &next) &&
-           data_bytes + next.data_bytes <= JOIN_BYTES_MAX && net_rx_continues(&last, end, &next)) {
-        struct pbuf *q = wrap(nic, &frames[n]);
+    while (n < MIN(count, JOIN_MAX) && net_rx_is_segment(&frames[n], &next) &&
+           data_bytes + next.data_bytes <= JOIN_BYTES_MAX && net_rx_continues(first, end, &next)) {
+        struct pbuf *q = take(nic, &frames[n], false);
+        if (!q) {
+            n++;
+            break;
+        }
+        relocate(&next, frames[n].frame, q);
+        net_rx_join(first, &next, data_bytes + next.data_bytes);
         pbuf_realloc(q, (u16_t)(next.head_bytes + next.data_bytes));
         pbuf_remove_header(q, next.head_bytes);
         pbuf_cat(p, q);
         data_bytes += next.data_bytes;
         end += next.data_bytes;
-        last = next;
+        joined++;
+        joined_now = true;
         n++;
     }
-    if (n > 1) {
-        net_rx_join(first, &last, data_bytes);
-        joined += n - 1;
-    }
-    joined_now = n > 1;
     feed(netif, p, frames[0].flags);
     joined_now = false;
     return n;
@@ -154,28 +192,85 @@ void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, u
     for (unsigned i = 0, taken; i < count; i += taken) {
         const struct nic_rx *rx = &frames[i];
         struct rx_segment here, next;
-        struct pbuf *p = NULL;
+        struct pbuf *p;
+        bool acknowledges = false;
         taken = 1;
-        if (net_rx_is_segment(rx, &here) && !(rx->flags & NIC_RX_CSUM_BAD)) {
-            if (here.data_bytes && free_count > reserve) {
+        if (net_rx_is_segment(rx, &here)) {
+            if (here.data_bytes) {
                 taken = feed_segments(netif, nic, rx, count - i, &here);
                 continue;
             }
-            if (!here.data_bytes && i + 1 < count && net_rx_is_segment(rx + 1, &next) && net_rx_is_superseded(&here, &next)) {
+            acknowledges = true;
+            if (i + 1 < count && net_rx_is_segment(rx + 1, &next) && net_rx_is_superseded(&here, &next)) {
                 skipped++;
                 nic->ops->rx_release(nic, rx->token);
                 continue;
             }
         }
-        if (net_rx_is_sound(rx))
-            p = free_count > reserve ? wrap(nic, rx) : copy(nic, rx);
-        else
+        if (!net_rx_is_sound(rx)) {
+            nic->stats.rx_dropped++;
             nic->ops->rx_release(nic, rx->token);
+            continue;
+        }
+        p = take(nic, rx, acknowledges);
         if (p)
             feed(netif, p, rx->flags);
-        else
-            nic->stats.rx_dropped++;
     }
+}
+
+/* Segments that came out of order wait with a pointer to their header. */
+static void move_headers(const struct rx_frame *f, uint8_t *to)
+{
+    for (struct tcp_pcb *pcb = tcp_active_pcbs; pcb; pcb = pcb->next)
+        for (struct tcp_seg *seg = pcb->ooseq; seg; seg = seg->next) {
+            size_t at = (size_t)((uint8_t *)seg->tcphdr - f->frame);
+            if (at < f->bytes)
+                seg->tcphdr = (struct tcp_hdr *)(void *)(to + at);
+        }
+}
+
+/*
+ * Whoever holds the frame finds it elsewhere; the driver has its memory back. This is known of lwIP: between packets it
+ * points into a frame from the pbuf and from segments out of order, and otherwise only from IP fragments, which were
+ * never wrapped.
+ */
+static void move(struct rx_frame *f, uint8_t *to)
+{
+    struct pbuf *p = &f->custom.pbuf;
+    struct nic *nic = f->nic;
+    move_headers(f, to);
+    p->payload = to + ((uint8_t *)p->payload - f->frame);
+    f->frame = to;
+    f->nic = NULL;
+    nic->ops->rx_release(nic, f->token);
+}
+
+static bool move_to_heap(struct rx_frame *f)
+{
+    uint8_t *to = kmalloc(f->bytes);
+    if (!to)
+        return false;
+    memcpy(to, f->frame, f->bytes);
+    move(f, to);
+    return true;
+}
+
+/* Once per period: what came before the last one. */
+static void move_old(void *arg)
+{
+    bool any = false;
+    (void)arg;
+    list_for_each(node, &held) {
+        struct rx_frame *f = list_entry(node, struct rx_frame, node);
+        if (!f->nic)
+            continue;
+        any = true;
+        if (f->period == period || !move_to_heap(f))
+            break;                      /* the others are newer, or there is no memory now */
+    }
+    period++;
+    if (any)
+        timer_arm_100ns(&hold_timer, rt_now_100ns() + US_100NS(HOLD_US));
 }
 
 void net_rx_detach(struct nic *nic)
@@ -183,24 +278,14 @@ void net_rx_detach(struct nic *nic)
     unsigned lost = 0;
     list_for_each(node, &held) {
         struct rx_frame *f = list_entry(node, struct rx_frame, node);
-        if (f->nic != nic)
+        if (f->nic != nic || move_to_heap(f))
             continue;
-        uint8_t *moved = kmalloc(f->bytes);
-        if (!moved) {
-            /* Its content is lost; what must not happen is that lwIP reads memory that is no longer ours. */
-            if (!last_resort)
-                last_resort = kzalloc(LAST_RESORT_BYTES);
-            KASSERT(last_resort);
-            moved = last_resort;
-            lost++;
-        } else {
-            memcpy(moved, f->frame, f->bytes);
-        }
-        struct pbuf *p = &f->custom.pbuf;
-        p->payload = moved + ((uint8_t *)p->payload - f->frame);
-        f->frame = moved;
-        f->nic = NULL;
-        nic->ops->rx_release(nic, f->token);
+        /* Its content is lost; what must not happen is that lwIP reads memory that is no longer ours. */
+        if (!last_resort)
+            last_resort = kzalloc(LAST_RESORT_BYTES);
+        KASSERT(last_resort);
+        move(f, last_resort);
+        lost++;
     }
     if (lost)
         log_err("%u received frames were lost with %s: out of memory", lost, nic->name);

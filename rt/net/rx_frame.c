@@ -55,12 +55,22 @@ bool net_rx_is_sound(const struct nic_rx *rx)
     }
 }
 
+bool net_rx_is_fragment(const struct nic_rx *rx)
+{
+    const uint8_t *frame = rx->frame, *ip = frame + SIZEOF_ETH_HDR;
+    switch (be16(frame + 12)) {
+    case ETHTYPE_IP:   return be16(ip + 6) & 0x3fff;
+    case ETHTYPE_IPV6: return ip[6] != IP6_NEXTH_TCP && ip[6] != IP6_NEXTH_UDP && ip[6] != IP6_NEXTH_ICMP6;
+    default:           return false;
+    }
+}
+
 bool net_rx_is_segment(const struct nic_rx *rx, struct rx_segment *s)
 {
     const uint32_t verified = NIC_RX_CSUM_L4_OK | NIC_RX_CSUM_IP4_OK;
     uint8_t *frame = rx->frame;
     uint32_t ip_bytes, total;           /* of the IP header; of the IP packet */
-    if (rx->bytes < SIZEOF_ETH_HDR + IP_HLEN + TCP_BYTES || rx->bytes > 0xffff || rx->vlan)
+    if (rx->bytes < SIZEOF_ETH_HDR + IP_HLEN + TCP_BYTES || rx->bytes > 0xffff || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
         return false;
     s->ip = frame + SIZEOF_ETH_HDR;
     switch (be16(frame + 12)) {

@@ -13,6 +13,8 @@ struct rx_segment {
 
 /* Long enough for the headers that lwIP looks into without asking. */
 bool net_rx_is_sound(const struct nic_rx *rx);
+/* Part of an IP packet, or what may be one. Of a sound frame. */
+bool net_rx_is_fragment(const struct nic_rx *rx);
 bool net_rx_is_segment(const struct nic_rx *rx, struct rx_segment *s);
 /* b says all that a says: both acknowledge only, and b more of the same connection. */
 bool net_rx_is_superseded(const struct rx_segment *a, const struct rx_segment *b);
