@@ -12,9 +12,9 @@ struct mm_range { uint64_t start, end; };    /* page aligned, end exclusive */
 unsigned memory_map_normalise(const struct mm_region *map, unsigned entries, struct mm_range *out, unsigned max);
 
 /* ---- pages.c ---- */
-/* Brings memory online, through the boot tables' direct map, until min_pages are free. False when there isn't enough
- * below the limit of what boot mapped. */
-bool pages_init(const struct mm_range *ranges, unsigned count, uint64_t boot_limit, uint64_t min_pages);
+/* Brings memory online, through the boot tables' direct map, until wanted_pages are free or there is no more below the
+ * limit of what boot mapped. Returns the number of free pages. */
+uint64_t pages_init(const struct mm_range *ranges, unsigned count, uint64_t boot_limit, uint64_t wanted_pages);
 /* From now on memory that comes online is entered in kernel_space; maps what is online already. */
 void pages_map_online(void);
 /* A page for a page table, zeroed. A caller that can't fail (must) and the mapping of memory that is coming online may

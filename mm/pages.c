@@ -286,7 +286,7 @@ static bool memory_online_next(unsigned wanted_order, uint64_t limit)
     return false;
 }
 
-bool pages_init(const struct mm_range *found, unsigned count, uint64_t boot_limit, uint64_t min_pages)
+uint64_t pages_init(const struct mm_range *found, unsigned count, uint64_t boot_limit, uint64_t wanted_pages)
 {
     region_root[0] = region_first_leaf;
     for (unsigned i = 0; i <= PAGE_ORDER_MAX; i++)
@@ -296,10 +296,9 @@ bool pages_init(const struct mm_range *found, unsigned count, uint64_t boot_limi
         ram_count += (found[i].end - found[i].start) >> PAGE_SHIFT;
     }
     range_count = count;
-    while (free_count < min_pages)
-        if (!memory_online_next(0, boot_limit))
-            return false;
-    return true;
+    while (free_count < wanted_pages && memory_online_next(0, boot_limit))
+        ;
+    return free_count;
 }
 
 void pages_map_online(void)

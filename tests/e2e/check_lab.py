@@ -17,6 +17,7 @@ import cases_net                                              # noqa: E402,F401
 import cases_boot                                             # noqa: E402,F401
 import cases_crash                                            # noqa: E402,F401
 import cases_host                                             # noqa: E402,F401
+import cases_machine                                          # noqa: E402,F401
 import cases_bad                                              # noqa: E402,F401
 
 if __name__ == "__main__":

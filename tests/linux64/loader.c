@@ -8,6 +8,9 @@
  * QEMU starts it by PVH with the kernel's ELF file as module. It checks the file as OpenVMM does, copies the segments
  * to their physical addresses, writes boot parameters (0x2000) and command line (0x3000), moves the RSDP to 0xE0000,
  * its only place, and jumps. Everything it dislikes is one line "linux64: ..." on COM1, then a halt.
+ *
+ * A command line that begins with linux64.at=0x... has the image put there instead, which no loader of this protocol
+ * does, but firmware and GRUB do: it must run at any multiple of 2 MiB.
  */
 #include <stddef.h>
 #include <stdint.h>
@@ -17,6 +20,7 @@
 #define COMMAND_LINE_MAX 4095u
 #define RSDP_ADDRESS    0xE0000u
 #define LOWEST_LOAD     0x100000u
+#define IMAGE_ADDRESS   0x200000u      /* of Candela's ELF files */
 #define E820_MAX        128u
 #define PREFIX          "panic=-1 debug pci=off console=ttyS0 "     /* what OpenVMM puts before the operator's words */
 
@@ -95,7 +99,19 @@ static int overlap(uint64_t a, uint64_t a_bytes, uint64_t b, uint64_t b_bytes)
     return a < b + b_bytes && b < a + a_bytes;
 }
 
-static uint64_t load_elf(const uint8_t *file, uint64_t bytes)
+/* How far from its own addresses the image is wanted. */
+static uint64_t wanted_shift(const char *words)
+{
+    static const char key[] = "linux64.at=0x";
+    uint64_t at = 0;
+    if (words == NULL || !same(words, key, sizeof key - 1))
+        return 0;
+    for (words += sizeof key - 1; (*words >= '0' && *words <= '9') || (*words >= 'a' && *words <= 'f'); words++)
+        at = at << 4 | (uint64_t)(*words <= '9' ? *words - '0' : *words - 'a' + 10);
+    return at - IMAGE_ADDRESS;
+}
+
+static uint64_t load_elf(const uint8_t *file, uint64_t bytes, uint64_t shift)
 {
     const struct elf_header *h = (const void *)file;
     const struct program_header *p;
@@ -119,10 +135,10 @@ static uint64_t load_elf(const uint8_t *file, uint64_t bytes)
         if (overlap(p->paddr, p->memory_bytes, (uintptr_t)file, bytes) ||
             overlap(p->paddr, p->memory_bytes, (uintptr_t)loader_start, (uint64_t)(loader_end - loader_start)))
             refuse("a segment overlaps the loader or the file: give the machine more memory");
-        copy((void *)p->paddr, file + p->offset, p->file_bytes);
-        clear((void *)(p->paddr + p->file_bytes), p->memory_bytes - p->file_bytes);
+        copy((void *)(p->paddr + shift), file + p->offset, p->file_bytes);
+        clear((void *)(p->paddr + shift + p->file_bytes), p->memory_bytes - p->file_bytes);
     }
-    return h->entry;
+    return h->entry + shift;
 }
 
 /* The chipset write-protects 0xE0000..0xFFFFF after the BIOS ran; q35 keeps the switches in its registers 0x90 (upper
@@ -183,13 +199,13 @@ static void write_params(const struct start_info *info)
 uint64_t load(const struct start_info *info)
 {
     struct module module;
-    uint64_t entry;
+    uint64_t entry, shift = wanted_shift((const char *)info->cmdline);
     if (info->module_count != 1)
         refuse("give the kernel by -initrd");
     copy(&module, (const void *)info->modules, sizeof module);
     move_rsdp(info->rsdp);
     write_params(info);
-    entry = load_elf((const void *)module.address, module.bytes);
+    entry = load_elf((const void *)module.address, module.bytes, shift);
     say("linux64: starting the kernel\r\n");
     return entry;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The test loader's first and last instructions. First: from PVH's 32-bit state into 64-bit mode, on page tables of its
- * own (identity for 4 GiB), because QEMU's start info lies in low memory. Last: GDT, page tables and every register as
+ * own (identity for 1 TiB), because QEMU's start info lies in low memory. Last: GDT, page tables and every register as
  * OpenVMM leaves them, then the kernel.
  */
 #define FINAL_TABLES 0x4000
@@ -38,6 +38,23 @@ start:
     addl $0x200000, %eax
     addl $8, %edi
     loop 2b
+    movl $tables + 0x6003, tables + 8          /* beyond 4 GiB, to 1 TiB: entries of 1 GiB */
+    movl $tables + 0x1000 + 4 * 8, %edi
+    movl $4, %ecx                              /* the GiB's number */
+5:  movl %ecx, %eax
+    shll $30, %eax
+    orl $0x83, %eax
+    movl %eax, (%edi)
+    movl %ecx, %eax
+    shrl $2, %eax
+    movl %eax, 4(%edi)
+    addl $8, %edi
+    incl %ecx
+    cmpl $512, %ecx
+    jne 6f
+    movl $tables + 0x6000, %edi
+6:  cmpl $1024, %ecx
+    jb 5b
 
     movl $0x20, %eax                /* PAE only */
     movl %eax, %cr4
@@ -61,8 +78,10 @@ start64:
 
     movl $tables, %esi              /* the same tables again, where OpenVMM's lie */
     movl $FINAL_TABLES, %edi
-    movl $6 * 512, %ecx
+    movl $7 * 512, %ecx
     rep movsq
+    movl $FINAL_TABLES + 0x6003, %eax
+    movl %eax, FINAL_TABLES + 8
     movl $FINAL_TABLES + 0x1003, %eax
     movl %eax, FINAL_TABLES
     movl $FINAL_TABLES + 0x1000, %edi
@@ -125,7 +144,7 @@ no_idt:
     .section .bss, "aw", @nobits
     .balign 4096
 tables:
-    .skip 6 * 4096
+    .skip 7 * 4096
     .skip 16384
 stack_end:
 

@@ -245,9 +245,29 @@ static void boot_nothing(void *arg)
 
 static void boot_high_only(void *arg)
 {
-    const struct mm_region map[] = {{pa(MIB), MIB, MM_RAM}, {pa(4 * GIB), GIB, MM_RAM}};
+    const struct mm_region map[] = {{pa(MIB), 48 * PAGE_BYTES, MM_RAM}, {pa(4 * GIB), GIB, MM_RAM}};
     (void)arg;
     boot_map(map, 2);
+}
+
+/* Hardly any RAM where boot's tables reach: enough to bring in the rest, with large pages and without. */
+static void boot_with_little_low(void *arg)
+{
+    const struct mm_region map[] = {{pa(MIB), 80 * PAGE_BYTES, MM_RAM}, {pa(5 * GIB - 8 * MIB), 40 * MIB, MM_RAM},
+                                    {pa(3 << 20), 0x8000, MM_RAM}, {pa(900 * GIB), GIB, MM_RAM}};
+    fake_pt_format.max_leaf_level = *(unsigned *)arg;
+    boot_map(map, ARRAY_SIZE(map));
+    paddr_t big = page_alloc(17);
+    if (pa_is_none(big) || big.v < 900 * GIB)
+        panic("no large block of the high memory");
+    page_free(big, 17);
+}
+
+TEST(boot_with_little_memory_below_4_gib)
+{
+    CHECK_EQ(fake_run_child(boot_with_little_low, &(unsigned){1}), FAKE_RETURNED);
+    boot_with_little_low(&(unsigned){2});
+    CHECK(take_all(anywhere) > (GIB + 40 * MIB) / PAGE_BYTES - 128);
 }
 
 TEST(boot_without_enough_memory_panics)
