@@ -812,6 +812,41 @@ TEST(garbage_does_no_harm)
     CHECK_EQ(tokens, 0);
 }
 
+/* ---- what nobody reads ---- */
+TEST(held_frames_are_given_back_soon)
+{
+    static uint8_t in[2000];
+    int fds[2], s;
+    KASSERT(socketpair(HOST_AF_UNIX, HOST_SOCK_SEQPACKET, 0, fds) == 0);
+    machine(fds[0], 1, &(struct trouble){.loss_percent = 100}, "");
+    s = listening(SOCK_DGRAM, 9);
+    for (unsigned i = 0; i < 20; i++) {
+        size_t payload = 100 + i * 50, bytes = 14 + 20 + 8 + payload;
+        uint8_t *f = malloc(bytes);
+        ip4_frame(f, 17, payload + 8);
+        f[20] = f[21] = f[24] = f[25] = 0;
+        put_be16(f + 34, 5000);
+        put_be16(f + 36, 9);
+        put_be16(f + 38, (uint16_t)(payload + 8));
+        put_be16(f + 40, 0);
+        for (size_t k = 0; k < payload; k++)
+            f[42 + k] = (uint8_t)(k + i);
+        struct nic_rx rx = {.frame = f, .bytes = (uint32_t)bytes, .token = f, .flags = NIC_RX_CSUM_L4_OK | NIC_RX_CSUM_IP4_OK};
+        tokens++;
+        nic_receive(&nic, &rx, 1);
+    }
+    CHECK(tokens > 0 && tokens < 20);           /* large ones by reference, small ones copied */
+    CHECK_EQ(metric("candela_net_receive_held_frames"), tokens);
+    task_sleep_us(1000000);
+    CHECK_EQ(tokens, 0);
+    for (unsigned i = 0; i < 20; i++) {
+        CHECK_EQ(lwip_recv(s, in, sizeof(in), 0), 100 + i * 50);
+        for (unsigned k = 0; k < 100 + i * 50; k++)
+            CHECK(in[k] == (uint8_t)(k + i));
+    }
+    CHECK_EQ(metric("candela_net_receive_held_frames"), 0);
+}
+
 /* ---- without ---- */
 TEST(without_a_random_source_the_network_stays_down)
 {
