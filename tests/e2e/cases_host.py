@@ -9,6 +9,9 @@ from labvm import Disk, VMError
 # Leaf 0x40000003 EAX: without reference TSC, without synthetic timers, with neither clock nor timer.
 ALL_ACCESS = 0xA6F
 REFERENCE_TSC, STIMER, FREQUENCY, REFERENCE_COUNTER = 1 << 9, 1 << 3, 1 << 11, 1 << 1
+# Leaf 0x40000003 EDX, leaf 0x40000004 EAX.
+FREQUENCY_MSRS, CRASH_MSRS, STIMER_DIRECT = 1 << 8, 1 << 10, 1 << 19
+REMOTE_FLUSH, RELAXED, NO_AUTO_EOI = 1 << 2, 1 << 5, 1 << 9
 
 
 def serves(t, disk, name, options, cmdline="", says=()):
@@ -49,10 +52,18 @@ def host_poor(t):
         "no clock of its own": {"hv.access": ALL_ACCESS & ~(REFERENCE_TSC | REFERENCE_COUNTER)},
         "nothing recommended": {"hv.hints": 0},
         "no features": {"hv.features": 0},
+        "no direct timers": {"hv.features": FREQUENCY_MSRS | CRASH_MSRS},
+        "no crash registers": {"hv.features": FREQUENCY_MSRS | STIMER_DIRECT},
+        "auto-EOI wanted": {"hv.hints": RELAXED},
         "no offloads": {"netvsp.checksum": 0, "netvsp.lso": 0},
         "monitor pages": {"vmbus.monitor": 1},
         "no connection 4": {"vmbus.multi_client": 0},
-        "small transfers": {"storvsp.max_transfer": 65536},
+        "answers of 12 bytes": {"vmbus.version": "4.1", "vmbus.response_bytes": 12},
+        "messages by connection 1": {"vmbus.message_connection": 1},
+        "transfers of 64 KiB": {"storvsp.max_transfer": 65536},
+        "transfers of 4 KiB": {"storvsp.max_transfer": 4096},
+        "continued calls": {"hv.rep_batch": 1, "hv.hints": NO_AUTO_EOI | REMOTE_FLUSH},
+        "one frame a packet": {"netvsp.rx_batch": 1},
         "jumbo frames": {"netvsp.mtu": 9000},
         # What OpenVMM on KVM shows: no post and signal privileges, no reference TSC, no crash registers.
         "like OpenVMM on KVM": {"hv.access": 0x87F, "hv.privileges": 0, "hv.features": 0x100, "hv.hints": 0x200,
@@ -72,3 +83,30 @@ def host_without_vmbus(t):
     t.equal(len(lines), 1, f"lines about VMBus: {lines}")
     t.equal(vm.wait(30), 33, "the application ends and the machine powers off")
     vm.ended = 33
+
+
+def says_once(t, vm, pattern, what):
+    lines = re.findall(rf"^.*{pattern}.*$", vm.console, re.M)
+    t.equal(len(lines), 1, f"{what}: lines that say so: {lines}")
+
+
+@case(limit_s=60)
+def host_offers_nothing(t):
+    """A bus without a device: the machine comes up, says what it has not, and goes on."""
+    vm = t.lab(ready=None, disks=[], net=[], lab={"storvsp.present": 0})
+    vm.expect(r"\bno (NIC|network)\b", READY_S)
+    vm.expect(r"\bno disks?\b", READY_S)
+    says_once(t, vm, r"vmbus: 0 offers", "no offers")
+    says_once(t, vm, r"\bno (NIC|network)\b", "no NIC")
+    says_once(t, vm, r"\bno disks?\b", "no disk")
+
+
+@case(limit_s=60)
+def host_without_privileges(t):
+    """A partition that may not post messages or signal events: one clear line, and no attempt to do so."""
+    vm = t.lab(ready=None, app="hello", disks=[], lab={"hv.privileges": 0})
+    vm.expect(r"Hello from", READY_S)
+    t.equal(vm.wait(READY_S), 33, "the application ends and the machine powers off; no rule was broken")
+    vm.ended = 33
+    says_once(t, vm, r"no VMBus", "no privileges")
+    t.check("access denied" in vm.console, "why")

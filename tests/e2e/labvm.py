@@ -28,6 +28,7 @@ import time
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
 PANIC_REPORT_S = 1
+LAB_START_S = 60
 F_SETPIPE_SZ = 1031
 # tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
@@ -377,6 +378,12 @@ class LabVM(Machine):
     def command(self, text, pattern=None, limit_s=10):
         """A line to the lab; with a pattern, waits for the answer and returns the match."""
         line = self.lines["lab"]
+        try:
+            self.expect(r"the guest starts", LAB_START_S, "lab")      # before that nobody reads the port
+        except VMError:
+            if self.poll() is None or pattern:
+                raise
+            return None
         start = len(line.text)
         line.send(text + "\n")
         return self.expect(pattern, limit_s, "lab", start) if pattern else None

@@ -172,7 +172,11 @@ enum host_fault_kind host_fault(struct host *h, enum host_fault_point point)
     h->fault_count++;
     if (h->fault_number == 0)
         return h->ops.fault != NULL ? h->ops.fault(h->ctx, point, h->fault_count) : HOST_FAULT_NONE;
-    return h->fault_count == h->fault_number ? h->fault_kind : HOST_FAULT_NONE;
+    if (h->fault_count != h->fault_number)
+        return HOST_FAULT_NONE;
+    host_log(h, HOST_LOG_INFO, "fault %u at reply %llu of point %#x", h->fault_kind,
+             (unsigned long long)h->fault_number, point);
+    return h->fault_kind;
 }
 
 /* ---- life ------------------------------------------------------------------------------------------- */

@@ -149,17 +149,17 @@ void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id
         owe(ch, &p);
 }
 
-void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
-                    uint32_t bytes,
-                   uint32_t error_at, uint32_t error)
+enum host_fault_kind vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
+                                    uint32_t bytes, uint32_t error_at, uint32_t error)
 {
     struct host_piece piece = {payload, bytes};
+    enum host_fault_kind fault = host_fault(ch->h, point);
 
-    switch (host_fault(ch->h, point)) {
+    switch (fault) {
     case HOST_FAULT_NONE:
         break;
     case HOST_FAULT_DROP:
-        return;
+        return fault;
     case HOST_FAULT_ERROR:
         if (error_at + 4 <= bytes)
             memcpy((uint8_t *)payload + error_at, &error, 4);
@@ -178,6 +178,7 @@ void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t 
         break;
     }
     vchan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
+    return fault;
 }
 
 /* ---- in --------------------------------------------------------------------------------------------- */

@@ -281,8 +281,9 @@ uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const 
 uint16_t vserver_signal(struct host *h, uint32_t connection, uint16_t flag);
 bool vserver_poll(struct host *h);
 void vserver_audit(struct host *h);
-/* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. */
-void vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
+/* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. After
+ * HOST_FAULT_ERROR the guest believes that nothing was done, so the caller undoes it. */
+enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
 bool vserver_all_idle(const struct host *h);
 
 struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, void *device,
@@ -346,8 +347,9 @@ struct host_piece {
 void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id,
                const struct host_piece *type_header, const struct host_piece *payload);
 /* Completion with fault injection: error_at is the offset of a 32-bit status that an error overwrites. */
-void vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
-                   uint32_t bytes, uint32_t error_at, uint32_t error);
+/* Returns the fault: HOST_FAULT_ERROR tells the guest that nothing was done, so the caller undoes it. */
+enum host_fault_kind vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
+                                    uint32_t bytes, uint32_t error_at, uint32_t error);
 /* nothing owed, and a packet of that size fits now */
 bool vchan_has_room(struct host_chan *ch, uint32_t bytes);
 bool vchan_poll(struct host_chan *ch);                        /* true: more to do */

@@ -18,21 +18,21 @@ bool netvsp_ready(const struct host_nic *n)
            n->recv != NULL && !n->revoked;
 }
 
-void netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
-                     uint32_t bytes, enum host_fault_point point)
+enum host_fault_kind netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
+                                     uint32_t bytes, enum host_fault_point point)
 {
     uint32_t status_at = 4;
 
     if (!(p->flags & VMBUS_PACKET_FLAG_COMPLETION))
-        return;
+        return HOST_FAULT_NONE;
     if (m->type == NVSP_INIT_COMPLETE)
         status_at = offsetof(struct nvsp_message, init_complete.status);
-    vchan_complete(ch, point, p->id, m, bytes, status_at, NVSP_STATUS_FAILURE);
+    return vchan_complete(ch, point, p->id, m, bytes, status_at, NVSP_STATUS_FAILURE);
 }
 
-static void reply(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m)
+static enum host_fault_kind reply(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m)
 {
-    netvsp_complete(ch, p, m, nvsp_bytes(ch->device), HOST_FAULT_NETVSP_REPLY);
+    return netvsp_complete(ch, p, m, nvsp_bytes(ch->device), HOST_FAULT_NETVSP_REPLY);
 }
 
 /* ---- handshake -------------------------------------------------------------------------------------- */
@@ -57,7 +57,8 @@ static enum host_take init(struct host_chan *ch, const struct host_packet *p, co
     out.init_complete.status = n->version != 0 ? NVSP_STATUS_SUCCESS : NVSP_STATUS_NONE;
     host_trace(n->h, HOST_TRACE_NETVSP, "INIT %#x: %s", m->init.max_version,
                n->version ? "accepted" : "refused");
-    reply(ch, p, &out);
+    if (reply(ch, p, &out) == HOST_FAULT_ERROR)
+        n->version = 0;
     return HOST_TAKEN;
 }
 
@@ -116,7 +117,11 @@ static enum host_take receive_buffer(struct host_chan *ch, const struct host_pac
         s->sub_allocation_count = n->sections;
         s->end_offset = n->section_bytes * n->sections;
     }
-    reply(ch, p, &out);
+    if (reply(ch, p, &out) == HOST_FAULT_ERROR && n->recv != NULL) {
+        netvsp_drop_sections(n);
+        vgpadl_release(n->h, n->recv);
+        n->recv = NULL;
+    }
     return HOST_TAKEN;
 }
 
@@ -142,7 +147,10 @@ static enum host_take send_buffer(struct host_chan *ch, const struct host_packet
         out.send_buffer_complete.status = NVSP_STATUS_SUCCESS;
         out.send_buffer_complete.section_bytes = n->cfg.send_section_bytes;
     }
-    reply(ch, p, &out);
+    if (reply(ch, p, &out) == HOST_FAULT_ERROR) {
+        vgpadl_release(n->h, n->send);
+        n->send = NULL;
+    }
     return HOST_TAKEN;
 }
 
@@ -255,7 +263,8 @@ static enum host_take completion(struct host_nic *n, const struct host_packet *p
                        (unsigned long long)p->id);
         return HOST_FATAL;
     }
-    if (words[1] != NVSP_STATUS_SUCCESS)
+    /* An answer that was spoilt on purpose may be refused. */
+    if (words[1] != NVSP_STATUS_SUCCESS && !((n->h->fault_points & HOST_FAULT_RNDIS_REPLY) && n->h->fault_count != 0))
         host_strict(n->h, p->data, p->bytes, "netvsp: the guest failed receive packet %#llx",
                     (unsigned long long)p->id);
     if (!netvsp_section_returned(n, p->id)) {

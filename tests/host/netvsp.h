@@ -80,8 +80,8 @@ static inline uint32_t nvsp_bytes(const struct host_nic *n)
 
 /* netvsp.c */
 bool netvsp_ready(const struct host_nic *n);
-void netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
-                     uint32_t bytes, enum host_fault_point point);
+enum host_fault_kind netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
+                                     uint32_t bytes, enum host_fault_point point);
 /* netvsp_tx.c */
 enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p,
                                const struct nvsp_message *m);

@@ -26,8 +26,8 @@ static uint32_t packet_bytes(const struct host_scsi *s)
 
 /* ---- handshake -------------------------------------------------------------------------------------- */
 
-static void complete(struct host_chan *ch, const struct host_packet *p, struct vstor_packet *v,
-                     uint32_t status)
+static enum host_fault_kind complete(struct host_chan *ch, const struct host_packet *p, struct vstor_packet *v,
+                                     uint32_t status)
 {
     uint32_t bytes = p->bytes < sizeof(*v) ? p->bytes : (uint32_t)sizeof(*v);
 
@@ -36,8 +36,8 @@ static void complete(struct host_chan *ch, const struct host_packet *p, struct v
     v->operation = VSTOR_OP_COMPLETE_IO;
     v->flags = 0;
     v->status = status;
-    vchan_complete(ch, HOST_FAULT_STORVSP_REPLY, p->id, v, bytes, offsetof(struct vstor_packet, status),
-                  NTSTATUS_UNSUCCESSFUL);
+    return vchan_complete(ch, HOST_FAULT_STORVSP_REPLY, p->id, v, bytes, offsetof(struct vstor_packet, status),
+                          NTSTATUS_UNSUCCESSFUL);
 }
 
 static uint32_t query_version(struct host_scsi *s, const struct vstor_packet *v)
@@ -295,6 +295,7 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
 {
     struct host_scsi *s = ch->device;
     struct vstor_packet v = {0};
+    enum storvsp_state before;
 
     if (p->type == VMBUS_PACKET_COMPLETION || !(p->flags & VMBUS_PACKET_FLAG_COMPLETION) ||
         p->bytes < VSTOR_PACKET_HEADER_BYTES) {
@@ -325,7 +326,9 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
         }
         if (p->bytes < VSTOR_PACKET_BYTES_WIN7)
             host_strict(s->h, &v, 16, "storvsp: handshake packet of %u bytes", p->bytes);
-        complete(ch, p, &v, handshake(s, &v));
+        before = s->state;
+        if (complete(ch, p, &v, handshake(s, &v)) == HOST_FAULT_ERROR)
+            s->state = before;
         return HOST_TAKEN;
     case VSTOR_OP_RESET_LUN:
     case VSTOR_OP_RESET_ADAPTER:

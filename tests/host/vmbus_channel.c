@@ -150,7 +150,7 @@ void vchan_request_offers(struct host *h)
 
 /* ---- open ------------------------------------------------------------------------------------------- */
 
-static void open_result(struct host *h, const struct vmbus_msg_open_channel *msg, uint32_t status)
+static enum host_fault_kind open_result(struct host *h, const struct vmbus_msg_open_channel *msg, uint32_t status)
 {
     struct vmbus_msg_open_result result = {
         .header = {.type = VMBUS_MSG_OPEN_RESULT},
@@ -159,7 +159,7 @@ static void open_result(struct host *h, const struct vmbus_msg_open_channel *msg
         .status = status,
     };
 
-    vserver_send(h, &result, sizeof(result), true);
+    return vserver_send(h, &result, sizeof(result), true);
 }
 
 /* Why the rings cannot be used; NULL: they can. */
@@ -219,7 +219,10 @@ void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     ch->out.ctl->feature_bits = VMBUS_RING_FEATURE_PENDING_SEND;
     host_trace(h, HOST_TRACE_VMBUS, "channel %u open: rings %u and %u bytes, VP %u", ch->relid, ch->in.bytes,
                ch->out.bytes, ch->target_vp);
-    open_result(h, msg, NTSTATUS_SUCCESS);
+    if (open_result(h, msg, NTSTATUS_SUCCESS) == HOST_FAULT_ERROR) {
+        vchan_close(ch);
+        return;
+    }
     ch->signalled = true;                        /* whatever is in the ring already is seen */
     vchan_queue(ch);
 }

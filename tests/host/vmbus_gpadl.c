@@ -92,7 +92,7 @@ bool vgpadl_covers(const struct host *h, uint64_t gpn)
     return false;
 }
 
-static void answer(struct host *h, uint32_t relid, uint32_t id, uint32_t status)
+static enum host_fault_kind answer(struct host *h, uint32_t relid, uint32_t id, uint32_t status)
 {
     struct vmbus_msg_gpadl_created msg = {
         .header = {.type = VMBUS_MSG_GPADL_CREATED},
@@ -101,7 +101,7 @@ static void answer(struct host *h, uint32_t relid, uint32_t id, uint32_t status)
         .status = status,
     };
 
-    vserver_send(h, &msg, sizeof(msg), true);
+    return vserver_send(h, &msg, sizeof(msg), true);
 }
 
 /* Walks the ranges. With pages == NULL only counts and checks; false: the buffer is not what it says. */
@@ -159,7 +159,8 @@ static void finish(struct host *h, struct host_gpadl *g)
         host_strict(h, g->ranges, 8, "GPADL %#x: not one range of whole pages: some hosts ignore it", id);
     g->complete = true;
     host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x of channel %u: %u pages", id, relid, count);
-    answer(h, relid, id, NTSTATUS_SUCCESS);
+    if (answer(h, relid, id, NTSTATUS_SUCCESS) == HOST_FAULT_ERROR)
+        vgpadl_free(h, g);
     return;
 
 refuse:

@@ -69,18 +69,19 @@ static uint32_t status_offset(uint32_t type)
     }
 }
 
-void vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply)
+enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply)
 {
+    enum host_fault_kind fault = reply ? host_fault(h, HOST_FAULT_VMBUS_REPLY) : HOST_FAULT_NONE;
     uint8_t copy[VMBUS_MESSAGE_MAX];
     uint32_t type, error = NTSTATUS_FAILURE, at;
 
     memcpy(copy, msg, bytes);
     memcpy(&type, copy, 4);
-    switch (reply ? host_fault(h, HOST_FAULT_VMBUS_REPLY) : HOST_FAULT_NONE) {
+    switch (fault) {
     case HOST_FAULT_NONE:
         break;
     case HOST_FAULT_DROP:
-        return;
+        return fault;
     case HOST_FAULT_ERROR:
         at = status_offset(type);
         if (at != 0)
@@ -103,6 +104,7 @@ void vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply)
         break;
     }
     enqueue(h, copy, bytes);
+    return fault;
 }
 
 static void drop_queue(struct host *h)

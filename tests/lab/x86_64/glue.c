@@ -13,6 +13,7 @@
 #include "hv/hv_wire.h"
 
 #define AUDIT_100NS     10000000ull   /* host_audit once a second */
+#define DRAIN_LIMIT_US  10000000u
 #define APIC_TIMER_HZ   1000000000ull /* QEMU's local APIC timer counts nanoseconds */
 
 struct host *lab_host;
@@ -167,6 +168,8 @@ int glue_init(void)
     lab_host = host_create(&settings.host, &ops, NULL);
     if (!lab_host)
         return -E_NOMEM;
+    if (settings.fault.kind != HOST_FAULT_NONE)
+        host_set_fault(lab_host, settings.fault.points, settings.fault.number, settings.fault.kind);
     if (lab_options.ramdisk_bytes)
         ramdisk_create(lab_options.ramdisk_bytes);
     virtio_scan();
@@ -196,8 +199,28 @@ static bool parse_index(const char *text, unsigned *n)
     return *text == '\0';
 }
 
+/*
+ * A rescind gives the guest its memory back at once, also the buffers whose addresses the virtio devices have: those
+ * requests end first. Nothing new is taken meanwhile, since the model is not polled.
+ */
+static bool rescind(uint32_t relid)
+{
+    struct host_state state;
+    uint64_t limit = clock_now_us() + DRAIN_LIMIT_US;
+    for (;;) {
+        host_get_state(lab_host, &state);
+        if (state.blk_in_flight == 0)
+            return host_rescind(lab_host, relid);
+        if (clock_now_us() > limit)
+            lab_end(LAB_END_FAULT, "a disk did not finish its requests");
+        vblk_kick();
+        vblk_poll();
+    }
+}
+
 static bool command(const char *verb, const char *what, const char *more)
 {
+    struct lab_fault fault;
     unsigned n = 0;
     bool number = parse_index(what, &n);
     if (!strcmp(verb, "counters"))
@@ -206,7 +229,11 @@ static bool command(const char *verb, const char *what, const char *more)
         report_mark(*what ? what : "mark");
     else if (!strcmp(verb, "quit"))
         lab_end(LAB_END_QUIT, "the operator said so");
-    else if (!number)
+    else if (!strcmp(verb, "fault")) {
+        if (!settings_fault(&fault, what, more))
+            return false;
+        host_set_fault(lab_host, fault.points, fault.number, fault.kind);
+    } else if (!number)
         return false;
     else if (!strcmp(verb, "lun-add"))
         return n < lab_disk_count && add_lun(n);
@@ -224,7 +251,7 @@ static bool command(const char *verb, const char *what, const char *more)
         lab_nics[n].host = NULL;
         host_remove_nic(lab_host, gone);
     } else if (!strcmp(verb, "rescind"))
-        return host_rescind(lab_host, n);
+        return rescind(n);
     else if (!strcmp(verb, "link")) {
         if (n >= lab_nic_count || !lab_nics[n].host || (strcmp(more, "up") && strcmp(more, "down")))
             return false;

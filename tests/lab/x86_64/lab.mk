@@ -10,4 +10,4 @@ $(O)/LAB.EFI: $(EFI_BASE) $(EFI_LAB) $(O)/efi/lab-payload.o boot/efi/image.lds
 BADGUEST := $(call objs,$(call src,tests/lab/$(ARCH)/badguest))
 $(O)/badguest.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $(BADGUEST) linker.ld scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),)
-lab: $(O)/badguest.elf
+all: $(O)/badguest.elf

@@ -7,7 +7,11 @@
  *   netvsp.version=6.1  netvsp.mtu=9000 netvsp.lso=0      netvsp.checksum=0   netvsp.rx_batch=375
  *   hv.strict=0  hv.enforce=0 (calls work without their privilege bits, as under KVM)
  *   hv.access=0x..  hv.privileges=0x..  hv.features=0x..  hv.hints=0x..  hv.rep_batch=N
+ *   vmbus.response_bytes=12 (of the answer to a contact, as old hosts)   vmbus.message_connection=1 (told by 5.0+)
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
+ *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
+ *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register
+ *     kinds: drop error short wrong-id twice garbage
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -76,12 +80,44 @@ static uint32_t nvsp_version(uint64_t major, uint64_t minor)
     return major <= 3 ? NVSP_VERSION_2 : (uint32_t)(major << 16 | minor);
 }
 
+static const char *const fault_points[] = {
+    "post", "vmbus", "storvsp-handshake", "storvsp-io", "netvsp-handshake", "netvsp-tx", "rndis", "register",
+};
+_Static_assert((1u << ARRAY_SIZE(fault_points)) - 1 == HOST_FAULT_ALL, "a name for each point");
+static const char *const fault_kinds[] = {"none", "drop", "error", "short", "wrong-id", "twice", "garbage"};
+_Static_assert(ARRAY_SIZE(fault_kinds) == HOST_FAULT_GARBAGE + 1, "a name for each kind");
+
+static int name_index(const char *const *names, size_t count, const char *name, size_t bytes)
+{
+    for (size_t i = 0; i < count; i++)
+        if (strlen(names[i]) == bytes && !strncmp(names[i], name, bytes))
+            return (int)i;
+    return -1;
+}
+
+bool settings_fault(struct lab_fault *f, const char *point, const char *how)
+{
+    const char *comma = strchr(how, ',');
+    int p = name_index(fault_points, ARRAY_SIZE(fault_points), point, strlen(point));
+    int k = name_index(fault_kinds, ARRAY_SIZE(fault_kinds), how, comma ? (size_t)(comma - how) : strlen(how));
+    f->number = 1;
+    if (comma)
+        comma++;
+    if (p < 0 || k < 0 || (comma && (!number(&comma, &f->number) || *comma != '\0' || f->number == 0)))
+        return false;
+    f->points = 1u << p;
+    f->kind = (enum host_fault_kind)k;
+    return true;
+}
+
 static bool apply(struct lab_settings *s, const char *key, const char *text)
 {
     uint64_t major = 0, minor = 0, n = 0;
     const char *end = text;
     bool version = dotted(text, &major, &minor), plain = number(&end, &n) && *end == '\0';
 
+    if (!strncmp(key, "fault.", 6))
+        return settings_fault(&s->fault, key + 6, text);
     if (!strcmp(key, "lun.absent"))
         return bit_list(text, &s->absent_luns);
     if (!strcmp(key, "nic.absent"))
@@ -107,6 +143,10 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
         s->host.monitor_pages = s->scsi.monitor = s->nic.monitor = n != 0;
     else if (!strcmp(key, "vmbus.multi_client"))
         s->host.multi_client = n != 0;
+    else if (!strcmp(key, "vmbus.response_bytes"))
+        s->host.version_response_bytes = (uint8_t)n;
+    else if (!strcmp(key, "vmbus.message_connection"))
+        s->host.message_connection = (uint32_t)n;
     else if (!strcmp(key, "storvsp.max_transfer"))
         s->scsi.max_transfer_bytes = (uint32_t)n;
     else if (!strcmp(key, "storvsp.present"))

@@ -3,13 +3,18 @@
 #pragma once
 #include "tests/host/host.h"
 
+struct lab_fault { uint32_t points; uint64_t number; enum host_fault_kind kind; };
+
 struct lab_settings {
     struct host_config host;
     struct host_scsi_config scsi;
     struct host_nic_config nic;          /* MAC, MTU and link come from the virtio NIC */
     bool scsi_present;
     uint64_t absent_luns, absent_nics;   /* bit per number: plugged in later, by command */
+    struct lab_fault fault;
 };
 void settings_defaults(struct lab_settings *s);
 /* words: "key=value key=value"; trace: "vmbus,storvsp". Bad ones are named and ignored. */
 void settings_parse(struct lab_settings *s, const char *words, const char *trace);
+/* "storvsp-io", "drop,5"; false: malformed */
+bool settings_fault(struct lab_fault *f, const char *point, const char *how);
