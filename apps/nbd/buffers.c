@@ -23,6 +23,8 @@ static struct free_item *free_buffers[NBD_BUFFER_ORDER_MAX + 1];
 static struct free_item *free_descriptors[DESCRIPTOR_KINDS];
 static uint64_t limit_bytes, used_bytes, cached_bytes;
 static struct list waiting = LIST_INIT(waiting);
+static bool short_of_memory;            /* somebody was refused since the last turn of those who wait */
+static struct nbd_session *resuming;    /* whose turn it is */
 
 static uint64_t order_bytes(unsigned order) { return PAGE_BYTES << order; }
 
@@ -69,12 +71,17 @@ static void *take(unsigned order)
 void *nbd_buffer_get(struct nbd_session *s, uint32_t bytes, unsigned *order)
 {
     unsigned o = 0;
+    bool within_share = false;
+    /* Who comes by himself while others wait in turn queues behind them: a busy client must not starve the rest. */
+    if (short_of_memory && resuming != s)
+        return NULL;
     while (o < NBD_BUFFER_ORDER_MAX && order_bytes(o) < bytes)
         o++;
     for (;; o--) {
         /* The first buffer is never refused for the session's share: it must be able to go on at all. */
         if (s->buffer_bytes == 0 || s->buffer_bytes + order_bytes(o) <= nbd_session_share()) {
             void *buffer = take(o);
+            within_share = true;
             if (buffer) {
                 used_bytes += order_bytes(o);
                 s->buffer_bytes += order_bytes(o);
@@ -83,8 +90,10 @@ void *nbd_buffer_get(struct nbd_session *s, uint32_t bytes, unsigned *order)
             }
         }
         if (o == 0)
-            return NULL;
+            break;
     }
+    short_of_memory |= within_share;
+    return NULL;
 }
 
 void nbd_buffer_unget(struct nbd_session *s, void *buffer, unsigned order)
@@ -119,12 +128,15 @@ static void run_waiting(void *arg)
     struct list now;
     /* Who can't go on after all queues again, behind the others, and waits for the next wake. */
     list_init(&now);
+    short_of_memory = false;
     while (!list_empty(&waiting))
         list_push_back(&now, list_pop_front(&waiting));
     struct list *node;
     while ((node = list_pop_front(&now))) {
         struct nbd_session *s = list_entry(node, struct nbd_session, waiting_node);
+        resuming = s;
         s->transport->resume(s);
+        resuming = NULL;
     }
 }
 static struct rt_event wake_event = RT_EVENT_INIT(run_waiting, NULL);

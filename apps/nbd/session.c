@@ -83,6 +83,7 @@ void nbd_session_settle(struct nbd_session *s)
 
 void nbd_session_tick(struct nbd_session *s)
 {
+    nbd_buffers_wake();                 /* memory that others than sessions gave back */
     if (!s->disk || !s->disk->removed || s->disconnecting)
         return;
     if (++s->removed_ticks < REMOVED_TICKS || s->op_count)
