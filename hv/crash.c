@@ -37,8 +37,12 @@ void hv_crash_init(void)
     static bool registered;
     uint64_t capabilities;
 
-    if (!hv_state.present || !hv_feature(HV_FEATURE_CRASH_MSRS))
+    if (!hv_state.present)
         return;
+    if (!hv_feature(HV_FEATURE_CRASH_MSRS)) {
+        log_info("the host takes no crash reports");
+        return;
+    }
     if (!arch_hv_reg_read(HV_X64_MSR_CRASH_CTL, &capabilities)) {
         log_info("crash registers are announced but not readable: no crash report to the host");
         return;

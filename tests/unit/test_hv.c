@@ -536,6 +536,22 @@ TEST(hv_crash_with_text)
     CHECK_EQ(fake_run_child(crash_and_look, (void *)look_with_text), 42);
 }
 
+static NORETURN void look_without_crash(void)
+{
+    _Exit(hv_host.crashed ? 1 : 42);
+}
+
+TEST(hv_crash_not_wanted)
+{
+    boot();
+    cfg.features &= ~HV_FEATURE_CRASH_MSRS;
+    start();
+    hv_crash_init();
+    CHECK(fake_log_contains("takes no crash reports"));
+    CHECK_EQ(fake_run_child(crash_and_look, (void *)look_without_crash), 42);
+    CHECK_EQ(hv_host.violations, 0);
+}
+
 /* ---- TLB ---- */
 
 TEST(hv_tlb_by_hypercall)
