@@ -44,7 +44,7 @@ static void add_lun(unsigned lun, uint64_t sectors)
 static void openvmm(void)
 {
     defaults();
-    host_cfg.access = 0x87F;             /* run time, reference counter, SynIC, timers, APIC, hypercalls, VP index, ... */
+    host_cfg.access = 0x87F;             /* bits 0 to 6 and 11: no reference TSC, no crash registers, no idle */
     host_cfg.privileges = 0;
     host_cfg.enforce_privileges = false;
     host_cfg.features = HV_FEATURE_FREQUENCY_MSRS;
