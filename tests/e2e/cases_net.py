@@ -105,7 +105,7 @@ def nic_add_remove(t):
 
 
 IPERF_PORTS = {"iperf": 5001, "source": 5002, "sink": 5003, "udp echo": 5004}
-PATTERN = bytes((j * j + 7 * j) % 256 for j in range(65521)) * 17      # apps/iperf: the period, then enough for slices
+PATTERN = bytes((j * j + 7 * j) % 256 for j in range(65521)) * 18      # apps/iperf: the period, then enough for slices
 
 
 def iperf_machine(t):
