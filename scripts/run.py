@@ -23,6 +23,7 @@ import labvm                                                  # noqa: E402
 import nbdclient                                              # noqa: E402
 
 MIN_MEM, MAX_CPUS, MAX_DISKS = 32 << 20, 8, 16
+MAX_MEM = 700 << 30     # of the emulated processor's 1 TiB, QEMU 10's firmware keeps the upper quarter for devices
 FORMATS = ("raw", "qcow2", "vhdx", "vpc", "vmdk", "qed", "vdi")
 READY_LIMIT_S = 120
 # application -> {name of the address: guest port}
@@ -193,6 +194,8 @@ def main():
         fail(f"MEM: {error}")
     if mem < MIN_MEM:
         fail(f"MEM: {options.mem} is too little, the least is {size_text(MIN_MEM)}")
+    if mem > MAX_MEM:
+        fail(f"MEM: {options.mem} is too much, the most is {size_text(MAX_MEM)}")
     cpus = options.cpus or "1"
     if not cpus.isdigit() or not 1 <= int(cpus) <= MAX_CPUS:
         fail(f"CPUS: {cpus} is not a number from 1 to {MAX_CPUS}")
@@ -205,6 +208,8 @@ def main():
     for name in list(forward):
         if found := re.search(rf"(?:^|\s){name}\.port=(\d+)", options.args):
             forward[name] = int(found[1])
+            if forward[name] > 65535:
+                fail(f"ARGS: {name}.port={found[1]} is not a port")
             if not forward[name]:
                 del forward[name]
     # Ports of an application of one's own: FORWARD=8080,9000
