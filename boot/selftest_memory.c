@@ -118,6 +118,7 @@ void selftest_memory(void)
     look_at_image();
     look_at_a_stack();
     log_info("self test memory: %u faults; image at 0x%llx; leaves: %llu of 4 KiB, %llu of 2 MiB, %llu of 1 GiB, "
-             "%u executable", seen.wrong, (unsigned long long)mm_virt_to_phys(&seen).v, (unsigned long long)seen.leaves[0], (unsigned long long)seen.leaves[1],
+             "%u executable", seen.wrong, (unsigned long long)mm_virt_to_phys(&seen).v,
+             (unsigned long long)seen.leaves[0], (unsigned long long)seen.leaves[1],
              (unsigned long long)seen.leaves[2], seen.executable);
 }

@@ -13,7 +13,7 @@
 #define BOOT_MAPPED_BYTES (4ull << 30)       /* what boot's tables show of the direct map */
 #define MIN_RAM_BYTES     (4ull << 20)
 #define INIT_PAGES        512                /* brought online at once, where there is so much */
-#define INIT_PAGES_LEAST  64                 /* tables of the image and of the direct map, heap, the allocator's reserve */
+#define INIT_PAGES_LEAST  64                 /* tables of image and direct map, heap, the reserve */
 
 static const struct arch_image_section *sections;
 static unsigned section_count;

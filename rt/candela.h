@@ -4,10 +4,11 @@
  *
  *   int app_main(int argc, char **argv)      runs in its own task once disks and network are up; argv from "args="
  *
- * Sockets are lwIP's, with a prefix: lwip_socket, lwip_bind, lwip_listen, lwip_accept, lwip_recv, lwip_send, lwip_close,
- * lwip_getaddrinfo (lwip/sockets.h, lwip/netdb.h). Blocking calls park the calling task only; a task sees its own errno
- * until it blocks. For work without copies: lwIP's callback interface (lwip/tcp.h, lwip/udp.h) and net_release_after_tx,
- * see rt/net/net.h, which also lists the net.* settings. apps/iperf shows sockets, apps/nbd callbacks.
+ * Sockets are lwIP's, with a prefix: lwip_socket, lwip_bind, lwip_listen, lwip_accept, lwip_recv, lwip_send,
+ * lwip_close, lwip_getaddrinfo (lwip/sockets.h, lwip/netdb.h). Blocking calls park the calling task only; a task
+ * sees its own errno until it blocks. For work without copies there are lwIP's callback interface (lwip/tcp.h,
+ * lwip/udp.h) and net_release_after_tx: rt/net/net.h, which also lists the net.* settings. apps/iperf uses sockets,
+ * apps/nbd callbacks.
  * Disks: rt/blk.h, blocking (blk_read ...) or with many requests in flight (blk_submit).
  * Tasks, time, random numbers, configuration: rt/rt.h.
  * Returning from app_main flushes and shuts the machine down with that exit code in the log.

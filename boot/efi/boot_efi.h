@@ -23,6 +23,11 @@ void efi_say(const struct efi_context *efi, const char *format, ...) PRINTF_LIKE
 /* The specification's name of a status, "EFI_NOT_FOUND"; "an error" for the rare ones. */
 const char *efi_status_name(efi_status_t status);
 
+/* ---- allocate.c ---- */
+/* Whole pages below limit, aligned to IMAGE_ALIGN_BYTES. */
+efi_status_t efi_allocate_aligned(const struct efi_context *efi, enum efi_memory_type type, uint64_t limit,
+                                  uint64_t bytes, uint64_t *start);
+
 /* ---- conf.c ---- */
 #define CONF_MAX_BYTES 16384
 /*

@@ -21,31 +21,13 @@ static bool guid_equal(const struct efi_guid *a, const struct efi_guid *b)
 
 /* ---- memory for the kernel ---- */
 
-/* Aligned memory below `limit`: more than needed is taken and both ends given back. */
-static efi_status_t allocate_below(const struct efi_context *efi, uint64_t limit, uint64_t bytes, uint64_t *start)
-{
-    size_t slack = IMAGE_ALIGN_BYTES / PAGE_BYTES;
-    size_t pages = bytes / PAGE_BYTES;
-    uint64_t got = limit - 1;
-    efi_status_t status = efi->boot->allocate_pages(EFI_ALLOCATE_MAX_ADDRESS, EFI_LOADER_CODE, pages + slack, &got);
-    if (status != EFI_SUCCESS)
-        return status;
-    *start = ALIGN_UP(got, IMAGE_ALIGN_BYTES);
-    size_t head = (*start - got) / PAGE_BYTES;
-    if (head)
-        efi->boot->free_pages(got, head);
-    if (slack > head)
-        efi->boot->free_pages(*start + bytes, slack - head);
-    return EFI_SUCCESS;
-}
-
 static efi_status_t allocate_kernel(const struct efi_context *efi, uint64_t bytes, uint64_t *start)
 {
-    efi_status_t status = allocate_below(efi, KERNEL_LIMIT, bytes, start);
+    efi_status_t status = efi_allocate_aligned(efi, EFI_LOADER_CODE, KERNEL_LIMIT, bytes, start);
     if (status == EFI_SUCCESS && *start / PML4_ENTRY_BYTES != (*start + bytes - 1) / PML4_ENTRY_BYTES) {
         uint64_t boundary = ALIGN_UP(*start, PML4_ENTRY_BYTES);
         efi->boot->free_pages(*start, bytes / PAGE_BYTES);
-        status = allocate_below(efi, boundary, bytes, start);
+        status = efi_allocate_aligned(efi, EFI_LOADER_CODE, boundary, bytes, start);
     }
     if (status != EFI_SUCCESS)
         return status;

@@ -52,22 +52,6 @@ static bool has_svm(void)
 }
 
 /* ---- memory ---- */
-static efi_status_t take_block(const struct efi_context *efi, uint64_t *start)
-{
-    size_t slack = IMAGE_ALIGN_BYTES / PAGE_BYTES, pages = LAB_BYTES / PAGE_BYTES;
-    uint64_t got = FOUR_GIB - 1;
-    efi_status_t status = efi->boot->allocate_pages(EFI_ALLOCATE_MAX_ADDRESS, EFI_RESERVED_MEMORY, pages + slack, &got);
-    if (status != EFI_SUCCESS)
-        return status;
-    *start = ALIGN_UP(got, (uint64_t)IMAGE_ALIGN_BYTES);
-    size_t head = (*start - got) / PAGE_BYTES;
-    if (head)
-        efi->boot->free_pages(got, head);
-    if (slack > head)
-        efi->boot->free_pages(*start + LAB_BYTES, slack - head);
-    return EFI_SUCCESS;
-}
-
 static bool is_ram(uint32_t type)
 {
     return type != EFI_RESERVED_MEMORY && type != EFI_UNUSABLE_MEMORY && type < EFI_MMIO;
@@ -235,7 +219,7 @@ EFIAPI efi_status_t efi_main(efi_handle_t image, struct efi_system_table *system
     }
     if (k->magic != IMAGE_MAGIC || k->boot_info_bytes != sizeof(struct boot_info) || k->memory_bytes > LAB_BYTES / 2)
         return EFI_LOAD_ERROR;
-    status = take_block(&efi, &start);
+    status = efi_allocate_aligned(&efi, EFI_RESERVED_MEMORY, FOUR_GIB, LAB_BYTES, &start);
     if (status != EFI_SUCCESS) {
         efi_say(&efi, "lab: no memory: %s", efi_status_name(status));
         return status;
