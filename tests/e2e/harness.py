@@ -32,6 +32,7 @@ SKIPPED = 77
 TAIL_LINES = 40
 NOISE = r".*TCG doesn't support|lab-counter: "
 READY_S = 60
+SLOW_MACHINE = 2                                      # the limits of cases are for a quiet one
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 NBD_PORTS = {"nbd": 10809, "http": 80}
 
@@ -129,7 +130,7 @@ class Test:
             return vm.ended
         if vm.poll() is None and isinstance(vm, labvm.LabVM):
             vm.command("quit")
-        vm.ended = vm.wait(20)
+        vm.ended = vm.wait(60)
         if vm.ended not in expected:
             raise Failure(f"{labvm.exit_text(vm.ended)}, expected: "
                           f"{' or '.join(labvm.exit_text(code) for code in expected)} {vm.qemu_errors()}")
@@ -260,7 +261,7 @@ def tail(path):
 
 def supervise(script, name):
     """In the parent: one case as a child process. Returns (name, verdict, text, seconds)."""
-    limit_s = CASES[name][1]
+    limit_s = CASES[name][1] * SLOW_MACHINE
     os.makedirs(WORK, exist_ok=True)
     log = os.path.join(WORK, name + ".log")
     started = time.monotonic()

@@ -27,7 +27,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
-PANIC_REPORT_S = 1
+PANIC_REPORT_S = 5
 LAB_START_S = 60
 F_SETPIPE_SZ = 1031
 # tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
@@ -375,7 +375,7 @@ class LabVM(Machine):
         self.ports = {name: port for one in nets for name, port in one.ports.items()}
         super().__init__(work, arguments, ("console", "lab"), echo, arch)
 
-    def command(self, text, pattern=None, limit_s=10):
+    def command(self, text, pattern=None, limit_s=30):
         """A line to the lab; with a pattern, waits for the answer and returns the match."""
         line = self.lines["lab"]
         try:
