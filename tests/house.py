@@ -224,8 +224,17 @@ def comments():
             depth += code.count("{") - code.count("}")
 
 
+def settings():
+    """every setting that the kernel or an application reads stands in README.md"""
+    told = set(re.findall(r"`([a-z0-9._]+)`", read("README.md")))
+    for name in kernel_files(".c"):
+        for key in re.findall(r'\bconfig_(?:string|number|bool)\("([^"]+)"', read(name)):
+            if key not in told:
+                yield f"{name}: {key}"
+
+
 RULES = [arrows_of_includes, arrows_of_symbols, architecture, assembly, weak, headers, wire, beginnings, prose, comments,
-         unfinished, sizes]
+         settings, unfinished, sizes]
 
 
 def main():
