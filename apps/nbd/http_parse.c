@@ -20,7 +20,7 @@ const char *http_reason(int status)
     }
 }
 
-/* Offset behind the empty line that ends the headers, 0 while it is not there. A bare LF is accepted as a line's end. */
+/* Offset behind the empty line that ends the headers, 0 while it is not there. A bare LF ends a line, too. */
 static size_t end_of_headers(const char *text, size_t bytes)
 {
     for (size_t i = 0; i < bytes; i++) {

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* Between the session's own files: session.c, negotiate.c, transmit.c, pieces.c, buffers.c. */
+/* Between the session's own files: session.c, negotiate.c, transmit.c, issue.c, pieces.c, replies.c,
+ * buffers.c. */
 #pragma once
 #include "apps/nbd/session.h"
 
@@ -48,6 +49,14 @@ int nbd_errno_of(int status, uint16_t command);
 void nbd_send_op_result(struct nbd_op *op);                       /* simple, or one chunk; op is freed when sent */
 void nbd_send_chunk(struct nbd_piece *piece, int error, bool last);  /* structured read; piece is freed when sent */
 void nbd_send_gathered(struct nbd_op *op);                        /* op and its pieces are freed when sent */
+
+/* issue.c */
+/* Hands the piece to the disk; it is completed, answered and freed without further ado. */
+void nbd_submit(struct nbd_piece *piece);
+/* Issues the session's current command. False: out of buffers, to be called again when there are some. */
+bool nbd_issue(struct nbd_session *s);
+/* Nothing more of the current command will be issued. */
+void nbd_current_is_issued(struct nbd_session *s);
 
 /* transmit.c: gives up the operation that is being issued or received. */
 void nbd_abandon_current(struct nbd_session *s);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * /metrics in the Prometheus text format (version 0.0.4): HELP and TYPE before each family, counters end in _total, base
- * units (seconds, bytes).
+ * /metrics in the Prometheus text format (version 0.0.4): HELP and TYPE before each family, counters end in _total,
+ * base units (seconds, bytes).
  */
 #include "apps/nbd/http.h"
 #include "apps/nbd/server.h"
@@ -96,16 +96,16 @@ static void add_nbd(struct text *t)
     single(t, "candela_nbd_connections", "gauge", "NBD clients connected.", s.connections);
     single(t, "candela_nbd_accepted_total", "counter", "NBD connections accepted.", s.accepted);
     single(t, "candela_nbd_refused_total", "counter", "NBD connections refused.", s.refused);
-    single(t, "candela_nbd_dropped_total", "counter", "NBD connections dropped for misbehaviour.", s.dropped);
+    single(t, "candela_nbd_dropped_total", "counter", "NBD connections dropped for misbehaviour.", s.total.dropped);
     family(t, "candela_nbd_requests_total", "counter", "NBD requests by kind.");
-    text_add(t, "candela_nbd_requests_total{kind=\"read\"} %llu\n", (unsigned long long)s.reads);
-    text_add(t, "candela_nbd_requests_total{kind=\"write\"} %llu\n", (unsigned long long)s.writes);
-    text_add(t, "candela_nbd_requests_total{kind=\"flush\"} %llu\n", (unsigned long long)s.flushes);
-    text_add(t, "candela_nbd_requests_total{kind=\"trim\"} %llu\n", (unsigned long long)s.trims);
-    text_add(t, "candela_nbd_requests_total{kind=\"write_zeroes\"} %llu\n", (unsigned long long)s.zeroes);
-    single(t, "candela_nbd_errors_total", "counter", "NBD requests answered with an error.", s.errors);
-    single(t, "candela_nbd_read_bytes_total", "counter", "Bytes asked for by NBD reads.", s.read_bytes);
-    single(t, "candela_nbd_written_bytes_total", "counter", "Bytes brought by NBD writes.", s.write_bytes);
+    text_add(t, "candela_nbd_requests_total{kind=\"read\"} %llu\n", (unsigned long long)s.total.reads);
+    text_add(t, "candela_nbd_requests_total{kind=\"write\"} %llu\n", (unsigned long long)s.total.writes);
+    text_add(t, "candela_nbd_requests_total{kind=\"flush\"} %llu\n", (unsigned long long)s.total.flushes);
+    text_add(t, "candela_nbd_requests_total{kind=\"trim\"} %llu\n", (unsigned long long)s.total.trims);
+    text_add(t, "candela_nbd_requests_total{kind=\"write_zeroes\"} %llu\n", (unsigned long long)s.total.zeroes);
+    single(t, "candela_nbd_errors_total", "counter", "NBD requests answered with an error.", s.total.errors);
+    single(t, "candela_nbd_read_bytes_total", "counter", "Bytes asked for by NBD reads.", s.total.read_bytes);
+    single(t, "candela_nbd_written_bytes_total", "counter", "Bytes brought by NBD writes.", s.total.write_bytes);
     single(t, "candela_nbd_buffer_bytes", "gauge", "Bytes of data buffers in use.", nbd_buffers_used());
 }
 

@@ -18,8 +18,8 @@
 enum nbd_handshake_flag { NBD_FLAG_FIXED_NEWSTYLE = 1, NBD_FLAG_NO_ZEROES = 2 };   /* the client's have the same bits */
 
 enum nbd_option {
-    NBD_OPT_EXPORT_NAME = 1, NBD_OPT_ABORT = 2, NBD_OPT_LIST = 3, NBD_OPT_STARTTLS = 5, NBD_OPT_INFO = 6, NBD_OPT_GO = 7,
-    NBD_OPT_STRUCTURED_REPLY = 8,
+    NBD_OPT_EXPORT_NAME = 1, NBD_OPT_ABORT = 2, NBD_OPT_LIST = 3, NBD_OPT_STARTTLS = 5, NBD_OPT_INFO = 6,
+    NBD_OPT_GO = 7, NBD_OPT_STRUCTURED_REPLY = 8,
 };
 #define NBD_REP_ERROR(n) (0x80000000u + (n))
 enum nbd_option_reply {
@@ -63,7 +63,9 @@ enum nbd_command_flag {
     NBD_CMD_FLAG_FAST_ZERO = 1 << 4,
 };
 #define NBD_CHUNK_FLAG_DONE 1
-enum nbd_chunk { NBD_CHUNK_NONE = 0, NBD_CHUNK_OFFSET_DATA = 1, NBD_CHUNK_ERROR = 0x8001, NBD_CHUNK_ERROR_OFFSET = 0x8002 };
+enum nbd_chunk {
+    NBD_CHUNK_NONE = 0, NBD_CHUNK_OFFSET_DATA = 1, NBD_CHUNK_ERROR = 0x8001, NBD_CHUNK_ERROR_OFFSET = 0x8002,
+};
 
 enum nbd_errno {
     NBD_EPERM = 1, NBD_EIO = 5, NBD_ENOMEM = 12, NBD_EINVAL = 22, NBD_ENOSPC = 28, NBD_EOVERFLOW = 75, NBD_ENOTSUP = 95,

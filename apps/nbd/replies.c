@@ -110,7 +110,8 @@ void nbd_send_gathered(struct nbd_op *op)
 {
     struct nbd_session *s = op->session;
     if (s->structured) {
-        uint8_t *p = put_chunk(op->reply.header, op->cookie, NBD_CHUNK_OFFSET_DATA, true, NBD_OFFSET_DATA_BYTES + op->length);
+        uint8_t *p = put_chunk(op->reply.header, op->cookie, NBD_CHUNK_OFFSET_DATA, true,
+                               NBD_OFFSET_DATA_BYTES + op->length);
         p = put_be64(p, op->offset);
         op->reply.header_bytes = (uint16_t)(p - op->reply.header);
     } else {

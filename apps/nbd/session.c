@@ -33,8 +33,8 @@ bool nbd_collect(struct nbd_session *s, unsigned want, const uint8_t **data, siz
 size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t bytes)
 {
     size_t taken = 0;
-    /* Each half returns when it can't go on or when it has handed over to the other. No bytes at all still let a command
-     * that waited for buffers go on. */
+    /* Each half returns when it can't go on or when it has handed over to the other. No bytes at all still let a
+     * command that waited for buffers go on. */
     for (;;) {
         size_t n;
         if (s->state == NBD_CLOSING)

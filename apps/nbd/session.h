@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * One NBD client, as a state machine over bytes: negotiation (negotiate.c), then transmission (transmit.c). It knows disks
- * (rt/blk.h) and memory, not the network: a transport feeds it what the client sent and takes replies to be sent, both
- * by reference. The server's transport is TCP (server.c); the hosted tests' is an array.
+ * One NBD client, as a state machine over bytes: negotiation (negotiate.c), then transmission (transmit.c). It knows
+ * disks (rt/blk.h) and memory, not the network: a transport feeds it what the client sent and takes replies to be sent, both
+ * by reference. The server's transport is TCP (connection.c); the hosted tests' is an array.
  *
  *     client bytes -> nbd_session_input -> operations -> blk_submit -> done -> replies -> transport->send
  *
@@ -10,8 +10,8 @@
  *   piece      up to 256 KiB of one operation's data: a buffer, a disk request and the reply that sends the buffer
  *   reply      bytes to be sent: a header of its own and data by reference; comes back through its sent function
  *
- * Backpressure, both ways, is one rule: nbd_session_input takes no more bytes while the session can't go on (no buffer, too
- * many operations), and transport->resume says when to try again. Buffers are limited (buffers.c) and come back only
+ * Backpressure, both ways, is one rule: nbd_session_input takes no more bytes while the session can't go on (no buffer,
+ * too many operations), and transport->resume says when to try again. Buffers are limited (buffers.c) and come back only
  * when the client has acknowledged their bytes, so a client that does not read stops being read from.
  *
  * Promises: every request gets exactly one reply (or, structured, one chunk with DONE) unless the connection ends;
@@ -112,7 +112,7 @@ uint16_t nbd_transmission_flags(const struct nbd_session *s, const struct blk_de
 void nbd_session_close(struct nbd_session *s);
 /* The longest read or write: less where a read needs all its buffers at once. */
 uint32_t nbd_max_payload(const struct nbd_session *s);
-/* Collects up to want bytes in s->header; true when complete (and forgets them for the next). Advances *data, *bytes. */
+/* Collects up to want bytes in s->header; true when complete, and the next begins anew. Advances *data, *bytes. */
 bool nbd_collect(struct nbd_session *s, unsigned want, const uint8_t **data, size_t *bytes);
 
 /* ---- buffers.c ---- */

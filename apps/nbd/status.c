@@ -8,7 +8,8 @@
 static const char style[] =
     "body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:60em;padding:0 1em;color:#222}"
     "h1{font-size:1.5em}h2{font-size:1.1em;margin-top:1.8em}"
-    "table{border-collapse:collapse;width:100%}th,td{text-align:left;padding:.25em .8em .25em 0;border-bottom:1px solid #ddd}"
+    "table{border-collapse:collapse;width:100%}"
+    "th,td{text-align:left;padding:.25em .8em .25em 0;border-bottom:1px solid #ddd}"
     "td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}"
     "@media(prefers-color-scheme:dark){body{background:#181818;color:#ddd}th,td{border-color:#444}a{color:#8bf}}";
 
@@ -44,8 +45,8 @@ static void add_machine(struct text *t)
 static void add_disks(struct text *t)
 {
     struct blk_device *d;
-    text_add(t, "<h2>Disks</h2><table><tr><th>Export</th><th>Description</th><th class=n>MiB</th><th class=n>Sector</th>"
-                "<th>Access</th><th class=n>Reads</th><th class=n>Writes</th><th class=n>Errors</th></tr>\n");
+    text_add(t, "<h2>Disks</h2><table><tr><th>Export</th><th>Description</th><th class=n>MiB</th>"
+                "<th class=n>Sector</th><th>Access</th><th class=n>Reads</th><th class=n>Writes</th><th class=n>Errors</th></tr>\n");
     for (unsigned i = 0; (d = blk_get_index(i)); i++) {
         text_add(t, "<tr><td>%s</td><td>", d->name);
         text_add_html(t, d->description);
@@ -87,14 +88,14 @@ static void add_clients(struct text *t)
     nbd_server_get_stats(&stats);
     text_add(t, "<h2>NBD clients: %u</h2><table><tr><th>Client</th><th>Export</th><th class=n>Reads</th><th class=n>MiB"
                 "</th><th class=n>Writes</th><th class=n>MiB</th><th class=n>In flight</th></tr>\n", stats.connections);
-    for (unsigned i = 0; (s = nbd_server_session(i)); i++)
+    for (unsigned i = 0; (s = nbd_connection_session(i)); i++)
         text_add(t, "<tr><td>%s</td><td>%s</td><td class=n>%llu</td><td class=n>%llu</td><td class=n>%llu</td>"
                     "<td class=n>%llu</td><td class=n>%u</td></tr>\n",
                  s->peer, s->disk ? s->disk->name : "-", (unsigned long long)s->stats.reads,
                  (unsigned long long)s->stats.read_bytes >> 20, (unsigned long long)s->stats.writes,
                  (unsigned long long)s->stats.write_bytes >> 20, s->op_count);
     text_add(t, "</table><p>%llu accepted, %llu refused, %llu dropped; %llu of %llu KiB of buffers in use; writable: ",
-             (unsigned long long)stats.accepted, (unsigned long long)stats.refused, (unsigned long long)stats.dropped,
+             (unsigned long long)stats.accepted, (unsigned long long)stats.refused, (unsigned long long)stats.total.dropped,
              (unsigned long long)nbd_buffers_used() >> 10, (unsigned long long)nbd_buffers_limit() >> 10);
     text_add_html(t, *nbd_write_text() ? nbd_write_text() : "none");
     text_add(t, "; clients allowed: ");
@@ -131,7 +132,7 @@ void status_write(struct text *t)
     add_boot(t);
     text_add(t, "<h2>Counters</h2><table>\n");
     for (const struct metric *m = metric_first(); m; m = m->next)
-        text_add(t, "<tr><th>%s</th><td class=n>%llu</td><td>%s</td></tr>\n", m->name, (unsigned long long)m->read(m->arg),
-                 m->help);
+        text_add(t, "<tr><th>%s</th><td class=n>%llu</td><td>%s</td></tr>\n", m->name,
+                 (unsigned long long)m->read(m->arg), m->help);
     text_add(t, "</table>\n<p>For machines: <a href=\"/metrics\">/metrics</a></p></html>\n");
 }

@@ -68,8 +68,8 @@ err_t tcpip_callback_wait(tcpip_callback_fn fn, void *arg)
 }
 
 /*
- * A task that does nothing but send datagrams is never made to wait by the protocol. It is here: by the NIC when too many
- * are on their way, and now and then for a turn of the loop, so that frames are received meanwhile.
+ * A task that does nothing but send datagrams is never made to wait by the protocol. It is here: by the NIC when too
+ * many are on their way, and now and then for a turn of the loop, so that frames are received meanwhile.
  */
 #define DATAGRAMS_PER_TURN 16
 static void before_datagram(void)

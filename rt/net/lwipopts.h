@@ -21,13 +21,13 @@
 #define LWIP_HOOK_FILENAME              "net_hooks.h"
 
 /* ---- memory ---- */
-#include "lwip/init.h"                        /* the version; every source includes lwip/opt.h, which includes this, first */
+#include "lwip/init.h"                        /* the version: every source includes lwip/opt.h, and so this, first */
 #ifndef LWIP_VERSION_REVISION
 #error "lwip/init.h must not be the first of lwIP's headers"
 #endif
 #define MEM_ALIGNMENT                   8
 #if LWIP_VERSION_MAJOR == 2 && LWIP_VERSION_MINOR == 2 && LWIP_VERSION_REVISION == 0
-#define MEM_LIBC_MALLOC                 1     /* Ubuntu 24.04's 2.2.0 names the allocator so, and ignores the other names */
+#define MEM_LIBC_MALLOC                 1     /* Ubuntu 24.04's 2.2.0 names the allocator so, and only so */
 #define mem_clib_malloc                 net_malloc
 #define mem_clib_calloc                 net_calloc
 #define mem_clib_free                   net_free
@@ -72,7 +72,7 @@
 #define LWIP_IPV4                       1
 #define LWIP_IPV6                       1
 #define LWIP_IPV6_DHCP6                 0     /* addresses by router advertisement */
-#define IPV6_FRAG_COPYHEADER            1     /* its bookkeeping has pointers: 64 bits of them do not fit in the header */
+#define IPV6_FRAG_COPYHEADER            1     /* its bookkeeping has pointers: 64 bits do not fit in the header */
 #define LWIP_ND6_RDNSS_MAX_DNS_SERVERS  2
 #define LWIP_DHCP                       1
 #define LWIP_ACD                        0     /* address probing would delay every boot by five seconds */
@@ -106,7 +106,7 @@
 #define LWIP_NETCONN                    1
 #define LWIP_SOCKET                     1
 #define LWIP_COMPAT_SOCKETS             1
-#define LWIP_POSIX_SOCKETS_IO_NAMES     0     /* read, write, close belong to nobody here; use recv, send, closesocket */
+#define LWIP_POSIX_SOCKETS_IO_NAMES     0     /* read, write, close belong to nobody here */
 #define LWIP_SO_RCVTIMEO                1
 #define LWIP_SO_SNDTIMEO                1
 #define LWIP_SO_RCVBUF                  1

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Received frames on their way from a NIC to lwIP, without a copy: each is wrapped in a custom pbuf that points into the
- * driver's receive buffer, and the driver's token goes back when lwIP drops the last reference.
+ * Received frames on their way from a NIC to lwIP, without a copy: each is wrapped in a custom pbuf that points into
+ * the driver's receive buffer, and the driver's token goes back when lwIP drops the last reference.
  *
  * A frame may be kept for long (out-of-order TCP segments, an application that does not read), and a driver's receive
  * buffer is small; worse, a host gets a packet's part of it back only when all frames of that packet are released,
@@ -12,8 +12,8 @@
  * What is received together is handled together where TCP allows it: an acknowledgement that the next one includes is
  * left out (a peer that gets ten segments by one large send answers with as many), and segments in sequence become one.
  *
- * Promises: a token is released exactly once; when the NIC goes (net_rx_detach), what lwIP still holds has been moved to
- * the heap before its memory disappears.
+ * Promises: a token is released exactly once; when the NIC goes (net_rx_detach), what lwIP still holds has been moved
+ * to the heap before its memory disappears.
  */
 #define LOG_ROOM "net"
 #include "rt/net/port.h"

@@ -19,8 +19,14 @@
 #define TCP_WINDOW_AT 14
 
 static uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
-static uint32_t be32(const uint8_t *p) { return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3]; }
+static uint32_t be32(const uint8_t *p) { return (uint32_t)be16(p) << 16 | be16(p + 2); }
 static void put16(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
+
+static bool is_extension(uint8_t next)
+{
+    return next == IP6_NEXTH_HOPBYHOP || next == IP6_NEXTH_ROUTING || next == IP6_NEXTH_FRAGMENT ||
+           next == IP6_NEXTH_DESTOPTS;
+}
 
 /*
  * IPv6 extension headers: each must lie in the frame with a word to spare, for lwIP reads a header's length, and an
@@ -30,7 +36,7 @@ static bool is_sound_ip6(const uint8_t *frame, uint32_t bytes)
 {
     uint32_t at = SIZEOF_ETH_HDR + IP6_HLEN;
     uint8_t next = frame[SIZEOF_ETH_HDR + 6];
-    while (next == IP6_NEXTH_HOPBYHOP || next == IP6_NEXTH_ROUTING || next == IP6_NEXTH_FRAGMENT || next == IP6_NEXTH_DESTOPTS) {
+    while (is_extension(next)) {
         if (bytes - at < 8)
             return false;
         uint32_t length = next == IP6_NEXTH_FRAGMENT ? 8 : 8u * (1 + frame[at + 1]);
@@ -70,12 +76,15 @@ bool net_rx_is_segment(const struct nic_rx *rx, struct rx_segment *s)
     const uint32_t verified = NIC_RX_CSUM_L4_OK | NIC_RX_CSUM_IP4_OK;
     uint8_t *frame = rx->frame;
     uint32_t ip_bytes, total;           /* of the IP header; of the IP packet */
-    if (rx->bytes < SIZEOF_ETH_HDR + IP_HLEN + TCP_BYTES || rx->bytes > 0xffff || rx->vlan || (rx->flags & NIC_RX_CSUM_BAD))
+    if (rx->bytes < SIZEOF_ETH_HDR + IP_HLEN + TCP_BYTES || rx->bytes > 0xffff || rx->vlan)
+        return false;
+    if (rx->flags & NIC_RX_CSUM_BAD)
         return false;
     s->ip = frame + SIZEOF_ETH_HDR;
     switch (be16(frame + 12)) {
     case ETHTYPE_IP:
-        if ((rx->flags & verified) != verified || s->ip[0] != 0x45 || (be16(s->ip + 6) & 0x3fff) || s->ip[9] != IP_PROTO_TCP)
+        if ((rx->flags & verified) != verified || s->ip[0] != 0x45 || (be16(s->ip + 6) & 0x3fff) ||
+            s->ip[9] != IP_PROTO_TCP)
             return false;
         s->six = false;
         ip_bytes = IP_HLEN;

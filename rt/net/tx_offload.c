@@ -85,13 +85,17 @@ static uint16_t fold(uint64_t sum)
 /* A frame beyond the MTU: is it TCP, and will the device cut it? */
 static bool net_tx_large(const struct pbuf *p, const struct netif *netif, const struct nic *nic)
 {
-    const uint8_t *frame = p->payload;
+    const uint8_t *frame = p->payload, *ip = frame + ETH_BYTES;
     uint32_t needed = NIC_TX_LSO | NIC_TX_CSUM_TCP;
-    if (p->len < ETH_BYTES + IP6_BYTES || p->tot_len > nic->lso_max_bytes || (netif->chksum_flags & NETIF_CHECKSUM_GEN_TCP))
+    if (p->len < ETH_BYTES + IP6_BYTES || p->tot_len > nic->lso_max_bytes)
         return false;
-    if (be16(frame + 12) == ETHTYPE_IPV6)
-        return frame[ETH_BYTES + 6] == IP_PROTO_TCP && (nic->tx_offloads & (needed | NIC_TX_IP6)) == (needed | NIC_TX_IP6);
-    return be16(frame + 12) == ETHTYPE_IP && frame[ETH_BYTES + 9] == IP_PROTO_TCP && (nic->tx_offloads & needed) == needed;
+    if (netif->chksum_flags & NETIF_CHECKSUM_GEN_TCP)
+        return false;
+    if (be16(frame + 12) == ETHTYPE_IPV6) {
+        needed |= NIC_TX_IP6;
+        return ip[6] == IP_PROTO_TCP && (nic->tx_offloads & needed) == needed;
+    }
+    return be16(frame + 12) == ETHTYPE_IP && ip[9] == IP_PROTO_TCP && (nic->tx_offloads & needed) == needed;
 }
 
 bool net_tx_offload(struct nic_tx *tx, struct pbuf *p, struct netif *netif, const struct nic *nic)

@@ -569,7 +569,7 @@ static bool appliance(void)
         nbd_server_get_stats(&stats);
     } while (stats.accepted == 0 || stats.connections > 0);
     task_sleep_us(30000000);
-    return nbd_buffers_used() == 0 && stats.errors == 0 && stats.dropped == 0;
+    return nbd_buffers_used() == 0 && stats.total.errors == 0 && stats.total.dropped == 0;
 }
 
 static bool send_all(int s, const void *data, size_t bytes)
