@@ -124,9 +124,28 @@ static void disk_works(void)
     kfree(b);
 }
 
+/* Several messages in one section: the lengths of all but the last include what lies between them. */
+static void small_frames_together(void)
+{
+    struct out *o[64];
+
+    wire_count = 0;
+    for (unsigned i = 0; i < ARRAY_SIZE(o); i++) {
+        o[i] = make_out(61 + i, 1, i);
+        CHECK_EQ(nic->ops->send(nic, &o[i]->tx), 0);
+    }
+    nic->ops->kick(nic);
+    CHECK(RUN_UNTIL(wire_count == ARRAY_SIZE(o), 2));
+    for (unsigned i = 0; i < ARRAY_SIZE(o); i++) {
+        CHECK(on_wire(i, o[i]));
+        free_out(o[i]);
+    }
+}
+
 static void nic_works(void)
 {
     frames_of_all_sizes();
+    small_frames_together();
     got_count = 0;
     for (unsigned i = 0; i < 3000; i++) {
         while (!to_guest(60 + i % 1400, i))
@@ -164,6 +183,7 @@ TEST(openvmm_jumbo_frames)
 TEST(openvmm_devices_come_and_go)
 {
     struct host_scsi *more[40];
+    struct host_state state;
 
     openvmm();
     up();
@@ -174,6 +194,8 @@ TEST(openvmm_devices_come_and_go)
         host_remove_scsi(host, more[i]);
     host_remove_nic(host, host_nic);
     CHECK(RUN_UNTIL(removed == 1 && bus.device_tasks == 1, 10));
+    host_get_state(host, &state);
+    CHECK_EQ(state.channels_offered, 1);
     host_nic = host_add_nic(host, &nic_config, &wire_ops, NULL);
     CHECK(RUN_UNTIL(added == 2 && nic, 10));
     ((struct netvsc *)nic->driver)->copy_bytes = 512;
