@@ -46,7 +46,8 @@ static void add_disks(struct text *t)
 {
     struct blk_device *d;
     text_add(t, "<h2>Disks</h2><table><tr><th>Export</th><th>Description</th><th class=n>MiB</th>"
-                "<th class=n>Sector</th><th>Access</th><th class=n>Reads</th><th class=n>Writes</th><th class=n>Errors</th></tr>\n");
+                "<th class=n>Sector</th><th>Access</th><th class=n>Reads</th><th class=n>Writes</th>"
+                "<th class=n>Errors</th></tr>\n");
     for (unsigned i = 0; (d = blk_get_index(i)); i++) {
         text_add(t, "<tr><td>%s</td><td>", d->name);
         text_add_html(t, d->description);
