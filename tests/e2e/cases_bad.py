@@ -37,7 +37,7 @@ def ends(t, vm, way, expected, word):
 
 @case(limit_s=120)
 def bad_broken_rules(t):
-    """Each rule that the guest breaks is reported with its bytes and ends the run with 39, though it powers off well."""
+    """Each rule that is broken is reported with its bytes; the run ends with 39, however well the guest goes on."""
     disk = t.random_disk("disk.img", 1)
     for way, violation in BROKEN_RULES.items():
         lab = ends(t, bad_guest(t, way, disk), way, VIOLATION, "violation")

@@ -130,7 +130,8 @@ static uint64_t op_tsc(void *ctx)
 }
 
 static const struct host_ops ops = {
-    .alloc = op_alloc, .free = op_free, .gpa_map = op_map, .gpa_unmap = op_unmap, .raise = op_raise, .now_100ns = op_now,
+    .alloc = op_alloc, .free = op_free, .gpa_map = op_map, .gpa_unmap = op_unmap, .raise = op_raise,
+    .now_100ns = op_now,
     .set_timer = op_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_tsc, .trace = op_trace,
 };
 

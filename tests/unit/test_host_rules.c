@@ -79,7 +79,8 @@ RULE(hypercall_without_page, at_start, "without a hypercall page", {
 })
 RULE(hypercall_unknown, at_start, "is unknown", { call(0x7777, 0, 0); })
 RULE(hypercall_without_privilege, at_start, "no privilege", { call(HVCALL_GET_PARTITION_ID, 0, OUT); })
-RULE(control_reserved, at_start, "reserved bits in the control word", { call(HVCALL_POST_MESSAGE | 1ull << 27, IN, 0); })
+RULE(control_reserved, at_start, "reserved bits in the control word",
+     { call(HVCALL_POST_MESSAGE | 1ull << 27, IN, 0); })
 RULE(control_nested, at_start, "reserved bits in the control word",
      { call(HVCALL_POST_MESSAGE | HV_CONTROL_NESTED, IN, 0); })
 RULE(control_varhead, at_start, "takes no variable header", { call(hv_control(HVCALL_POST_MESSAGE, 1, 0, 0), IN, 0); })
@@ -126,7 +127,8 @@ RULE(signal_nobody, connected, "does not exist", { call(HVCALL_SIGNAL_EVENT | HV
 RULE(signal_flag, opened, "flag 1", { call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, (0x2000u + relid) | 1ull << 32, 0); })
 RULE(signal_reserved, opened, "reserved field",
      { call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, (0x2000u + relid) | 1ull << 48, 0); })
-RULE(signal_closed_channel, offered, "is not open", { call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, 0x2000u + relid, 0); })
+RULE(signal_closed_channel, offered, "is not open",
+     { call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, 0x2000u + relid, 0); })
 
 /* ---- bus control: 2 to 9 ----------------------------------------------------------------------------- */
 
@@ -351,7 +353,8 @@ RULE(ring_host_write_index_written, with_disk, "wrote the write index", {
     vstor(relid, &v);
 })
 RULE(packet_stub, opened, "cannot be a packet", { control_page(0)->write_index = 16; kick(); })
-RULE(packet_header_too_short, opened, "packet of", { raw_packet((struct vmbus_packet_header){6, 1, 4, 0, 1}, 0, 0, 40); })
+RULE(packet_header_too_short, opened, "packet of",
+     { raw_packet((struct vmbus_packet_header){6, 1, 4, 0, 1}, 0, 0, 40); })
 RULE(packet_header_longer_than_packet, opened, "packet of",
      { raw_packet((struct vmbus_packet_header){6, 5, 4, 0, 1}, 0, 0, 40); })
 RULE(packet_longer_than_written, opened, "packet of",
@@ -384,7 +387,8 @@ RULE(storvsp_no_completion, opened, "storvsp: packet type",
      { vstor_raw(VMBUS_PACKET_INBAND, 0, 64, (struct vstor_packet){.operation = VSTOR_OP_BEGIN_INITIALIZATION}); })
 RULE(storvsp_completion, opened, "storvsp: packet type",
      { vstor_raw(VMBUS_PACKET_COMPLETION, 0, 64, (struct vstor_packet){.operation = VSTOR_OP_COMPLETE_IO}); })
-RULE(storvsp_short, opened, "storvsp: packet type", { vstor_raw(VMBUS_PACKET_INBAND, 1, 8, (struct vstor_packet){.operation = 7}); })
+RULE(storvsp_short, opened, "storvsp: packet type",
+     { vstor_raw(VMBUS_PACKET_INBAND, 1, 8, (struct vstor_packet){.operation = 7}); })
 RULE(storvsp_flags, opened, "vstor flags", {
     vstor_raw(VMBUS_PACKET_INBAND, 1, 64, (struct vstor_packet){.operation = VSTOR_OP_BEGIN_INITIALIZATION});
 })
@@ -396,7 +400,8 @@ RULE(storvsp_begin_twice, opened, "in state", {
 })
 RULE(storvsp_request_too_early, opened, "before END_INITIALIZATION", { vstor_op(VSTOR_OP_EXECUTE_SRB); })
 RULE(storvsp_short_handshake, opened, "handshake packet of", {
-    vstor_raw(VMBUS_PACKET_INBAND, 1, 16, (struct vstor_packet){.operation = VSTOR_OP_BEGIN_INITIALIZATION, .flags = 1});
+    vstor_raw(VMBUS_PACKET_INBAND, 1, 16,
+              (struct vstor_packet){.operation = VSTOR_OP_BEGIN_INITIALIZATION, .flags = 1});
 })
 RULE(storvsp_sub_channels, with_disk, "sub-channels", {
     struct vstor_packet v = {.operation = VSTOR_OP_CREATE_SUB_CHANNELS, .sub_channel_count = 3};

@@ -198,7 +198,10 @@ RULE(ring_index_goes_back, with_a_blocked_wire, "went back", {
 
 /* ---- control: 25 ------------------------------------------------------------------------------------- */
 
-static void control(const void *message, uint32_t bytes) { rndis(relid, NVSP_CHANNEL_CONTROL, message, bytes, NULL, 0); }
+static void control(const void *message, uint32_t bytes)
+{
+    rndis(relid, NVSP_CHANNEL_CONTROL, message, bytes, NULL, 0);
+}
 
 static void control_words(uint32_t type, uint32_t length, uint32_t oid, uint32_t info_bytes, uint32_t offset)
 {

@@ -124,7 +124,7 @@ static void bad_hypercall(void)
     kprintf("badguest: result %#llx\n", (unsigned long long)result);
 }
 
-/* The lab's memory, or nothing, by guest-physical address: as input of a hypercall, as a GPADL, as pages of a packet. */
+/* Memory that is not the guest's, by its address: as input of a hypercall, as a GPADL, as pages of a packet. */
 static void name_foreign_input(void)
 {
     uint64_t result = arch_hypercall(HVCALL_POST_MESSAGE, (gpa_t){ram_end()}, (gpa_t){0});
