@@ -8,7 +8,8 @@
  * reopen the window.
  *
  * A connection is closed and freed only from its own event, never inside a callback of lwIP or of the session, so
- * nobody finds it gone under his feet. After its TCP is gone the struct lives until the disk has let go of its last request.
+ * nobody finds it gone under his feet. After its TCP is gone the struct lives until the disk has let go of its last
+ * request.
  */
 #define LOG_ROOM "nbd"
 #include "apps/nbd/connection.h"

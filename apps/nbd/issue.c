@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * From commands to disk requests and back: a command is cut into pieces, each piece is a disk request, and what the disk
- * answers becomes the command's reply, or, for structured reads, a chunk of it.
+ * From commands to disk requests and back: a command is cut into pieces, each piece is a disk request, and what the
+ * disk answers becomes the command's reply, or, for structured reads, a chunk of it.
  *
  * Reads that must be answered as one (no structured replies, or DF) get all their buffers at once or none, so that two
  * of them can't wait for each other's.

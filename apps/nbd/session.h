@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * One NBD client, as a state machine over bytes: negotiation (negotiate.c), then transmission (transmit.c). It knows
- * disks (rt/blk.h) and memory, not the network: a transport feeds it what the client sent and takes replies to be sent, both
- * by reference. The server's transport is TCP (connection.c); the hosted tests' is an array.
+ * disks (rt/blk.h) and memory, not the network: a transport feeds it what the client sent and takes replies to be
+ * sent, both by reference. The server's transport is TCP (connection.c); the hosted tests' is an array.
  *
  *     client bytes -> nbd_session_input -> operations -> blk_submit -> done -> replies -> transport->send
  *
@@ -11,8 +11,8 @@
  *   reply      bytes to be sent: a header of its own and data by reference; comes back through its sent function
  *
  * Backpressure, both ways, is one rule: nbd_session_input takes no more bytes while the session can't go on (no buffer,
- * too many operations), and transport->resume says when to try again. Buffers are limited (buffers.c) and come back only
- * when the client has acknowledged their bytes, so a client that does not read stops being read from.
+ * too many operations), and transport->resume says when to try again. Buffers are limited (buffers.c) and come back
+ * only when the client has acknowledged their bytes, so a client that does not read stops being read from.
  *
  * Promises: every request gets exactly one reply (or, structured, one chunk with DONE) unless the connection ends;
  * nothing the client sends is an error of ours. All functions run in the event loop or tasks; none blocks.

@@ -96,7 +96,8 @@ static void add_clients(struct text *t)
                  (unsigned long long)s->stats.read_bytes >> 20, (unsigned long long)s->stats.writes,
                  (unsigned long long)s->stats.write_bytes >> 20, s->op_count);
     text_add(t, "</table><p>%llu accepted, %llu refused, %llu dropped; %llu of %llu KiB of buffers in use; writable: ",
-             (unsigned long long)stats.accepted, (unsigned long long)stats.refused, (unsigned long long)stats.total.dropped,
+             (unsigned long long)stats.accepted, (unsigned long long)stats.refused,
+             (unsigned long long)stats.total.dropped,
              (unsigned long long)nbd_buffers_used() >> 10, (unsigned long long)nbd_buffers_limit() >> 10);
     text_add_html(t, *nbd_write_text() ? nbd_write_text() : "none");
     text_add(t, "; clients allowed: ");

@@ -4,8 +4,8 @@
  *
  * The invariant that the whole port stands on: lwIP's core never blocks, and nothing pre-empts. So whoever runs (a task
  * inside a socket call, the loop inside a NIC's or timer's function) holds "the core lock" by running, and that lock
- * costs nothing (LOCK_TCPIP_CORE is empty). A socket call runs the core directly, without a thread switch; when it must wait
- * it does so here, outside the core, and the task is parked. What the core calls from event functions is only the "try"
+ * costs nothing (LOCK_TCPIP_CORE is empty). A socket call runs the core directly, without a thread switch; when it must
+ * wait it does so here, outside the core, and the task is parked. What the core calls from event functions is only the "try"
  * and "signal" half of this file, which KASSERTs that it need not block.
  */
 #define LOG_ROOM "net"

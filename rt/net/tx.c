@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Frames on their way from lwIP to a NIC, by reference: each piece of a pbuf chain becomes a piece of the frame, and
- * the chain is held until the driver is done. lwIP knows that a segment whose chain is held elsewhere is still on its way
- * and does not touch it.
+ * the chain is held until the driver is done. lwIP knows that a segment whose chain is held elsewhere is still on its
+ * way and does not touch it.
  *
  * Flow control: descriptors are limited. When the NIC says "no room", frames wait here in order; when descriptors run
  * out, lwIP is told ERR_MEM, remembers it in the connection (TF_NAGLEMEMERR), and is asked again here as soon as
