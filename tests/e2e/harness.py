@@ -134,6 +134,7 @@ class Test:
         if vm.ended not in expected:
             raise Failure(f"{labvm.exit_text(vm.ended)}, expected: "
                           f"{' or '.join(labvm.exit_text(code) for code in expected)} {vm.qemu_errors()}")
+        vm.stop()                              # its pipes count against a limit per user
         return vm.ended
 
     def kill(self, vm):

@@ -152,7 +152,10 @@ class Line:
             os.mkfifo(path + end)
         self.to_guest = os.open(path + ".in", os.O_RDWR)
         self.from_guest = os.open(path + ".out", os.O_RDONLY | os.O_NONBLOCK)
-        fcntl.fcntl(self.from_guest, F_SETPIPE_SZ, MIB)
+        try:
+            fcntl.fcntl(self.from_guest, F_SETPIPE_SZ, MIB)
+        except PermissionError:                       # the user has many pipes already: the usual size must do
+            pass
         self.thread = threading.Thread(target=self._read, daemon=True)
 
     def _read(self):
@@ -182,7 +185,9 @@ class Line:
         os.write(self.to_guest, text.encode())
 
     def close(self):
-        """After QEMU has ended."""
+        """After QEMU has ended; the text stays. A second call does nothing."""
+        if self.log.closed:
+            return
         self.stopping = True
         if self.thread.ident is not None:
             self.thread.join(5)
