@@ -17,6 +17,7 @@
 #define LOG_ROOM "boot"
 #include <string.h>
 #include "boot/acpi.h"
+#include "boot/figures.h"
 #include "boot/boot_info.h"
 #include "boot/selftest.h"
 #include "drivers/drivers.h"
@@ -112,6 +113,7 @@ static void connect_host(void)
     static struct shutdown_hook hook = {.fn = leave_host};
     int error;
     shutdown_add_hook(&hook);
+    figures_register();
     storvsc_register();
     netvsc_register();
     hv_crash_init();
