@@ -27,8 +27,6 @@ FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem lib/include -isystem
 KFLAGS := $(FREE) $(ARCHFLAGS_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
 NETINC := -Irt/net -I$(LWIP)/src/include -I$(LWIP)/contrib/addons/tcp_isn
 LDFLAGS := -nostdlib -static -z noexecstack -z max-page-size=4096 --gc-sections --fatal-warnings --no-undefined --build-id=none
-HFLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
-          -I. -Itests/fake_arch $(NETINC) -DCANDELA_HOSTED -MMD -MP
 
 # ---- what is built of what ----
 src  = $(foreach d,$(1),$(wildcard $(d)/*.c $(d)/*.S))
@@ -39,10 +37,6 @@ KERNEL_OBJS := $(call objs,$(call src,$(CORE) hv vmbus drivers rt rt/net boot))
 LAB_OBJS := $(call objs,$(call src,$(CORE) tests/host tests/lab/$(ARCH)))
 -include rt/net/lwip.mk
 LWIP_OBJS := $(patsubst %.c,$(O)/obj/lwip/%.o,$(LWIP_SRC))
-HOSTED_SRC := $(filter-out lib/string.c drivers/console_%.c,$(call src,lib mm rt hv vmbus drivers)) \
-              $(call src,tests/host tests/fake_arch) $(filter-out %/main.c,$(call src,apps/nbd))
-HOSTED_OBJS := $(patsubst %,$(H)/obj/%.o,$(basename $(HOSTED_SRC)))
-UNIT := $(patsubst tests/unit/%.c,$(H)/%,$(wildcard tests/unit/test_*.c))
 
 # ---- what can't work is said in one line, before anything is compiled ----
 ifeq ($(wildcard arch/$(ARCH)),)
@@ -61,7 +55,7 @@ $(error lwIP is not here: run "make fetch" once)
 endif
 endif
 
-.PHONY: all lab help run check check-house check-hosted check-lab image iso bench bench-native clean fetch packages hosted check-compile
+.PHONY: all always lab help run check check-house check-hosted check-lab image iso bench bench-native clean fetch packages hosted check-compile
 .SECONDARY:
 all: $(foreach a,$(APPS),$(O)/candela-$(a).elf $(O)/BOOT-$(a).EFI) lab $(O)/libcandela-hv.a
 lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
@@ -77,7 +71,7 @@ help:
 	@echo 'make clean       remove build/        (V=1 shows the compiler calls)'
 
 # ---- objects ----
-$(O)/obj/lwip/%.o: $(LWIP)/%.c
+$(O)/obj/lwip/%.o: $(LWIP)/%.c Makefile
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(KFLAGS) $(NETINC) -w -c $< -o $@
 $(O)/obj/%.o: %.c
@@ -87,6 +81,9 @@ $(O)/obj/%.o: %.S
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(KFLAGS) -D__ASSEMBLY__ -c $< -o $@
 DEFS_machine := -DCANDELA_VERSION='"$(VERSION)"'
+$(O)/obj/rt/machine.o $(H)/obj/rt/machine.o: build/version
+build/version: always
+	@mkdir -p $(@D); echo '$(VERSION)' | cmp -s - $@ || echo '$(VERSION)' > $@
 $(LWIP)/src/include/lwip/init.h:
 	@sh scripts/fetch-lwip.sh --cached || { echo 'lwIP is not here yet: run "make fetch" once'; exit 1; }
 $(LWIP)/%.c: $(LWIP)/src/include/lwip/init.h ;
@@ -116,24 +113,11 @@ $(O)/libcandela-hv.a: $(call objs,$(call src,hv vmbus drivers))
 	@rm -f $@; $(CROSS)ar rcs $@ $^
 check-compile: $(call objs,$(call src,$(DIRS)))
 
-# ---- hosted: the guest's own rooms in an ordinary program, with sanitizers ----
-$(H)/obj/%.o: %.c
-	@mkdir -p $(@D)
-	$(Q)gcc $(HFLAGS) $(WARN) $(DEFS_$(notdir $*)) -c $< -o $@
-$(H)/obj/%.o: %.S
-	@mkdir -p $(@D)
-	$(Q)gcc $(HFLAGS) -c $< -o $@
-$(H)/librooms.a: $(HOSTED_OBJS)
-	@rm -f $@; ar rcs $@ $^
-$(H)/test_%: $(H)/obj/tests/unit/test_%.o $(H)/obj/tests/unit/test.o $(H)/librooms.a
-	$(Q)gcc $(HFLAGS) $^ -o $@
-hosted: $(UNIT)
+-include tests/unit/unit.mk
 
 # ---- commands ----
-packages:
-	@sh scripts/packages.sh check
-fetch: packages
-	@sh scripts/fetch-lwip.sh
+packages: ; @sh scripts/packages.sh check
+fetch: packages ; @sh scripts/fetch-lwip.sh
 run: fetch
 	@$(MAKE) $(SUB) $(O)/candela-$(APP).elf lab
 	@$(PY) scripts/run.py --arch=$(ARCH) --app=$(APP) --disk="$$DISK" --mem="$$MEM" --cpus="$$CPUS" --args="$$ARGS"
@@ -159,7 +143,6 @@ bench:                # standard output is the figures alone
 	@$(MAKE) $(SUB) fetch >&2 && $(MAKE) $(SUB) all >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH)
 bench-native:
-	@$(MAKE) $(SUB) fetch >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH) ring
 clean:
 	rm -rf build

@@ -16,7 +16,7 @@ LWIP_SRC := \
 # pointer's first member (ip_2_ip6), which is null again.
 .DEFAULT_GOAL := all
 HOSTED_NET_OBJS := $(patsubst %.c,$(H)/obj/%.o,$(wildcard rt/net/*.c)) $(patsubst %.c,$(H)/obj/lwip/%.o,$(LWIP_SRC))
-$(H)/obj/lwip/%.o: $(LWIP)/%.c
+$(H)/obj/lwip/%.o: $(LWIP)/%.c rt/net/lwip.mk tests/unit/unit.mk
 	@mkdir -p $(@D)
 	$(Q)gcc $(HFLAGS) -fno-sanitize=null -w -c $< -o $@
 $(H)/librooms.a: $(HOSTED_NET_OBJS)
