@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: BSD-2-Clause
 # Hosted tests: the guest's own rooms, the fake machine and the model of the host in ordinary programs, with sanitizers.
 # Included by the Makefile; tests/unit/test_NAME.c becomes build/hosted/test_NAME.
 HFLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
