@@ -119,7 +119,7 @@ def no_console(t):
     vm.lines["console"] = line
 
     # A listener that never reads, behind a socket with the smallest buffer: the port soon stops taking bytes.
-    path = t.path("stuck")
+    path = t.socket_path("stuck")
     with socket.socket(socket.AF_UNIX) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         server.bind(path)
@@ -136,7 +136,7 @@ def no_console(t):
 @case(limit_s=60)
 def page_tables(t):
     """The tables of the running image, as QEMU reads them: no page is writable and executable, guards are not mapped."""
-    monitor = t.path("monitor")
+    monitor = t.socket_path("monitor")
     vm = t.plain("pvh", HELLO, cmdline="selftest=assert",         # a panic halts: the tables stay for us to look at
                  extra=["-chardev", f"socket,id=monitor,path={monitor},server=on,wait=off",
                         "-mon", "chardev=monitor,mode=readline"])

@@ -2,9 +2,7 @@
 """The network: the status page, DHCP and ICMP as an independent program on the wire sees them, TCP in bulk, iperf."""
 import random
 import re
-import shutil
 import socket
-import tempfile
 import time
 import zlib
 
@@ -58,8 +56,7 @@ def metrics(t, base):
 @case(limit_s=90)
 def dhcp_and_ping(t):
     """DHCP, ARP, ping of several sizes (with fragments) and IPv6 ping, as an Ethernet peer in Python sees them."""
-    folder = tempfile.mkdtemp(prefix="candela-")      # short: the path of a Unix socket has 107 characters
-    vm_net = WireNet(folder + "/guest", folder + "/peer")
+    vm_net = WireNet(t.socket_path("guest"), t.socket_path("peer"))
     peer = Peer(vm_net.guest_path, vm_net.peer_path).start()
     try:
         vm = t.lab(ready=None, disks=[], net=[vm_net])
@@ -84,7 +81,6 @@ def dhcp_and_ping(t):
         t.equal(peer.bad, [], "bad packets from the guest")
     finally:
         peer.stop()
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @case(limit_s=90)

@@ -20,6 +20,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
@@ -59,11 +60,18 @@ class Test:
         self.work = os.path.join(WORK, name)
         self.machines = []
         self.running = []
+        self.sockets = None
         shutil.rmtree(self.work, ignore_errors=True)
         os.makedirs(self.work)
 
     def path(self, name):
         return os.path.join(self.work, name)
+
+    def socket_path(self, name):
+        """For Unix sockets, whose paths have 107 characters at most."""
+        if not self.sockets:
+            self.sockets = tempfile.mkdtemp(prefix="candela-")
+        return os.path.join(self.sockets, name)
 
     # ---- verdicts ----
     def skip(self, why):
@@ -155,6 +163,8 @@ class Test:
                     process.wait()
             for vm in self.machines:
                 vm.stop()
+            if self.sockets:
+                shutil.rmtree(self.sockets, ignore_errors=True)
 
     # ---- other people's programs ----
     def run(self, *command, limit_s=60, expect=0, **options):
