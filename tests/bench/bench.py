@@ -101,10 +101,10 @@ def memory():
     small, large = Run("boot-1g", "boot", mem="1G"), Run("boot-64g", "boot", mem="64G")
     ratio = large.counters["guest_instructions"] / small.counters["guest_instructions"]
     show("boot_instructions_64gib_over_1gib", ratio, "ratio")
-    for mib in (16, 20, 24, 28, 32):
+    for mib in (4, 5, 6, 7, 8, 10, 12, 16, 20, 24, 28, 32):
         try:
-            Run(f"boot-{mib}m", "boot", mem=f"{mib}M")
-        except labvm.VMError:
+            Run(f"serve-{mib}m", "", app="nbd", mem=f"{mib}M", forward={"nbd": 10809}, drive=nbd_reads(200, 32, 20))
+        except (labvm.VMError, nbdclient.NBDError, nbdclient.ProtocolError, OSError):
             continue
         show("min_ram_mib", mib, "MiB")
         return
@@ -203,9 +203,9 @@ def read_pipelined(client, offsets, depth):
         del lengths[cookie], client.base[cookie]
 
 
-def nbd_reads(count, depth):
+def nbd_reads(count, depth, limit_s=RUN_LIMIT_S):
     def drive(vm):
-        vm.expect("serving", RUN_LIMIT_S)
+        vm.expect("serving", limit_s)
         with nbdclient.Client(vm.ports["nbd"], timeout=60) as client:
             client.go("disk0")
             blocks = client.size // 4096
