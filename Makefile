@@ -143,7 +143,7 @@ bench:                # standard output is the figures alone
 	@$(MAKE) $(SUB) fetch >&2 && $(MAKE) $(SUB) all >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH)
 bench-native:
-	@$(PY) tests/bench/bench.py --arch=$(ARCH) ring
+	@$(MAKE) $(SUB) fetch >&2 && $(PY) tests/bench/bench.py --arch=$(ARCH) ring
 clean:
 	rm -rf build
 
