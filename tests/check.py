@@ -8,13 +8,23 @@ A program that dies, hangs or prints no such line counts as one failure, with wh
 import glob
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 HOSTED_LIMIT_S = 300
 LAB_LIMIT_S = 2400
+
+
+def end(process):
+    """With whatever it started: a grandchild that lives on would keep the pipe open, and the processor busy."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
 
 
 def run(command, limit_s, quiet):
@@ -24,21 +34,22 @@ def run(command, limit_s, quiet):
     lines = []
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                               stdin=subprocess.DEVNULL)
+                               stdin=subprocess.DEVNULL, start_new_session=True)
+    limit = threading.Timer(limit_s, end, [process])
+    limit.start()
     try:
-        if quiet:
-            output, _ = process.communicate(timeout=limit_s)
-            lines = output.splitlines()
-        else:
-            for line in process.stdout:
-                line = line.rstrip("\n")
-                lines.append(line)
-                if not SUMMARY.match(line):
-                    print(line, flush=True)
-            process.wait(timeout=limit_s)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        lines += (process.communicate()[0] or "").splitlines()
+        for line in process.stdout:
+            line = line.rstrip("\n")
+            lines.append(line)
+            if not quiet and not SUMMARY.match(line):
+                print(line, flush=True)
+        process.wait()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        limit.cancel()
+        end(process)
+    if time.monotonic() - started >= limit_s:
         lines.append(f"FAIL: {name}: still running after {limit_s} s")
     for line in lines:
         match = SUMMARY.match(line)

@@ -8,6 +8,8 @@
 #define _GNU_SOURCE
 #include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include "apps/nbd/config.h"
@@ -30,6 +32,8 @@
 int socketpair(int domain, int type, int protocol, int fds[2]);
 ssize_t send(int fd, const void *data, size_t bytes, int flags);
 ssize_t recv(int fd, void *data, size_t bytes, int flags);
+int ioctl(int fd, unsigned long request, ...);
+#define HOST_SIOCOUTQ       0x5411ul
 #define HOST_AF_UNIX        1
 #define HOST_SOCK_SEQPACKET 5
 #define HOST_MSG_DONTWAIT   0x40
@@ -206,12 +210,43 @@ static struct rt_event wire_event = RT_EVENT_INIT(drain_wire, NULL);
 
 static void wire_interrupt(void *arg) { (void)arg; event_raise(&wire_event); }
 
-/* The machine has nothing to do: the other one may have sent something, or will within some real milliseconds. */
-static bool idle_hook(void)
+/*
+ * Two machines, two virtual clocks. One may jump to its next timer only when the other has nothing to do either; else a
+ * machine that the build machine does not let run for a while would look dead to its peer, whose retransmissions would
+ * all be over in no time. So each says here when it is idle: shared between the processes, NULL with a single machine.
+ */
+static bool *idle_machines;
+static unsigned own_number;
+
+/* The other one is idle, and has read all that was sent to it: what it sent before is in our queue. */
+static bool other_is_idle(void)
+{
+    int unread = 0;
+    return __atomic_load_n(&idle_machines[3 - own_number], __ATOMIC_SEQ_CST) &&
+           ioctl(wire, HOST_SIOCOUTQ, &unread) == 0 && unread == 0;
+}
+
+/* Something came from the other machine: 1. Nothing will until time passes: 0. */
+static bool wait_for_wire(void)
 {
     struct pollfd p = {.fd = wire, .events = POLLIN};
+    if (!idle_machines)
+        return poll(&p, 1, 5) > 0;
+    __atomic_store_n(&idle_machines[own_number], true, __ATOMIC_SEQ_CST);
+    bool came;
+    do
+        came = poll(&p, 1, 1) > 0;
+    while (!came && !other_is_idle());
+    came = came || poll(&p, 1, 0) > 0;
+    __atomic_store_n(&idle_machines[own_number], false, __ATOMIC_SEQ_CST);
+    return came;
+}
+
+/* The machine has nothing to do: the other one may have sent something, or will. */
+static bool idle_hook(void)
+{
     bool work = !list_empty(&late_frames) || refused;
-    if (!work && (peer_gone || poll(&p, 1, 5) <= 0))
+    if (!work && (peer_gone || !wait_for_wire()))
         return false;
     fake_irq_raise(ARCH_IRQ_TEST);
     return true;
@@ -228,6 +263,7 @@ static void machine(int fd, unsigned number, const struct trouble *t, const char
 {
     char text[256];
     wire = fd;
+    own_number = number;
     trouble = *t;
     seed += number;
     fake_arch_boot(64u * MIB);
@@ -250,9 +286,12 @@ static bool pair(bool (*client)(void), bool (*server)(void), struct trouble t, c
 {
     int fds[2], status;
     KASSERT(socketpair(HOST_AF_UNIX, HOST_SOCK_SEQPACKET, 0, fds) == 0);
+    idle_machines = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    KASSERT(idle_machines != MAP_FAILED);
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);       /* the runner's limit ends the client's machine only */
         close(fds[0]);
         machine(fds[1], 2, &t, settings);
         bool good = server();
