@@ -278,7 +278,7 @@ def supervise(script, name):
     started = time.monotonic()
     with open(log, "w", encoding="utf-8") as out:
         child = subprocess.Popen([sys.executable, script, "--child", name], stdin=subprocess.DEVNULL, stdout=out,
-                                 stderr=subprocess.STDOUT, start_new_session=True)
+                                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=labvm.die_with_parent)
         try:
             code = child.wait(limit_s)
         except subprocess.TimeoutExpired:

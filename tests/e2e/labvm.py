@@ -196,7 +196,7 @@ class Line:
         self.log.close()
 
 
-def _die_with_parent():
+def die_with_parent():
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)      # PR_SET_PDEATHSIG
 
 
@@ -226,7 +226,7 @@ class Machine:
         self.errors = open(os.path.join(self.work, "qemu.txt"), "w+", encoding="utf-8")
         try:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=self.errors, stderr=self.errors,
-                                            start_new_session=True, preexec_fn=_die_with_parent)
+                                            start_new_session=True, preexec_fn=die_with_parent)
         except FileNotFoundError:
             raise VMError(f"{self.qemu} is not installed (scripts/packages.sh run)") from None
         return self
