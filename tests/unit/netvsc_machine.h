@@ -8,40 +8,11 @@
 #include "drivers/netvsc.h"
 #include "hv/hv.h"
 #include "tests/fake_arch/hv_host.h"
-#include "tests/unit/test.h"
-#include <unistd.h>
+#include "tests/unit/child.h"
 
 #pragma GCC diagnostic ignored "-Wunused-function"   /* not every program uses all of it */
 
 #define RAM_BYTES (64ull << 20)
-
-/* A child process of its own for each machine; what failed in there fails here. */
-struct child { void (*fn)(void *arg); void *arg; };
-#define NOTHING_LEFT 42                          /* exit of a child whose fault did not come any more */
-
-static void child_main(void *arg)
-{
-    struct child *c = arg;
-
-    test_failures_here = 0;
-    c->fn(c->arg);
-    fflush(NULL);
-    _exit(test_failures_here != 0);
-}
-
-static int in_child(void (*fn)(void *arg), void *arg)
-{
-    struct child c = {fn, arg};
-
-    return fake_run_child(child_main, &c);
-}
-
-static void nothing_left(void)
-{
-    fflush(NULL);
-    if (!test_failures_here)
-        _exit(NOTHING_LEFT);
-}
 
 static struct host *host;
 static struct host_config host_cfg;

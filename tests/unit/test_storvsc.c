@@ -5,38 +5,9 @@
 #include "drivers/storvsc.h"
 #include "hv/hv.h"
 #include "tests/fake_arch/hv_host.h"
-#include "tests/unit/test.h"
-#include <unistd.h>
+#include "tests/unit/child.h"
 
 #define RAM_BYTES (64ull << 20)
-
-/* A child process of its own for each machine; what failed in there fails here. */
-struct child { void (*fn)(void *arg); void *arg; };
-#define NOTHING_LEFT 42                          /* exit of a child whose fault did not come any more */
-
-static void child_main(void *arg)
-{
-    struct child *c = arg;
-
-    test_failures_here = 0;
-    c->fn(c->arg);
-    fflush(NULL);
-    _exit(test_failures_here != 0);
-}
-
-static int in_child(void (*fn)(void *arg), void *arg)
-{
-    struct child c = {fn, arg};
-
-    return fake_run_child(child_main, &c);
-}
-
-static void nothing_left(void)
-{
-    fflush(NULL);
-    if (!test_failures_here)
-        _exit(NOTHING_LEFT);
-}
 
 static void *mem_alloc(void *ctx, size_t bytes)
 {
@@ -832,18 +803,7 @@ static void live_without(void *arg)
 
 TEST(each_allocation_fails_once)
 {
-    unsigned n;
-
-    for (n = 1; n < 400; n++) {
-        int end = in_child(live_without, (void *)(uintptr_t)n);
-        if (end == NOTHING_LEFT)
-            break;
-        if (end != FAKE_RETURNED)
-            test_fail(__FILE__, __LINE__, "allocation %u failing ends with %d", n, end);
-        if (test_failures_here > 5)
-            return;
-    }
-    CHECK(n > 10 && n < 400);
+    each_allocation(live_without);
 }
 
 TEST_MAIN()
