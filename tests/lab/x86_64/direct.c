@@ -16,7 +16,6 @@
 #define FOUR_GIB        (4ull << 30)
 #define GUEST_BLOCK     (2ull << 20)
 
-#define MSR_PAT         0x277u
 #define PAT_RESET       0x0007040600070406ull
 #define PIC_MASTER_MASK 0x21
 #define PIC_SLAVE_MASK  0xA1
@@ -80,10 +79,10 @@ static void prepare_machine(void)
         error = npt_map(IO_APIC_GPA, IO_APIC_GPA, PAGE_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
     if (error)
         panic("interrupt controllers: %s", error_name(error));
-    outb(PIC_MASTER_MASK, 0xFF);
-    outb(PIC_SLAVE_MASK, 0xFF);
+    x86_out8(PIC_MASTER_MASK, 0xFF);
+    x86_out8(PIC_SLAVE_MASK, 0xFF);
     apic_reset();
-    lab_wrmsr(MSR_PAT, PAT_RESET);
+    x86_wrmsr(MSR_PAT, PAT_RESET);
 }
 
 void direct_memory(const struct boot_info *boot)

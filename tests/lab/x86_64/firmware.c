@@ -118,17 +118,17 @@ void firmware_ports(uint8_t *map)
 
 static uint32_t port_read(unsigned port, unsigned bytes)
 {
-    return bytes == 1 ? inb((uint16_t)port) : bytes == 2 ? inw((uint16_t)port) : inl((uint16_t)port);
+    return bytes == 1 ? x86_in8((uint16_t)port) : bytes == 2 ? x86_in16((uint16_t)port) : x86_in32((uint16_t)port);
 }
 
 static void port_write(unsigned port, unsigned bytes, uint32_t value)
 {
     if (bytes == 1)
-        outb((uint16_t)port, (uint8_t)value);
+        x86_out8((uint16_t)port, (uint8_t)value);
     else if (bytes == 2)
-        outw((uint16_t)port, (uint16_t)value);
+        x86_out16((uint16_t)port, (uint16_t)value);
     else
-        outl((uint16_t)port, value);
+        x86_out32((uint16_t)port, value);
 }
 
 static bool config_hidden(void)
@@ -141,7 +141,7 @@ uint32_t firmware_port_read(unsigned port, unsigned bytes)
     if (port >= CONFIG_DATA && port < CONFIG_DATA + 4) {
         if (config_hidden())
             return 0xFFFFFFFF;
-        outl(CONFIG_ADDRESS, config_address);   /* the lab uses the same pair of ports */
+        x86_out32(CONFIG_ADDRESS, config_address);   /* the lab uses the same pair of ports */
         return port_read(port, bytes);
     }
     if (port == CONFIG_ADDRESS && bytes == 4)
@@ -158,7 +158,7 @@ void firmware_port_write(unsigned port, unsigned bytes, uint32_t value)
     if (port >= CONFIG_DATA && port < CONFIG_DATA + 4) {
         if (config_hidden())
             return;
-        outl(CONFIG_ADDRESS, config_address);
+        x86_out32(CONFIG_ADDRESS, config_address);
         port_write(port, bytes, value);
         return;
     }
@@ -230,7 +230,7 @@ void firmware_start(struct vcpu *v)
     s->sysenter_esp = h->sysenter_esp;
     s->sysenter_eip = h->sysenter_eip;
     s->g_pat = h->pat;
-    lab_wrmsr(0x277, h->pat);
+    x86_wrmsr(0x277, h->pat);
     s->rip = h->rip;
     s->rsp = h->rsp;
     s->rflags = h->rflags;

@@ -20,7 +20,7 @@ static void read_bytes(void *to, size_t n)
 {
     uint8_t *b = to;
     for (size_t i = 0; i < n; i++)
-        b[i] = inb(FW_CFG_DATA);
+        b[i] = x86_in8(FW_CFG_DATA);
 }
 
 static uint32_t read_be32(void)
@@ -33,7 +33,7 @@ static uint32_t read_be32(void)
 static bool present(void)
 {
     char signature[4];
-    outw(FW_CFG_SELECT, KEY_SIGNATURE);
+    x86_out16(FW_CFG_SELECT, KEY_SIGNATURE);
     read_bytes(signature, sizeof(signature));
     return memcmp(signature, "QEMU", sizeof(signature)) == 0;
 }
@@ -42,7 +42,7 @@ bool fwcfg_find(const char *name, uint16_t *select, uint32_t *bytes)
 {
     if (!present())
         return false;
-    outw(FW_CFG_SELECT, KEY_DIRECTORY);
+    x86_out16(FW_CFG_SELECT, KEY_DIRECTORY);
     for (uint32_t n = read_be32(); n > 0; n--) {
         char found[57] = "";
         *bytes = read_be32();
@@ -62,8 +62,8 @@ void fwcfg_read(uint16_t select, uint64_t hpa, uint32_t bytes)
     access.address = __builtin_bswap64(hpa);
     arch_fence_ord_write();
     uint64_t at = image_phys_base + ((uint64_t)(uintptr_t)&access - IMAGE_VIRT_BASE);
-    outl(FW_CFG_DMA_HIGH, __builtin_bswap32((uint32_t)(at >> 32)));
-    outl(FW_CFG_DMA_LOW, __builtin_bswap32((uint32_t)at));
+    x86_out32(FW_CFG_DMA_HIGH, __builtin_bswap32((uint32_t)(at >> 32)));
+    x86_out32(FW_CFG_DMA_LOW, __builtin_bswap32((uint32_t)at));
     while (__builtin_bswap32(access.control) & ~DMA_ERROR)
         ;                               /* QEMU finishes before the port write returns */
     if (access.control)
@@ -76,7 +76,7 @@ bool fwcfg_read_text(const char *name, char *text, size_t size)
     uint32_t bytes;
     if (!fwcfg_find(name, &select, &bytes))
         return false;
-    outw(FW_CFG_SELECT, select);
+    x86_out16(FW_CFG_SELECT, select);
     size_t n = MIN((size_t)bytes, size - 1);
     read_bytes(text, n);
     text[n] = '\0';

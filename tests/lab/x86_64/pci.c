@@ -14,13 +14,13 @@
 
 static void select(struct pci_function f, unsigned reg)
 {
-    outl(CONFIG_ADDRESS, 0x80000000u | f.device << 11 | f.function << 8 | (reg & 0xFC));
+    x86_out32(CONFIG_ADDRESS, 0x80000000u | f.device << 11 | f.function << 8 | (reg & 0xFC));
 }
 
 uint32_t pci_read32(struct pci_function f, unsigned reg)
 {
     select(f, reg);
-    return inl(CONFIG_DATA);
+    return x86_in32(CONFIG_DATA);
 }
 
 uint16_t pci_read16(struct pci_function f, unsigned reg) { return (uint16_t)(pci_read32(f, reg) >> 8 * (reg & 2)); }
@@ -29,13 +29,13 @@ uint8_t pci_read8(struct pci_function f, unsigned reg) { return (uint8_t)(pci_re
 void pci_write32(struct pci_function f, unsigned reg, uint32_t value)
 {
     select(f, reg);
-    outl(CONFIG_DATA, value);
+    x86_out32(CONFIG_DATA, value);
 }
 
 void pci_write16(struct pci_function f, unsigned reg, uint16_t value)
 {
     select(f, reg);
-    outw((uint16_t)(CONFIG_DATA + (reg & 2)), value);
+    x86_out16((uint16_t)(CONFIG_DATA + (reg & 2)), value);
 }
 
 void pci_for_each(void (*fn)(struct pci_function f, void *arg), void *arg)

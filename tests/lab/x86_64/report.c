@@ -145,7 +145,7 @@ NORETURN void lab_end(enum lab_end how, const char *why)
         why = "the guest broke the host's rules";
     }
     kprintf("lab-end: %s exit=%u: %s\n", words[how - LAB_END_POWER_OFF], (unsigned)how << 1 | 1, why);
-    outb(DEBUG_EXIT_PORT, (uint8_t)how);
+    x86_out8(DEBUG_EXIT_PORT, (uint8_t)how);
     for (;;)
         __asm__ volatile("cli; hlt");
 }

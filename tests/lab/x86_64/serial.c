@@ -21,9 +21,9 @@ static void com2_write(struct log_sink *sink, const char *text, size_t bytes)
 {
     (void)sink;
     for (size_t i = 0; i < bytes; i++) {
-        for (unsigned spin = 0; spin < THRE_SPINS && !(inb(UART_LSR) & LSR_THRE); spin++)
+        for (unsigned spin = 0; spin < THRE_SPINS && !(x86_in8(UART_LSR) & LSR_THRE); spin++)
             ;
-        outb(UART_DATA, (uint8_t)text[i]);
+        x86_out8(UART_DATA, (uint8_t)text[i]);
     }
 }
 
@@ -31,13 +31,13 @@ static struct log_sink com2_sink = {.write = com2_write};
 
 void serial_init(void)
 {
-    outb(UART_IER, 0);
-    outb(UART_LCR, 0x80);
-    outb(UART_DATA, 1);
-    outb(UART_IER, 0);
-    outb(UART_LCR, 0x03);
-    outb(UART_FCR, 0x07);
-    outb(UART_MCR, 0x03);
+    x86_out8(UART_IER, 0);
+    x86_out8(UART_LCR, 0x80);
+    x86_out8(UART_DATA, 1);
+    x86_out8(UART_IER, 0);
+    x86_out8(UART_LCR, 0x03);
+    x86_out8(UART_FCR, 0x07);
+    x86_out8(UART_MCR, 0x03);
     log_add_sink(&com2_sink);
 }
 
@@ -45,8 +45,8 @@ bool serial_poll_line(char *line, size_t size)
 {
     static char input[256];
     static size_t used;
-    while (inb(UART_LSR) & LSR_DATA) {
-        char c = (char)inb(UART_DATA);
+    while (x86_in8(UART_LSR) & LSR_DATA) {
+        char c = (char)x86_in8(UART_DATA);
         if (c == '\r')
             continue;
         if (c != '\n') {

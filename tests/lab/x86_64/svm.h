@@ -6,6 +6,7 @@
  * uses is named; what QEMU's emulation leaves out (NRIP save, decode assists, clean bits) is not.
  */
 #pragma once
+#include "arch/x86_64/x86.h"
 #include <stddef.h>
 #include <stdint.h>
 
@@ -166,13 +167,11 @@ _Static_assert(offsetof(struct svm_save, g_pat) == 0x268, "VMCB layout");
 _Static_assert(sizeof(struct svm_vmcb) == 4096, "VMCB is one page");
 
 /* Model-specific registers of SVM and long mode */
-#define MSR_EFER       0xC0000080u
 #define MSR_VM_CR      0xC0010114u
 #define MSR_VM_HSAVE   0xC0010117u
 #define EFER_SCE       (1ull << 0)
 #define EFER_LME       (1ull << 8)
 #define EFER_LMA       (1ull << 10)
-#define EFER_NXE       (1ull << 11)
 #define EFER_SVME      (1ull << 12)
 #define EFER_FFXSR     (1ull << 14)
 #define VM_CR_SVMDIS   (1ull << 4)

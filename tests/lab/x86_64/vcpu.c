@@ -40,8 +40,8 @@ int svm_init(void)
     paddr_t save = page_alloc_zeroed(0);
     if (pa_is_none(save))
         return -E_NOMEM;
-    lab_wrmsr(MSR_EFER, lab_rdmsr(MSR_EFER) | EFER_SVME);
-    lab_wrmsr(MSR_VM_HSAVE, save.v);
+    x86_wrmsr(MSR_EFER, x86_rdmsr(MSR_EFER) | EFER_SVME);
+    x86_wrmsr(MSR_VM_HSAVE, save.v);
     return 0;
 }
 

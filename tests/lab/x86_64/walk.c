@@ -11,7 +11,6 @@
 #define CR0_PG   (1ull << 31)
 #define CR4_PSE  (1ull << 4)
 #define CR4_PAE  (1ull << 5)
-#define CR4_LA57 (1ull << 12)
 #define PTE_P    1ull
 #define PTE_PS   (1ull << 7)
 #define PTE_ADDRESS 0x000FFFFFFFFFF000ull
