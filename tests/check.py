@@ -17,6 +17,8 @@ import time
 SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 HOSTED_LIMIT_S = 300
 LAB_LIMIT_S = 2400
+LINUX_LIMIT_S = 1500
+KVM_LIMIT_S = 600
 
 
 def end(process):
@@ -86,7 +88,17 @@ def house():
     return [run([sys.executable, "tests/house.py"], HOSTED_LIMIT_S, False)]
 
 
-PARTS = {"house": house, "hosted": hosted, "lab": lab}
+def linux():
+    """Stock Linux as guest of the lab."""
+    return [run([sys.executable, "tests/linux/check_linux.py"], LINUX_LIMIT_S, False)]
+
+
+def kvm():
+    """Candela as guest of QEMU's and KVM's Hyper-V interface."""
+    return [run([sys.executable, "tests/kvm/check_kvm.py"], KVM_LIMIT_S, False)]
+
+
+PARTS = {"house": house, "hosted": hosted, "lab": lab, "linux": linux, "kvm": kvm}
 
 
 def main():
