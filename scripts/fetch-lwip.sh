@@ -58,69 +58,12 @@ work=$(mktemp -d "$cache/fetch.XXXXXX") || die "cannot write to $cache; set CAND
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 
-# One line "URI key" per archive of the distribution (main or universe), from both file formats; key may be empty.
-archives() {
-    for f in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
-        [ -r "$f" ] && sed 's/#.*//' "$f" | awk -v want="$component" '
-            $1 == "deb" {
-                key = ""; i = 2
-                if ($2 ~ /^\[/)
-                    for (; i <= NF; i++) {
-                        word = $i; gsub(/[][]/, "", word)
-                        if (word ~ /^signed-by=/) key = substr(word, 11)
-                        if ($i ~ /\]$/) { i++; break }
-                    }
-                for (c = i + 2; c <= NF; c++)
-                    if ($c == want && $(i + 1) !~ /security|backports|\//) { print $i, key; next }
-            }'
-    done
-    for f in /etc/apt/sources.list.d/*.sources; do
-        [ -r "$f" ] && sed '/^#/d' "$f" | awk -v want="$component" '
-            BEGIN { RS = ""; FS = "\n" }
-            {
-                split("", field); name = ""
-                for (i = 1; i <= NF; i++) {
-                    if ($i ~ /^[A-Za-z-]+:/) {
-                        name = tolower(substr($i, 1, index($i, ":") - 1))
-                        field[name] = substr($i, index($i, ":") + 1)
-                    } else
-                        field[name] = field[name] " " $i
-                }
-                if ((" " field["components"] " ") !~ (" " want " ") || field["types"] !~ /deb/ ||
-                    tolower(field["enabled"]) ~ /no/)
-                    next
-                plain = 0; n = split(field["suites"], suite, " ")
-                for (i = 1; i <= n; i++)
-                    if (suite[i] !~ /security|backports|\//) plain = 1
-                # A key written out in the entry (several lines) cannot travel in one line: the trusted ones serve.
-                key = field["signed-by"]; gsub(/^ +| +$/, "", key)
-                if (key ~ / /) key = ""
-                n = split(field["uris"], uri, " ")
-                if (plain) for (i = 1; i <= n; i++) print uri[i], key
-            }'
-    done
-    true
-}
-archives | sort -u > "$work/archives"
-[ -s "$work/archives" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d; set LWIP_DIR"
-
-mkdir -p "$work/parts" "$work/lists/partial" "$work/archives.d/partial" "$work/unpack"
-cat > "$work/apt.conf" <<CONF
-Dir::Etc::sourcelist "/dev/null";
-Dir::Etc::sourceparts "$work/parts";
-Dir::State::lists "$work/lists";
-Dir::State::status "$work/status";
-Dir::Cache "$work";
-Dir::Cache::archives "$work/archives.d";
-APT::Update::Pre-Invoke { "true"; };
-APT::Sandbox::User "$(id -un)";
-Acquire::Languages "none";
-CONF
-: > "$work/status"
-# Hooks of the system (package kit, clean-ups of the system's cache) are for the system's own updates.
-printf '#clear APT::Update::Post-Invoke;\n#clear APT::Update::Post-Invoke-Success;\n' >> "$work/apt.conf"
-APT_CONFIG=$work/apt.conf
-export APT_CONFIG
+. "$top/scripts/aptroot.sh"
+apt_archives "$component" > "$work/archives.txt"
+[ -s "$work/archives.txt" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d; set LWIP_DIR"
+apt_root "$work"
+apt_only_entries "$work"
+mkdir "$work/unpack"
 
 newest() {
     apt-cache showsrc --only-source lwip 2>/dev/null | awk '$1 == "Version:" { print $2 }' | while read -r v; do
@@ -131,10 +74,8 @@ newest() {
 version=''
 for suite in $suites; do
     while read -r uri key; do
-        printf 'Types: deb-src\nURIs: %s\nSuites: %s\nComponents: %s\n' "$uri" "$suite" "$component"
-        [ -z "$key" ] || printf 'Signed-By: %s\n' "$key"
-        echo
-    done < "$work/archives" > "$work/parts/lwip.sources"
+        apt_entry deb-src "$uri" "$suite" "$component" "$key"
+    done < "$work/archives.txt" > "$work/parts/lwip.sources"
     failed=''
     apt-get update -q -o APT::Update::Error-Mode=any > "$work/log" 2>&1 || failed=yes
     version=$(newest)

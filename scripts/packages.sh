@@ -14,7 +14,8 @@ build="gcc=gcc libc6-dev=/usr/include/stdio.h binutils=objcopy make=make git=git
 run="$build qemu-system-x86=qemu-system-x86_64 qemu-utils=qemu-img e2fsprogs=/sbin/mke2fs"
 check="$run ovmf=/usr/share/OVMF/OVMF_CODE_4M.fd mtools=mcopy gdisk=/sbin/sgdisk dosfstools=/sbin/mkfs.vfat
        grub-common=grub-mkrescue grub-pc-bin=/usr/lib/grub/i386-pc grub-efi-amd64-bin=/usr/lib/grub/x86_64-efi
-       xorriso=xorriso libnbd-bin=nbdcopy curl=curl iperf=iperf acpica-tools=iasl"
+       xorriso=xorriso libnbd-bin=nbdcopy curl=curl iperf=iperf acpica-tools=iasl
+       busybox-static=busybox zstd=zstd"
 
 case "${1-}" in
 build) wanted=$build ;;

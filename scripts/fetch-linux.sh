@@ -1,0 +1,100 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Fetches the distribution's own Linux kernel with its modules, unpacked and not installed, and prints the folder it
+# is in: boot/vmlinuz-RELEASE and [usr/]lib/modules/RELEASE below it.
+#
+# The kernel is what linux-image-amd64 (Debian) or linux-image-generic (Ubuntu) depends on. apt downloads it and checks
+# it as ever, with the machine's own archive entries: by the package lists the machine has, or where these are missing
+# or too old by fresh private ones. Nothing outside the cache is changed and root is not needed. Exits at once when the
+# cache holds a kernel already.
+#
+#   --cached        print what the cache holds; fail rather than touch the network
+#   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
+#   LINUX_PACKAGE   another package than the two above, or that of one version: linux-image-6.1.0-56-amd64
+set -eu
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+
+die() { echo "fetch-linux: $*" >&2; exit 1; }
+
+ID='' ID_LIKE=''
+[ ! -r /etc/os-release ] || . /etc/os-release
+case "${LINUX_PACKAGE:-} $ID $ID_LIKE " in
+[!\ ]*)       meta=$LINUX_PACKAGE ;;
+*" ubuntu "*) meta=linux-image-generic ;;
+*" debian "*) meta=linux-image-amd64 ;;
+*)            die "only Debian and Ubuntu are known here" ;;
+esac
+
+# A folder appears under its last name only when it is whole.
+for dir in "$cache/linux/$meta"-[0-9]*; do
+    [ -d "$dir/boot" ] && newest=$dir
+done
+if [ -n "${newest:-}" ]; then
+    echo "$newest"
+    exit 0
+fi
+[ "${1:-}" != --cached ] || die "the cache $cache holds no $meta yet; run scripts/fetch-linux.sh once"
+
+for tool in apt-get apt-cache dpkg-deb; do
+    command -v $tool >/dev/null || die "$tool is missing"
+done
+mkdir -p "$cache/linux" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
+work=$(mktemp -d "$cache/linux/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+. "$top/scripts/aptroot.sh"
+
+# The package, and those it depends on, directly or not, that hold a part of the kernel.
+packages() {
+    todo=$meta seen=
+    while [ -n "$todo" ]; do
+        next=
+        for name in $todo; do
+            case " $seen " in *" $name "*) continue ;; esac
+            seen="$seen $name"
+            next="$next $(apt-cache depends --no-recommends --no-suggests --no-enhances --no-conflicts --no-breaks \
+                          --no-replaces --important "$name" 2>/dev/null |
+                          sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\)[a-z0-9.+-]*\)$/\1/p' |
+                          grep -v -- -unsigned | tr '\n' ' ')"
+        done
+        todo=$(echo $next)
+    done
+    echo $seen
+}
+candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)$/\1/p'; }
+
+# Meta packages are small and are downloaded with the rest: their versions then belong together.
+download() {
+    version=$(candidate "$meta")
+    [ -n "$version" ] || { echo "no candidate for $meta" > "$work/log"; return 1; }
+    # shellcheck disable=SC2046 # a list of words
+    (mkdir -p "$work/debs" && cd "$work/debs" && rm -f ./*.deb && apt-get -q download $(packages)) > "$work/log" 2>&1
+}
+
+apt_root_machine "$work"
+if ! download; then
+    apt_root "$work"
+    # An archive of somebody else's may be out of reach; what counts is whether the kernel is there afterwards.
+    apt-get -q update > "$work/update.log" 2>&1 || true
+    download || {
+        cat "$work/update.log" "$work/log" | sed 's/^/  /' >&2
+        die "apt could not download $meta (its words above)"
+    }
+fi
+
+for deb in "$work"/debs/*.deb; do
+    dpkg-deb -x "$deb" "$work/tree" > "$work/log" 2>&1 || {
+        sed 's/^/  /' "$work/log" >&2
+        die "cannot unpack ${deb##*/} (dpkg-deb's words above)"
+    }
+done
+ls "$work"/tree/boot/vmlinuz-* > /dev/null 2>&1 || die "$meta $version holds no boot/vmlinuz"
+rm -rf "$work/tree/usr/share"
+dir=$cache/linux/$meta-$(echo "$version" | tr '/:~' '___')
+# Two may fetch at once: the first to finish wins, and both find a whole tree.
+mv -T "$work/tree" "$dir" 2>/dev/null || [ -d "$dir/boot" ] || die "cannot move the kernel to $dir"
+echo "fetch-linux: $meta $version unpacked" >&2
+echo "$dir"
