@@ -19,6 +19,10 @@
 #define TSS_IST          0x24          /* seven 64-bit stack pointers, from 1 */
 #define IST_COUNT        7
 #define TSS_BYTES        0x68
+#define MSR_MTRR_CAP     0xFE          /* bits 0 to 7: how many pairs of variable ones */
+#define MSR_MTRR_PAIRS   0x200
+#define MSR_MTRR_DEFAULT 0x2FF
+#define MTRR_MAX_PAIRS   32            /* as many as fit between the pairs and the fixed ones */
 
 struct descriptor_register { uint16_t limit; uint64_t base; } __attribute__((packed));
 struct ap_tables { uint64_t gdt[16]; uint8_t tss[TSS_BYTES]; };
@@ -30,6 +34,10 @@ static struct ap_tables tables[LAB_MAX_VCPUS];
 static uint64_t shared_cr4, shared_root;
 static struct descriptor_register first_gdt;
 static uint16_t first_tr;
+static const uint32_t fixed_mtrrs[] = {
+    0x250, 0x258, 0x259, 0x268, 0x269, 0x26A, 0x26B, 0x26C, 0x26D, 0x26E, 0x26F,
+};
+static uint64_t shared_mtrrs[ARRAY_SIZE(fixed_mtrrs) + 2 * MTRR_MAX_PAIRS + 1];
 
 void lab_lock(void)
 {
@@ -39,6 +47,23 @@ void lab_lock(void)
 }
 
 void lab_unlock(void) { __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE); }
+
+/* Memory types must be the same on all processors; firmware sees to it, and without firmware nobody has. */
+static void share_mtrrs(bool first)
+{
+    uint32_t pairs = (uint8_t)x86_rdmsr(MSR_MTRR_CAP);
+    if (pairs > MTRR_MAX_PAIRS)
+        return;
+    for (uint32_t i = 0; i < ARRAY_SIZE(fixed_mtrrs) + 2 * pairs + 1; i++) {
+        uint32_t msr = i < ARRAY_SIZE(fixed_mtrrs) ? fixed_mtrrs[i]
+                     : i == ARRAY_SIZE(fixed_mtrrs) + 2 * pairs ? MSR_MTRR_DEFAULT
+                     : MSR_MTRR_PAIRS + i - (uint32_t)ARRAY_SIZE(fixed_mtrrs);
+        if (first)
+            shared_mtrrs[i] = x86_rdmsr(msr);
+        else if (x86_rdmsr(msr) != shared_mtrrs[i])
+            x86_wrmsr(msr, shared_mtrrs[i]);
+    }
+}
 
 /* ---- on the starting processor ---- */
 static void load_tables(struct ap_tables *t)
@@ -52,6 +77,7 @@ static NORETURN void ap_main(struct vcpu *v)
 {
     __asm__ volatile("mov %0, %%cr4; mov %1, %%cr3" : : "r"(shared_cr4), "r"(shared_root) : "memory");
     load_tables(&tables[v->index]);
+    share_mtrrs(false);
     if (svm_init())
         panic("processor %u: no SVM", v->index);
     lab_clgi();
@@ -136,6 +162,7 @@ unsigned smp_start(unsigned count)
     paddr_t start_tables = make_start_tables();
     if (!page || !kept || pa_is_none(start_tables))
         return 1;
+    share_mtrrs(true);
     memcpy(kept, page, PAGE_BYTES);     /* under firmware the page is the guest's */
     unsigned n = 1;
     for (; n < count; n++) {
