@@ -276,12 +276,17 @@ IC_WIRE_SIZE(struct ic_kvp_enumerate, IC_KVP_BODY_BYTES);
 #define IC_KVP_FAMILY_IPV6      2u
 #define IC_KVP_FAMILY_BOTH      3u
 
+/*
+ * How a request names the NIC: Linux expects its MAC address ("00:15:5D:01:02:03") in IC_KVP_GET_IP and its VMBus
+ * instance GUID in IC_KVP_SET_IP, FreeBSD the GUID ("{xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx}", small letters) in both.
+ * So a guest does well to understand either, in capital letters and small ones.
+ */
 /* IC_KVP_GET_IP and IC_KVP_SET_IP before 5.0: zero-terminated UTF-16, lists separated by ';'. Two bytes of
  * header, not four. */
 struct ic_kvp_ip {
     uint8_t operation;               /* enum ic_kvp_operation */
     uint8_t pool;                    /* enum ic_kvp_pool; hosts say IC_KVP_POOL_GUEST */
-    uint16_t adapter[128];           /* the NIC's VMBus instance GUID as "{...}" */
+    uint16_t adapter[128];           /* which NIC: see above */
     uint8_t family;                  /* IC_KVP_FAMILY_* */
     uint8_t dhcp;
     uint16_t addresses[1024];

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The model of a Hyper-V host in portable C: TLFS registers, hypercalls, SynIC, VMBus, storvsp, netvsp.
+ * The model of a Hyper-V host in portable C: TLFS registers, hypercalls, SynIC, VMBus, storvsp, netvsp,
+ * integration components.
  *
  * What it is for. The guest's drivers are tested against it, hosted in an ordinary program or below a real
  * machine in the lab; stock Linux must run on it too. It answers as a host answers, and in strict mode it
@@ -53,7 +54,8 @@ enum host_fault_point {
     HOST_FAULT_NETVSP_TX = 1 << 5,            /* completions of data packets */
     HOST_FAULT_RNDIS_REPLY = 1 << 6,          /* RNDIS control answers */
     HOST_FAULT_REGISTER_WRITE = 1 << 7,       /* MSR writes (error: #GP) and SET_VP_REGISTERS */
-    HOST_FAULT_ALL = 0xFF,
+    HOST_FAULT_IC = 1 << 8,                   /* messages of the integration components */
+    HOST_FAULT_ALL = 0x1FF,
 };
 
 enum host_fault_kind {
@@ -74,6 +76,7 @@ enum host_trace {
     HOST_TRACE_STORVSP = 1 << 2,
     HOST_TRACE_NETVSP = 1 << 3,
     HOST_TRACE_RING = 1 << 4,
+    HOST_TRACE_IC = 1 << 5,
 };
 
 struct host_config {
@@ -328,6 +331,96 @@ bool host_net_rx_room(const struct host_nic *n);
 void host_net_tx_ready(struct host_nic *n);
 void host_net_link(struct host_nic *n, bool up);
 
+/* ---- integration components ------------------------------------------------------------------------- */
+
+enum host_ic_kind {
+    HOST_IC_SHUTDOWN,
+    HOST_IC_HEARTBEAT,
+    HOST_IC_TIMESYNC,
+    HOST_IC_KVP,
+    HOST_IC_VSS,
+    HOST_ICS
+};
+
+#define HOST_IC_VERSIONS 8u
+struct host_version {
+    uint16_t major, minor;
+};
+struct host_versions {
+    uint32_t count;                 /* at most HOST_IC_VERSIONS; 0: the host knows none */
+    struct host_version list[HOST_IC_VERSIONS];
+};
+
+struct host_ic_config {
+    uint32_t present;               /* a bit per enum host_ic_kind */
+    struct host_versions framework, messages[HOST_ICS];   /* what the host lists */
+    /* Transactions are numbered from 1; false: all are 0, as with OpenVMM. */
+    bool numbered;
+    /* Samples of time are requests that want an answer; false: they have no flags, as with OpenVMM. */
+    bool timesync_answered;
+    uint32_t heartbeat_ms, timesync_ms;
+    uint32_t negotiate_limit_ms, answer_limit_ms, vss_limit_ms;   /* then an answer counts as missing */
+    uint64_t time_100ns;            /* of day, since 1601 UTC, at host_add_ics */
+};
+/* All but VSS; framework 1.0 and 3.0, every message version; 2 s, 5 s; limits longer than Linux's own. */
+void host_ic_config_default(struct host_ic_config *cfg);
+/* Offers the components of cfg->present that are not offered now; what runs is left alone. false: no memory
+ * or no relid. */
+bool host_add_ics(struct host *h, const struct host_ic_config *cfg);
+void host_remove_ic(struct host *h, enum host_ic_kind which);     /* rescinds the offer */
+
+/* From here on, false and 0: the component is not there, not negotiated, or has enough to do. */
+bool host_ic_renegotiate(struct host *h, enum host_ic_kind which);
+/* flags, reason: IC_SHUTDOWN_*; text: at most 2047 bytes. One at a time. */
+bool host_ic_shutdown(struct host *h, uint32_t flags, uint32_t reason, uint32_t timeout_s, const char *text);
+/* The host's time of day; it goes on with the reference time. A jump is told by host_ic_time_sync only. */
+uint64_t host_ic_time(struct host *h);
+void host_ic_set_time(struct host *h, uint64_t time_100ns);
+bool host_ic_time_sync(struct host *h);                           /* a sample that says: set your clock now */
+bool host_ic_vss(struct host *h, uint32_t operation);             /* enum ic_vss_operation */
+
+/*
+ * Key-value pairs. Each call starts a transaction and returns its number; transactions wait for each other.
+ * What comes of it is read by host_kvp_result: for each item of an enumeration or each word about an adapter
+ * one with last clear, and one with last set at the end. Text is UTF-8.
+ */
+uint32_t host_kvp_set(struct host *h, const char *key, const char *value);      /* in the external pool */
+uint32_t host_kvp_delete(struct host *h, const char *key);
+uint32_t host_kvp_get(struct host *h, uint32_t pool, const char *key);
+uint32_t host_kvp_enumerate(struct host *h, uint32_t pool);       /* enum ic_kvp_pool */
+/* adapter: MAC or instance GUID, as the guest likes it. Items are: family, dhcp, addresses, subnets, gateways,
+ * dns. */
+uint32_t host_kvp_get_ip(struct host *h, const char *adapter);
+
+#define HOST_KVP_NO_ANSWER 0xFFFFFFFFu
+struct host_kvp_result {
+    uint32_t transaction;
+    uint32_t operation, pool, index;
+    uint32_t status;                /* IC_STATUS_*; HOST_KVP_NO_ANSWER: too late, or the channel was closed */
+    uint32_t type;                  /* of an item: IC_KVP_TYPE_*; numbers are given in decimal */
+    bool last;
+    char key[3 * 256], value[3 * 1024];
+};
+/* Takes the oldest result; false: there is none. Of those nobody takes, the oldest are lost. */
+bool host_kvp_result(struct host *h, struct host_kvp_result *result);
+
+struct host_ic_state {
+    bool offered, open;
+    bool negotiated, refused;       /* refused: the guest found no version that it knows */
+    uint32_t relid;                 /* 0: gone */
+    struct host_version framework, message;
+    uint64_t negotiations;          /* completed */
+    uint64_t requests, answers;     /* negotiation apart */
+    uint64_t missed;                /* no answer in time, negotiations too; answers that came later: */
+    uint64_t late;
+    bool waiting;                   /* for an answer now */
+    uint32_t status;                /* IC_STATUS_* of the last answer */
+    uint64_t last_answer_100ns;     /* reference time; 0: there was none */
+    uint32_t word;                  /* of the last answer: heartbeat: application state; VSS: flags */
+};
+void host_ic_get_state(const struct host *h, enum host_ic_kind which, struct host_ic_state *state);
+const char *host_ic_name(enum host_ic_kind which);                /* "shutdown", "heartbeat", ... */
+
 /* ---- events a test causes --------------------------------------------------------------------------- */
 
 /* Rescind by relid (sub-channels too). */
@@ -371,5 +464,8 @@ struct host_state {
 void host_get_state(const struct host *h, struct host_state *state);
 uint32_t host_scsi_relid(const struct host_scsi *s);              /* 0: gone */
 uint32_t host_nic_relid(const struct host_nic *n);
+/* The VMBus instance GUID as "{...}", small letters; "" when the offer is gone. */
+#define HOST_GUID_TEXT 39u
+void host_nic_instance(const struct host_nic *n, char text[HOST_GUID_TEXT]);
 uint32_t host_nic_filter(const struct host_nic *n);
 

@@ -10,7 +10,7 @@
  *   vmbus.response_bytes=12 (of the answer to a contact, as old hosts)   vmbus.message_connection=1 (told by 5.0+)
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
  *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
- *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register
+ *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register ic
  *     kinds: drop error short wrong-id twice garbage
  */
 #define LOG_ROOM "lab"
@@ -82,6 +82,7 @@ static uint32_t nvsp_version(uint64_t major, uint64_t minor)
 
 static const char *const fault_points[] = {
     "post", "vmbus", "storvsp-handshake", "storvsp-io", "netvsp-handshake", "netvsp-tx", "rndis", "register",
+    "ic",
 };
 _Static_assert((1u << ARRAY_SIZE(fault_points)) - 1 == HOST_FAULT_ALL, "a name for each point");
 static const char *const fault_kinds[] = {"none", "drop", "error", "short", "wrong-id", "twice", "garbage"};
@@ -182,12 +183,12 @@ static uint32_t trace_bit(const char *word, size_t n)
 {
     static const struct { const char *name; uint32_t bits; } names[] = {
         {"tlfs", HOST_TRACE_TLFS}, {"vmbus", HOST_TRACE_VMBUS}, {"storvsp", HOST_TRACE_STORVSP},
-        {"netvsp", HOST_TRACE_NETVSP}, {"ring", HOST_TRACE_RING}, {"all", 0xFFFFFFFF},
+        {"netvsp", HOST_TRACE_NETVSP}, {"ring", HOST_TRACE_RING}, {"ic", HOST_TRACE_IC}, {"all", 0xFFFFFFFF},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (strlen(names[i].name) == n && !strncmp(names[i].name, word, n))
             return names[i].bits;
-    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, all", word);
+    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, ic, all", word);
     return 0;
 }
 
