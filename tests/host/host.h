@@ -33,6 +33,7 @@
 #include <stdint.h>
 
 #define HOST_MAX_VPS        512u
+#define HOST_MAX_CHANNELS   64u               /* of one device, the primary included */
 #define HOST_NO_VP          0xFFFFFFFFu       /* set_timer, host_timer_fired: the model's own timer */
 #define HOST_NEVER          UINT64_MAX
 #define HOST_TICKS_PER_MS   10000ull          /* time is in 100 ns */

@@ -315,7 +315,7 @@ static bool opened(struct host_chan *ch)
 {
     struct host_nic *n = ch->device;
 
-    if (ch->queue >= NETVSP_QUEUES_MAX)
+    if (ch->queue >= HOST_MAX_CHANNELS)
         return false;
     n->queue[ch->queue] = (struct netvsp_queue){.ch = ch, .first = NETVSP_NONE, .last = NETVSP_NONE};
     if (ch->queue >= n->queues)

@@ -8,7 +8,6 @@
 #include "drivers/rndis_wire.h"
 #include "tests/host/host_internal.h"
 
-#define NETVSP_QUEUES_MAX       64u
 #define NETVSP_CONTROL_SECTIONS 16u       /* receive sections kept for control messages */
 #define NETVSP_CONTROL_MAX      4096u     /* longest control message taken */
 #define NETVSP_HEADER_MAX       256u      /* bytes of a frame that are copied to change headers */
@@ -54,7 +53,7 @@ struct host_nic {
     struct netvsp_section *section;
     uint32_t sections, section_bytes;
     uint32_t free_first, free_count, held;
-    struct netvsp_queue queue[NETVSP_QUEUES_MAX];
+    struct netvsp_queue queue[HOST_MAX_CHANNELS];
     uint32_t queues;
 
     /* RNDIS */

@@ -38,7 +38,7 @@ void netvsp_drop_sections(struct host_nic *n)
     n->section = NULL;
     n->sections = n->free_count = n->held = 0;
     n->free_first = NETVSP_NONE;
-    for (uint32_t i = 0; i < NETVSP_QUEUES_MAX; i++) {
+    for (uint32_t i = 0; i < HOST_MAX_CHANNELS; i++) {
         n->queue[i].first = n->queue[i].last = NETVSP_NONE;
         n->queue[i].count = 0;
     }

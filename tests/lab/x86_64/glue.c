@@ -162,6 +162,8 @@ int glue_init(void)
     settings.host.vps = lab_vcpu_count;
     settings.host.tsc_hz = clock_tsc_hz();
     settings.host.apic_hz = APIC_TIMER_HZ;
+    settings.scsi.max_sub_channels = (uint16_t)(lab_vcpu_count - 1);
+    settings.nic.max_queues = (uint16_t)lab_vcpu_count;
     settings_parse(&settings, lab_options.host_words, lab_options.trace);
     glue_xmm_hypercalls = (settings.host.features & (HV_FEATURE_XMM_INPUT | HV_FEATURE_XMM_OUTPUT)) != 0;
 

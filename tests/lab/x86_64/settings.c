@@ -4,6 +4,7 @@
  *
  *   vmbus.version=5.2   vmbus.min=2.4   vmbus.monitor=1   vmbus.multi_client=0
  *   storvsp.version=6.2 storvsp.min=2.0 storvsp.max_transfer=262144   storvsp.present=0
+ *   storvsp.channels=2  netvsp.queues=2 (channels of a device, the first included; default: one for each vcpu)
  *   netvsp.version=6.1  netvsp.mtu=9000 netvsp.lso=0      netvsp.checksum=0   netvsp.rx_batch=375
  *   hv.strict=0  hv.enforce=0 (calls work without their privilege bits, as under KVM)
  *   hv.access=0x..  hv.privileges=0x..  hv.features=0x..  hv.hints=0x..  hv.rep_batch=N
@@ -150,6 +151,10 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
         s->host.message_connection = (uint32_t)n;
     else if (!strcmp(key, "storvsp.max_transfer"))
         s->scsi.max_transfer_bytes = (uint32_t)n;
+    else if (!strcmp(key, "storvsp.channels") && n >= 1 && n <= HOST_MAX_CHANNELS)
+        s->scsi.max_sub_channels = (uint16_t)(n - 1);
+    else if (!strcmp(key, "netvsp.queues") && n >= 1 && n <= HOST_MAX_CHANNELS)
+        s->nic.max_queues = (uint16_t)n;
     else if (!strcmp(key, "storvsp.present"))
         s->scsi_present = n != 0;
     else if (!strcmp(key, "netvsp.mtu"))
