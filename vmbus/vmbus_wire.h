@@ -189,6 +189,7 @@ VMBUS_WIRE_SIZE(struct vmbus_msg_version_response_6, 20);
 #define VMBUS_OFFER_NAMED_PIPE_MODE       0x0010u
 #define VMBUS_OFFER_TLNPI_PROVIDER        0x2000u        /* a socket, not a device */
 #define VMBUS_OFFER_USER_DATA             120u
+#define VMBUS_OFFER_PIPE_MESSAGES         4u             /* first user data word with NAMED_PIPE_MODE; 0: bytes */
 #define VMBUS_OFFER_MONITOR_NONE          0xFFu
 #define VMBUS_OFFER_MONITOR_ALLOCATED     0x01u
 #define VMBUS_OFFER_DEDICATED_INTERRUPT   0x0001u

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * host.c: the life of the model, its memory, its view of guest memory, faults and counters.
+ * host.c: the life of the model, its memory, its view of guest memory, alarms, faults and counters.
  */
 #include "tests/host/host_internal.h"
 
@@ -150,6 +150,62 @@ uint64_t host_now(struct host *h)
     return h->ops.now_100ns(h->ctx);
 }
 
+/* ---- alarms ----------------------------------------------------------------------------------------- */
+
+void host_alarm_init(struct host_alarm *alarm, void (*fired)(struct host_alarm *alarm))
+{
+    list_init(&alarm->node);
+    alarm->due = HOST_NEVER;
+    alarm->fired = fired;
+}
+
+static void tell_transport(struct host *h)
+{
+    uint64_t first = HOST_NEVER;
+
+    list_for_each(node, &h->alarms) {
+        const struct host_alarm *a = list_entry(node, struct host_alarm, node);
+        if (a->due < first)
+            first = a->due;
+    }
+    if (first == h->alarm_told)
+        return;
+    h->alarm_told = first;
+    h->ops.set_timer(h->ctx, HOST_NO_VP, first);
+}
+
+void host_alarm_set(struct host *h, struct host_alarm *alarm, uint64_t due)
+{
+    if (alarm->due == due)
+        return;
+    if (alarm->due != HOST_NEVER)
+        list_remove(&alarm->node);
+    alarm->due = due;
+    if (due != HOST_NEVER)
+        list_push_back(&h->alarms, &alarm->node);
+    tell_transport(h);
+}
+
+void host_alarms_fired(struct host *h)
+{
+    uint64_t now = host_now(h);
+    struct list due = LIST_INIT(due);
+
+    h->alarm_told = HOST_NEVER;
+    list_for_each_safe(node, &h->alarms) {
+        if (list_entry(node, struct host_alarm, node)->due <= now) {
+            list_remove(node);
+            list_push_back(&due, node);
+        }
+    }
+    while (!list_empty(&due)) {
+        struct host_alarm *a = list_entry(list_pop_front(&due), struct host_alarm, node);
+        a->due = HOST_NEVER;
+        a->fired(a);
+    }
+    tell_transport(h);
+}
+
 /* ---- faults ----------------------------------------------------------------------------------------- */
 
 void host_set_fault(struct host *h, uint32_t points, uint64_t number, enum host_fault_kind kind)
@@ -217,7 +273,8 @@ struct host *host_create(const struct host_config *cfg, const struct host_ops *o
         h->cfg.vps = 1;
     if (h->cfg.vps > HOST_MAX_VPS)
         h->cfg.vps = HOST_MAX_VPS;
-    h->monitor_deadline = HOST_NEVER;
+    list_init(&h->alarms);
+    h->alarm_told = HOST_NEVER;
     h->vp = host_alloc(h, h->cfg.vps * sizeof(*h->vp));
     if (h->cfg.isolation_type != HV_ISOLATION_NONE)
         h->visible = host_alloc(h, h->cfg.ram_pages / 8 + 1);

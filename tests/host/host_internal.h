@@ -2,8 +2,8 @@
 /*
  * What the model's own files share. Each group names the file that defines it.
  *
- * Order of the rooms inside: report and memory (host.c) < SynIC < VMBus server < channel I/O < storvsp,
- * netvsp. Work flows one way: entries record what happened, host_poll does everything that the guest can
+ * Order of the rooms inside: report, memory and alarms (host.c) < SynIC < VMBus server < channel I/O < storvsp,
+ * netvsp, integration components (ic.c). Work flows one way: entries record what happened, host_poll does everything that the guest can
  * see.
  */
 #pragma once
@@ -103,6 +103,8 @@ enum host_take {
 /* What a device does for its channels. */
 struct host_dev_ops {
     const char *name;
+    const struct guid *instance;                  /* well known; NULL: one is made up */
+    uint16_t offer_flags;                         /* VMBUS_OFFER_* */
     bool (*open)(struct host_chan *ch);
     void (*close)(struct host_chan *ch);
     enum host_take (*packet)(struct host_chan *ch, const struct host_packet *packet);
@@ -156,6 +158,13 @@ struct host_vmbus {
     uint8_t monitor_used[VMBUS_MONITOR_COUNT];
 };
 
+/* A time at which one part of the model wants to be called; all share the timer HOST_NO_VP. */
+struct host_alarm {
+    struct list node;
+    uint64_t due;                                 /* reference time; HOST_NEVER: not set */
+    void (*fired)(struct host_alarm *alarm);      /* may set it again */
+};
+
 /* Why the model looks at a piece of guest memory, and until when. */
 enum host_use {
     USE_HYPERCALL_PAGE,             /* while its code is written into it */
@@ -196,12 +205,15 @@ struct host {
     struct host_vmbus vmbus;
     struct list work;                             /* channels with something to do */
     struct list scsi, nics;
+    struct host_ics *ics;                         /* NULL: no integration component was ever offered */
 
     uint32_t fault_points;
     uint64_t fault_number, fault_count;
     enum host_fault_kind fault_kind;
 
-    uint64_t monitor_deadline;
+    struct list alarms;                           /* that are set */
+    uint64_t alarm_told;                          /* to the transport */
+    struct host_alarm monitor_alarm;
     struct host_counters counters;
     char text[HOST_TEXT_BYTES];
     /* Scratch, since entries are serialised: too big for the small stacks below which the model may run. */
@@ -221,6 +233,9 @@ void *host_map(struct host *h, enum host_use use, uint64_t gpa, size_t len);
 void host_unmap(struct host *h, enum host_use use, uint64_t gpa, size_t len);
 uint64_t host_now(struct host *h);
 enum host_fault_kind host_fault(struct host *h, enum host_fault_point point);
+void host_alarm_init(struct host_alarm *alarm, void (*fired)(struct host_alarm *alarm));
+void host_alarm_set(struct host *h, struct host_alarm *alarm, uint64_t due);   /* HOST_NEVER: not any more */
+void host_alarms_fired(struct host *h);           /* those that are due */
 
 /* ---- host_report.c ---------------------------------------------------------------------------------- */
 

@@ -45,6 +45,10 @@ static void make_instance(struct host_chan *ch)
         ch->instance = ch->primary->instance;
         return;
     }
+    if (ch->dev->instance != NULL) {
+        ch->instance = *ch->dev->instance;
+        return;
+    }
     ch->instance = pattern;
     memcpy(ch->instance.bytes, &ch->relid, 4);
 }
@@ -120,6 +124,7 @@ void vchan_offer(struct host_chan *ch)
         .header = {.type = VMBUS_MSG_OFFER_CHANNEL},
         .interface_type = ch->interface_type,
         .instance = ch->instance,
+        .flags = ch->dev->offer_flags,
         .sub_channel_index = ch->sub_index,
         .relid = ch->relid,
         .dedicated_interrupt = VMBUS_OFFER_DEDICATED_INTERRUPT,
@@ -131,6 +136,8 @@ void vchan_offer(struct host_chan *ch)
     give_monitor(ch);
     msg.monitor_id = ch->monitor_id;
     msg.monitor_allocated = ch->monitor_id != VMBUS_OFFER_MONITOR_NONE ? VMBUS_OFFER_MONITOR_ALLOCATED : 0;
+    if (msg.flags & VMBUS_OFFER_NAMED_PIPE_MODE)
+        msg.user_data[0] = VMBUS_OFFER_PIPE_MESSAGES;
     ch->offered = true;
     host_trace(h, HOST_TRACE_VMBUS, "offer %s: channel %u.%u", ch->dev->name, ch->relid, ch->sub_index);
     vserver_send(h, &msg, sizeof(msg), false);

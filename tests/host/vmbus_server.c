@@ -16,10 +16,13 @@ static const uint32_t known_versions[] = {
     VMBUS_VERSION_COPPER,
 };
 
+static void monitor_due(struct host_alarm *alarm);
+
 void vserver_init(struct host *h)
 {
     struct host_vmbus *v = &h->vmbus;
 
+    host_alarm_init(&h->monitor_alarm, monitor_due);
     v->tail = &v->first;
     v->next_relid = h->cfg.first_relid;
     if (v->next_relid == 0 || v->next_relid > VMBUS_RELID_MAX)
@@ -550,25 +553,26 @@ static bool monitors_in_use(const struct host *h)
     return false;
 }
 
+static void monitor_due(struct host_alarm *alarm)
+{
+    scan_monitor((struct host *)(void *)((char *)alarm - offsetof(struct host, monitor_alarm)));
+}
+
 void host_timer_fired(struct host *h, uint32_t vp)
 {
-    if (vp != HOST_NO_VP) {
+    if (vp != HOST_NO_VP)
         vstimer_fired(h, vp);
-        return;
-    }
-    h->monitor_deadline = HOST_NEVER;
-    scan_monitor(h);
+    else
+        host_alarms_fired(h);
 }
 
 bool vserver_poll(struct host *h)
 {
     finish_transitions(h);
     deliver(h);
-    if (h->vmbus.monitor != NULL && h->monitor_deadline == HOST_NEVER && h->cfg.monitor_pages &&
-        monitors_in_use(h)) {
-        h->monitor_deadline = host_now(h) + h->cfg.monitor_latency;
-        h->ops.set_timer(h->ctx, HOST_NO_VP, h->monitor_deadline);
-    }
+    if (h->vmbus.monitor != NULL && h->monitor_alarm.due == HOST_NEVER && h->cfg.monitor_pages &&
+        monitors_in_use(h))
+        host_alarm_set(h, &h->monitor_alarm, host_now(h) + h->cfg.monitor_latency);
     return false;
 }
 

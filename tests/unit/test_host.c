@@ -272,10 +272,16 @@ TEST(host_watches_monitor_pages)
     CHECK(take(VMBUS_MSG_OFFER_CHANNEL, &offer, sizeof(offer)));
     CHECK_EQ(offer.monitor_allocated, 1);
     page->groups[offer.monitor_id / 32].pending = 1u << offer.monitor_id % 32;
+    now += cfg.monitor_latency - 1;
+    host_timer_fired(host, HOST_NO_VP);
+    CHECK(page->groups[offer.monitor_id / 32].pending != 0);    /* a call before its time changes nothing */
+    now++;
     host_timer_fired(host, HOST_NO_VP);
     CHECK_EQ(page->groups[offer.monitor_id / 32].pending, 0);
     CHECK_EQ(violations, 0);
     page->groups[3].pending = 1u << 31;
+    poll_all();
+    now += cfg.monitor_latency;
     host_timer_fired(host, HOST_NO_VP);
     CHECK_EQ(violations, 1);
     host_destroy(host);
