@@ -1,0 +1,89 @@
+#!/bin/sh
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Fetches a QEMU that has VMBus devices (hv-balloon, since 8.2) where the installed one is older, unpacked and not
+# installed, and prints the folder it is in: usr/bin/qemu-system-x86_64 below it, with what it needs beside the machine's
+# own libraries.
+#
+# It comes from the backports of the machine's own release: its own archive entries with the suite's name changed. apt
+# chooses and checks the packages as for an installation, and only downloads them. Nothing outside the cache is changed
+# and root is not needed. Exits at once when the cache holds a QEMU already.
+#
+#   --cached        print what the cache holds; fail rather than touch the network
+#   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
+set -eu
+
+top=$(cd "$(dirname "$0")/.." && pwd)
+cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+package=qemu-system-x86
+binary=usr/bin/qemu-system-x86_64
+
+die() { echo "fetch-qemu: $*" >&2; exit 1; }
+
+[ "$(uname -m)" = x86_64 ] || die "only for x86_64 machines"
+ID='' ID_LIKE='' VERSION_CODENAME=''
+[ ! -r /etc/os-release ] || . /etc/os-release
+release=${UBUNTU_CODENAME:-$VERSION_CODENAME}
+[ -n "$release" ] || die "/etc/os-release names no release"
+case " $ID $ID_LIKE " in
+*" ubuntu "*) component=universe ;;
+*" debian "*) component=main ;;
+*)            die "only Debian and Ubuntu are known here" ;;
+esac
+
+# A folder appears under its last name only when it is whole; its name has the release its libraries belong to.
+for dir in "$cache/qemu/$release"-[0-9]*; do
+    [ -x "$dir/$binary" ] && newest=$dir
+done
+if [ -n "${newest:-}" ]; then
+    echo "$newest"
+    exit 0
+fi
+[ "${1:-}" != --cached ] || die "the cache $cache holds no QEMU for $release yet; run scripts/fetch-qemu.sh once"
+
+for tool in apt-get apt-cache dpkg-deb; do
+    command -v $tool >/dev/null || die "$tool is missing"
+done
+mkdir -p "$cache/qemu" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
+work=$(mktemp -d "$cache/qemu/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
+trap 'rm -rf "$work"' EXIT
+trap 'exit 1' HUP INT TERM
+. "$top/scripts/aptroot.sh"
+
+apt_root "$work"
+apt_only_entries "$work"
+# What is installed counts as there; it is read, and never written.
+echo 'Dir::State::status "/var/lib/dpkg/status";' >> "$work/apt.conf"
+apt_archives $component > "$work/found"
+[ -s "$work/found" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d"
+while read -r uri key; do
+    for suite in "$release" "$release-backports"; do
+        apt_entry deb "$uri" "$suite" "$component" "$key"
+    done
+done < "$work/found" > "$work/parts/qemu.sources"
+
+apt-get -q update > "$work/log" 2>&1 || true
+version=$(apt-cache madison $package 2>/dev/null | awk -F' *[|] *' -v suite="$release-backports/" \
+          'index($3, suite) { print $2; exit }')
+if [ -z "$version" ]; then
+    sed 's/^/  /' "$work/log" >&2
+    die "no $package in $release-backports of this machine's archives (apt's words above)"
+fi
+apt-get -q -y --no-install-recommends --download-only -t "$release-backports" install "$package=$version" \
+        > "$work/log" 2>&1 || {
+    sed 's/^/  /' "$work/log" >&2
+    die "apt could not download $package $version (its words above)"
+}
+for deb in "$work"/archives/*.deb; do
+    dpkg-deb -x "$deb" "$work/tree" > "$work/log" 2>&1 || {
+        sed 's/^/  /' "$work/log" >&2
+        die "cannot unpack ${deb##*/} (dpkg-deb's words above)"
+    }
+done
+[ -x "$work/tree/$binary" ] || die "$package $version holds no $binary"
+rm -rf "$work/tree/usr/share/doc" "$work/tree/usr/share/man" "$work/tree/etc"
+dir=$cache/qemu/$release-$(echo "$version" | tr '/:~' '___')
+# Two may fetch at once: the first to finish wins, and both find a whole tree.
+mv -T "$work/tree" "$dir" 2>/dev/null || [ -x "$dir/$binary" ] || die "cannot move QEMU to $dir"
+echo "fetch-qemu: $package $version unpacked" >&2
+echo "$dir"
