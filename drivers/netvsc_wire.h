@@ -162,6 +162,15 @@ struct nvsp_indirection_table {
 } __attribute__((packed));
 NETVSC_WIRE_SIZE(struct nvsp_indirection_table, 8);
 
+/* The whole message, longer than others: which channel the guest should send a flow on, by its hash. */
+struct nvsp_indirection_message {
+    uint32_t type;               /* NVSP_SEND_INDIRECTION_TABLE */
+    struct nvsp_indirection_table table;
+    uint32_t channel[NVSP_INDIRECTION_ENTRIES];
+} __attribute__((packed));
+NETVSC_WIRE_SIZE(struct nvsp_indirection_message, 76);
+NETVSC_WIRE_OFFSET(struct nvsp_indirection_message, channel, 12);
+
 struct nvsp_message {
     uint32_t type;               /* enum nvsp_type */
     union {

@@ -380,11 +380,17 @@ struct ndis_rss_capabilities {
 } __attribute__((packed));
 RNDIS_WIRE_SIZE(struct ndis_rss_capabilities, 18);
 
+/* What ndis_rss_capabilities.flags says about hashes, besides NDIS_RSS_HASH_TOEPLITZ; not the numbers below. */
+#define NDIS_RSS_CAPABILITY_TCP_IPV4    0x0100u
+#define NDIS_RSS_CAPABILITY_TCP_IPV6    0x0200u
+
 #define NDIS_RSS_HASH_TOEPLITZ          0x0001u
+#define NDIS_RSS_HASH_FUNCTION_MASK     0x00FFu
 #define NDIS_RSS_HASH_IPV4              0x0100u
 #define NDIS_RSS_HASH_TCP_IPV4          0x0200u
 #define NDIS_RSS_HASH_IPV6              0x0400u
 #define NDIS_RSS_HASH_TCP_IPV6          0x1000u
+#define NDIS_RSS_UNCHANGED              0x000Fu          /* base CPU, hash, table, key: each a bit */
 #define NDIS_RSS_DISABLE                0x0010u
 #define NDIS_RSS_KEY_BYTES              40u
 #define NDIS_RSS_TABLE_ENTRIES          128u

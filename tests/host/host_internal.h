@@ -138,6 +138,7 @@ struct host_chan {
     uint64_t unread_since;                        /* audit: data waits in the ring without a signal */
     uint64_t space_since;                         /* audit: there is room for what is owed, no signal came */
     uint32_t resume;                              /* netvsp: frames already sent of the packet that stalled */
+    bool modifying;                               /* the answer to MODIFY_CHANNEL is on its way */
     uint32_t queue;                               /* netvsp, storvsp: index of the channel, 0 primary */
 };
 
@@ -301,10 +302,17 @@ void vserver_audit(struct host *h);
 enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
 bool vserver_all_idle(const struct host *h);
 
+/* primary NULL, sub_index 0: of a new device. Offered at once when the guest has asked for offers. */
 struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, void *device,
                               const struct guid *interface_type, struct host_chan *primary,
                               uint16_t sub_index, bool wants_monitor);
 void vchan_offer(struct host_chan *ch);                       /* when the guest has asked for offers */
+/* Sub-channels 1 to count of the same device, all or none; nobody is told before vchan_offer_subs. The device's
+ * own calls, in_flight and freed included, come for each. */
+bool vchan_create_subs(struct host_chan *primary, uint32_t count);
+void vchan_offer_subs(struct host_chan *primary);
+void vchan_rescind_subs(struct host_chan *primary);
+uint32_t vchan_subs(const struct host_chan *primary);         /* that are not rescinded */
 void vchan_rescind(struct host_chan *ch);
 void vchan_shut(struct host_chan *ch);                        /* the device stops; the ring is given up */
 /* vchan_shut, now or when its requests are done */
@@ -318,6 +326,7 @@ void vchan_request_offers(struct host *h);
 void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg);
 void vchan_msg_close(struct host *h, const struct vmbus_msg_relid *msg);
 void vchan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg);
+void vchan_modify_answered(struct host *h, uint32_t relid);   /* the guest has the answer in its slot */
 void vchan_msg_released(struct host *h, const struct vmbus_msg_relid *msg);
 void vchan_queue(struct host_chan *ch);                       /* let host_poll look at it */
 

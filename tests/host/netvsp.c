@@ -7,7 +7,6 @@
 #include "tests/host/netvsp.h"
 
 static const struct guid netvsc_class = VMBUS_GUID_NETVSC;
-static const struct host_dev_ops netvsp_ops;
 static const uint32_t versions[] = {
     NVSP_VERSION_1, NVSP_VERSION_2, NVSP_VERSION_4, NVSP_VERSION_5, NVSP_VERSION_6, NVSP_VERSION_6_1,
 };
@@ -182,28 +181,61 @@ static enum host_take revoke(struct host_nic *n, const struct nvsp_message *m)
     return HOST_TAKEN;
 }
 
+/* ---- sub-channels ----------------------------------------------------------------------------------- */
+
+bool netvsp_queue_open(const struct host_nic *n, uint32_t queue)
+{
+    return queue < n->queues && n->queue[queue].ch != NULL && n->queue[queue].ch->open;
+}
+
+/* They are offered after the answer; hosts grant all that were asked for, or none. */
 static enum host_take subchannel(struct host_chan *ch, const struct host_packet *p,
                                  const struct nvsp_message *m)
 {
     struct host_nic *n = ch->device;
-    struct nvsp_message out = {.type = NVSP_SUBCHANNEL};
+    struct nvsp_message out = {.type = NVSP_SUBCHANNEL, .subchannel = {.operation = NVSP_STATUS_FAILURE}};
     uint32_t count = m->subchannel.count;
 
-    if (m->subchannel.operation != NVSP_SUBCHANNEL_ALLOCATE || count == 0 || count >= n->cfg.max_queues ||
-        n->channels > 1) {
-        host_strict(n->h, m, 12, "netvsp: %u sub-channels of %u queues", count, n->cfg.max_queues);
-        out.subchannel.operation = NVSP_STATUS_FAILURE;
-    } else {
-        out.subchannel.operation = NVSP_STATUS_SUCCESS;
-        out.subchannel.count = count;
+    if (n->version < NVSP_VERSION_5 || !netvsp_ready(n)) {
+        host_violation(n->h, m, 12, "netvsp: sub-channels in version %#x, or before the adapter is ready",
+                       n->version);
+        return HOST_FATAL;
     }
-    reply(ch, p, &out);
-    for (uint32_t i = 1; i <= out.subchannel.count; i++) {
-        if (vchan_create(n->h, &netvsp_ops, n, &netvsc_class, n->primary, (uint16_t)i,
-                         n->cfg.monitor) != NULL)
-            n->channels++;
+    if (m->subchannel.operation != NVSP_SUBCHANNEL_ALLOCATE || count == 0 || count >= n->cfg.max_queues ||
+        n->granted != 0)
+        host_strict(n->h, m, 12, "netvsp: %u sub-channels of %u queues, %u granted", count, n->cfg.max_queues,
+                    n->granted);
+    else if (vchan_create_subs(ch, count))
+        out.subchannel = (struct nvsp_subchannel){NVSP_STATUS_SUCCESS, count};
+    host_trace(n->h, HOST_TRACE_NETVSP, "%u sub-channels asked for, %u granted", count, out.subchannel.count);
+    if (reply(ch, p, &out) == HOST_FAULT_ERROR) {
+        vchan_rescind_subs(ch);
+    } else if (out.subchannel.operation == NVSP_STATUS_SUCCESS) {
+        n->granted = count + 1;
+        vchan_offer_subs(ch);
     }
     return HOST_TAKEN;
+}
+
+/* Tells the guest how to spread what it sends, once all channels that it asked for are open. */
+static void send_table(struct host_nic *n)
+{
+    struct nvsp_indirection_message m = {
+        .type = NVSP_SEND_INDIRECTION_TABLE,
+        .table = {NVSP_INDIRECTION_ENTRIES, offsetof(struct nvsp_indirection_message, channel)},
+    };
+    struct host_piece payload = {&m, sizeof(m)};
+
+    if (n->table_sent || n->granted < 2)
+        return;
+    for (uint32_t i = 0; i < n->granted; i++) {
+        if (!netvsp_queue_open(n, i))
+            return;
+    }
+    for (uint32_t i = 0; i < NVSP_INDIRECTION_ENTRIES; i++)
+        m.channel[i] = i % n->granted;
+    n->table_sent = true;
+    vchan_send(n->primary, VMBUS_PACKET_INBAND, 0, 0, NULL, &payload);
 }
 
 /* ---- packets ---------------------------------------------------------------------------------------- */
@@ -252,8 +284,9 @@ static enum host_take primary_message(struct host_chan *ch, const struct host_pa
     return taken;
 }
 
-static enum host_take completion(struct host_nic *n, const struct host_packet *p)
+static enum host_take completion(struct host_chan *ch, const struct host_packet *p)
 {
+    struct host_nic *n = ch->device;
     uint32_t words[2] = {0, 0};
 
     if (p->bytes >= sizeof(words))
@@ -267,10 +300,10 @@ static enum host_take completion(struct host_nic *n, const struct host_packet *p
     if (words[1] != NVSP_STATUS_SUCCESS && !((n->h->fault_points & HOST_FAULT_RNDIS_REPLY) && n->h->fault_count != 0))
         host_strict(n->h, p->data, p->bytes, "netvsp: the guest failed receive packet %#llx",
                     (unsigned long long)p->id);
-    if (!netvsp_section_returned(n, p->id)) {
+    if (!netvsp_section_returned(n, ch->queue, p->id)) {
         host_violation(n->h, p->data, p->bytes,
-                       "netvsp: completion of receive packet %#llx, which is not out",
-                       (unsigned long long)p->id);
+                       "netvsp: completion of receive packet %#llx, which is not out on channel %u",
+                       (unsigned long long)p->id, ch->relid);
         return HOST_FATAL;
     }
     return HOST_TAKEN;
@@ -282,7 +315,7 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
     struct nvsp_message m = {0};
 
     if (p->type == VMBUS_PACKET_COMPLETION)
-        return completion(n, p);
+        return completion(ch, p);
     if (p->bytes < NVSP_MESSAGE_BYTES) {
         host_violation(n->h, p->data, p->bytes, "netvsp: message of %u bytes", p->bytes);
         return HOST_FATAL;
@@ -320,6 +353,7 @@ static bool opened(struct host_chan *ch)
     n->queue[ch->queue] = (struct netvsp_queue){.ch = ch, .first = NETVSP_NONE, .last = NETVSP_NONE};
     if (ch->queue >= n->queues)
         n->queues = ch->queue + 1;
+    send_table(n);
     return true;
 }
 
@@ -327,10 +361,12 @@ static void closed(struct host_chan *ch)
 {
     struct host_nic *n = ch->device;
 
-    netvsp_drop_queue(n, &n->queue[ch->queue]);
+    netvsp_drop_queue(n, ch->queue);
     if (ch->sub_index != 0)
         return;
     release_buffers(n);
+    n->granted = 0;
+    n->table_sent = false;
     n->version = 0;
     n->config_seen = n->ndis_seen = n->revoked = false;
     n->initialized = n->halted = n->rss = false;
@@ -353,7 +389,6 @@ static void freed(struct host_chan *ch)
     /* The adapter itself stays, for those who still hold its pointer; host_destroy frees it. */
     if (ch == n->primary)
         n->primary = NULL;
-    n->channels--;
 }
 
 static const struct host_dev_ops netvsp_ops = {
@@ -395,7 +430,7 @@ void host_nic_config_default(struct host_nic_config *cfg)
 struct host_nic *host_add_nic(struct host *h, const struct host_nic_config *cfg,
                               const struct host_net_ops *ops, void *backend)
 {
-    struct host_nic *n = host_alloc(h, sizeof(*n));
+    struct host_nic *n = cfg->max_queues <= HOST_MAX_CHANNELS ? host_alloc(h, sizeof(*n)) : NULL;
 
     if (n == NULL)
         return NULL;
@@ -410,7 +445,6 @@ struct host_nic *host_add_nic(struct host *h, const struct host_nic_config *cfg,
         host_free(h, n);
         return NULL;
     }
-    n->channels = 1;
     list_push_back(&h->nics, &n->node);
     return n;
 }

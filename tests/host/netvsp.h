@@ -22,13 +22,15 @@ struct netvsp_section {
     uint32_t bytes;                       /* of the message in it */
     uint32_t next;                        /* in the free list, the queue or the packet */
     uint8_t state;
+    uint8_t queue;                        /* not free: of the channel that it goes by, and comes back by */
     bool control;
 };
 
 /* Messages that wait to be told to the guest, per channel. */
 struct netvsp_queue {
-    struct host_chan *ch;
+    struct host_chan *ch;                 /* NULL: not open */
     uint32_t first, last, count;
+    uint32_t used;                        /* sections: those that wait and those the guest has */
 };
 
 struct host_nic {
@@ -38,7 +40,6 @@ struct host_nic {
     const struct host_net_ops *ops;
     void *backend;
     struct host_chan *primary;
-    uint32_t channels;
 
     /* NVSP */
     uint32_t version;                     /* 0: INIT has not succeeded */
@@ -48,6 +49,8 @@ struct host_nic {
     uint16_t recv_id, send_id;
     uint32_t send_sections;
     bool revoked;                         /* after REVOKE nothing is served */
+    uint32_t granted;                     /* channels after a request for sub-channels, the primary included */
+    bool table_sent;                      /* where to send: once, when all of them are open */
 
     /* receive sections */
     struct netvsp_section *section;
@@ -62,9 +65,13 @@ struct host_nic {
     bool link_up;
     struct ndis_offload_parameters offload;    /* what the guest has switched on */
     bool rss;
+    uint32_t rss_hash;                    /* NDIS_RSS_HASH_* */
     uint8_t rss_key[NDIS_RSS_KEY_BYTES];
     uint32_t rss_table[NDIS_RSS_TABLE_ENTRIES], rss_entries;
+    uint64_t rss_queues;                  /* that are in the table: they share the receive sections */
+    uint32_t rss_queue_count;
 };
+_Static_assert(HOST_MAX_CHANNELS <= 64, "a bit for each queue");
 
 /* What one frame's headers say; offsets from the frame's start. */
 struct netvsp_headers {
@@ -79,6 +86,7 @@ static inline uint32_t nvsp_bytes(const struct host_nic *n)
 
 /* netvsp.c */
 bool netvsp_ready(const struct host_nic *n);
+bool netvsp_queue_open(const struct host_nic *n, uint32_t queue);
 enum host_fault_kind netvsp_complete(struct host_chan *ch, const struct host_packet *p, struct nvsp_message *m,
                                      uint32_t bytes, enum host_fault_point point);
 /* netvsp_tx.c */
@@ -87,8 +95,8 @@ enum host_take netvsp_transmit(struct host_chan *ch, const struct host_packet *p
 /* netvsp_rx.c */
 bool netvsp_make_sections(struct host_nic *n);
 void netvsp_drop_sections(struct host_nic *n);
-void netvsp_drop_queue(struct host_nic *n, struct netvsp_queue *q);   /* its channel was closed */
-bool netvsp_section_returned(struct host_nic *n, uint64_t id);
+void netvsp_drop_queue(struct host_nic *n, uint32_t queue);   /* its channel was closed */
+bool netvsp_section_returned(struct host_nic *n, uint32_t queue, uint64_t id);
 void netvsp_output(struct host_chan *ch);
 void netvsp_send_control(struct host_nic *n, const void *message, uint32_t bytes);
 /* netvsp_sum.c: sums are folded, not complemented, in host order of big-endian words */
@@ -96,7 +104,8 @@ uint16_t netvsp_sum(const struct host_seg *segs, uint32_t count, uint32_t offset
 uint16_t netvsp_sum_add(uint16_t a, uint16_t b);
 bool netvsp_parse(const uint8_t *head, uint32_t head_bytes, uint32_t frame_bytes, struct netvsp_headers *out);
 uint16_t netvsp_pseudo_sum(const uint8_t *head, const struct netvsp_headers *f, uint32_t length);
-uint32_t netvsp_hash(const struct host_nic *n, const uint8_t *head, const struct netvsp_headers *f);
+/* false: none of the hashes the guest asked for applies to this packet */
+bool netvsp_hash(const struct host_nic *n, const uint8_t *head, const struct netvsp_headers *f, uint32_t *hash);
 /* rndis_host.c: false: a real host would stop serving the channel */
 bool rndis_host_message(struct host_nic *n, const uint8_t *message, uint32_t bytes);
 /* rndis_oid.c: an RNDIS status */

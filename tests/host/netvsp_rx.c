@@ -6,7 +6,8 @@
  *   free --host_net_rx, control--> queued --netvsp_output--> with the guest --completion--> free
  *
  * The transaction id of a packet is the number of its first section plus one; the sections of a packet are
- * chained.
+ * chained. They come back by the channel that they went by: to other channels the number is unknown. The queues that
+ * the guest's table names share the sections evenly, so that one that does not keep up leaves the others theirs.
  */
 #include "tests/host/netvsp.h"
 
@@ -40,7 +41,7 @@ void netvsp_drop_sections(struct host_nic *n)
     n->free_first = NETVSP_NONE;
     for (uint32_t i = 0; i < HOST_MAX_CHANNELS; i++) {
         n->queue[i].first = n->queue[i].last = NETVSP_NONE;
-        n->queue[i].count = 0;
+        n->queue[i].count = n->queue[i].used = 0;
     }
 }
 
@@ -53,40 +54,43 @@ static uint32_t take_section(struct host_nic *n)
     return i;
 }
 
-bool netvsp_section_returned(struct host_nic *n, uint64_t id)
+static void free_section(struct host_nic *n, uint32_t i)
+{
+    if (n->section[i].state != SECTION_QUEUED)
+        n->held--;
+    n->queue[n->section[i].queue].used--;
+    n->section[i].state = SECTION_FREE;
+    n->section[i].next = n->free_first;
+    n->free_first = i;
+    n->free_count++;
+}
+
+bool netvsp_section_returned(struct host_nic *n, uint32_t queue, uint64_t id)
 {
     uint32_t i;
 
     if (n->section == NULL)
         return true;                             /* the buffer was revoked meanwhile */
-    if (id == 0 || id > n->sections || n->section[id - 1].state != SECTION_GUEST_FIRST)
+    if (id == 0 || id > n->sections || n->section[id - 1].state != SECTION_GUEST_FIRST ||
+        n->section[id - 1].queue != queue)
         return false;
     i = (uint32_t)id - 1;
     while (i != NETVSP_NONE) {
         uint32_t next = n->section[i].next;
-        n->section[i].state = SECTION_FREE;
-        n->section[i].next = n->free_first;
-        n->free_first = i;
-        n->free_count++;
-        n->held--;
+        free_section(n, i);
         i = next;
     }
     return true;
 }
 
-void netvsp_drop_queue(struct host_nic *n, struct netvsp_queue *q)
+/* What a closed channel took with it can't be given back any more: it is the host's again. */
+void netvsp_drop_queue(struct host_nic *n, uint32_t queue)
 {
-    uint32_t i = q->first;
-
-    while (n->section != NULL && i != NETVSP_NONE) {
-        uint32_t next = n->section[i].next;
-        n->section[i].state = SECTION_FREE;
-        n->section[i].next = n->free_first;
-        n->free_first = i;
-        n->free_count++;
-        i = next;
+    for (uint32_t i = 0; n->section != NULL && i < n->sections; i++) {
+        if (n->section[i].state != SECTION_FREE && n->section[i].queue == queue)
+            free_section(n, i);
     }
-    *q = (struct netvsp_queue){.first = NETVSP_NONE, .last = NETVSP_NONE};
+    n->queue[queue] = (struct netvsp_queue){.first = NETVSP_NONE, .last = NETVSP_NONE};
 }
 
 /* Writes into the receive buffer, page by page. */
@@ -109,7 +113,9 @@ static void queue_section(struct host_nic *n, struct netvsp_queue *q, uint32_t i
 {
     n->section[i] = (struct netvsp_section){
         .bytes = bytes, .next = NETVSP_NONE, .state = SECTION_QUEUED, .control = control,
+        .queue = (uint8_t)(q - n->queue),
     };
+    q->used++;
     if (q->count == 0)
         q->first = i;
     else
@@ -255,19 +261,35 @@ static uint32_t vlan_word(uint16_t tci)
            ((uint32_t)tci & RNDIS_VLAN_ID_MASK) << RNDIS_VLAN_ID_SHIFT;
 }
 
-static uint32_t choose_queue(const struct host_nic *n, uint32_t hash)
+/* Packets without a hash, and those for a channel that is not open, go by the primary. */
+static uint32_t choose_queue(const struct host_nic *n, bool hashed, uint32_t hash)
 {
     uint32_t q;
 
-    if (!n->rss || n->rss_entries == 0)
+    if (!hashed)
         return 0;
     q = n->rss_table[hash % n->rss_entries];
-    return q < n->queues && n->queue[q].ch != NULL && n->queue[q].ch->open ? q : 0;
+    return netvsp_queue_open(n, q) ? q : 0;
+}
+
+static bool queue_has_room(const struct host_nic *n, uint32_t queue)
+{
+    uint32_t share = n->sections - NETVSP_CONTROL_SECTIONS;
+
+    if (n->rss)
+        share /= n->rss_queue_count;
+    return n->free_count > NETVSP_CONTROL_SECTIONS && n->queue[queue].used < share;
 }
 
 bool host_net_rx_room(const struct host_nic *n)
 {
-    return n->section == NULL || n->free_count > NETVSP_CONTROL_SECTIONS;
+    uint64_t queues = n->rss ? n->rss_queues : 1;
+
+    for (; n->section != NULL && queues != 0; queues &= queues - 1) {
+        if (!queue_has_room(n, (uint32_t)__builtin_ctzll(queues)))
+            return false;
+    }
+    return true;
 }
 
 bool host_net_rx(struct host_nic *n, const struct host_frame *frame, bool checked)
@@ -275,7 +297,8 @@ bool host_net_rx(struct host_nic *n, const struct host_frame *frame, bool checke
     uint8_t head[NETVSP_HEADER_MAX], rndis[sizeof(struct rndis_packet) + 3 * sizeof(struct rndis_ppi_word)];
     struct rndis_packet p = {.header = {.type = RNDIS_PACKET}};
     struct netvsp_headers f;
-    uint32_t got, i, base, data_at, ppis = sizeof(p), hash = 0;
+    uint32_t got, i, base, data_at, ppis = sizeof(p), hash = 0, queue;
+    bool parsed, hashed;
 
     got = host_segs_copy_out(frame->segs, frame->seg_count, 0, head, sizeof(head));
     if (n->section == NULL || n->primary == NULL || !n->primary->open || !n->initialized || n->halted ||
@@ -283,15 +306,15 @@ bool host_net_rx(struct host_nic *n, const struct host_frame *frame, bool checke
         n->h->counters.rx_dropped++;
         return true;
     }
-    if (!host_net_rx_room(n))
+    parsed = netvsp_parse(head, got, frame->bytes, &f);
+    hashed = parsed && n->rss && netvsp_hash(n, head, &f, &hash);
+    queue = choose_queue(n, hashed, hash);
+    if (!queue_has_room(n, queue))
         return false;
-    if (netvsp_parse(head, got, frame->bytes, &f)) {
+    if (parsed)
         ppis += add_ppi(rndis + ppis, RNDIS_PPI_CHECKSUM, rx_checksum(n, frame, head, &f, checked));
-        if (n->rss) {
-            hash = netvsp_hash(n, head, &f);
-            ppis += add_ppi(rndis + ppis, RNDIS_PPI_HASH, hash);
-        }
-    }
+    if (hashed)
+        ppis += add_ppi(rndis + ppis, RNDIS_PPI_HASH, hash);
     if (frame->has_vlan)
         ppis += add_ppi(rndis + ppis, RNDIS_PPI_VLAN, vlan_word(frame->vlan_tci));
     data_at = n->cfg.rx_data_offset > ppis ? n->cfg.rx_data_offset : (ppis + 7) & ~7u;
@@ -316,6 +339,6 @@ bool host_net_rx(struct host_nic *n, const struct host_frame *frame, bool checke
     }
     n->h->counters.rx_frames++;
     n->h->counters.rx_bytes += frame->bytes;
-    queue_section(n, &n->queue[choose_queue(n, hash)], i, p.header.length, false);
+    queue_section(n, &n->queue[queue], i, p.header.length, false);
     return true;
 }

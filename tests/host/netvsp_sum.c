@@ -115,12 +115,16 @@ uint16_t netvsp_pseudo_sum(const uint8_t *head, const struct netvsp_headers *f, 
     return netvsp_sum_add(sum, protocol);
 }
 
-/* Toeplitz hash over addresses and, for TCP, ports, with the key the guest chose. */
-uint32_t netvsp_hash(const struct host_nic *n, const uint8_t *head, const struct netvsp_headers *f)
+/* Toeplitz hash over addresses and, for TCP, ports, with the key the guest chose; fragments have no ports. */
+bool netvsp_hash(const struct host_nic *n, const uint8_t *head, const struct netvsp_headers *f, uint32_t *hash)
 {
+    bool ports = f->tcp && !f->fragment &&
+                 (n->rss_hash & (f->ipv4 ? NDIS_RSS_HASH_TCP_IPV4 : NDIS_RSS_HASH_TCP_IPV6));
     uint8_t input[36];
     uint32_t bytes, result = 0, window;
 
+    if (!ports && !(n->rss_hash & (f->ipv4 ? NDIS_RSS_HASH_IPV4 : NDIS_RSS_HASH_IPV6)))
+        return false;
     if (f->ipv4) {
         memcpy(input, head + f->ip + 12, 8);
         bytes = 8;
@@ -128,7 +132,7 @@ uint32_t netvsp_hash(const struct host_nic *n, const uint8_t *head, const struct
         memcpy(input, head + f->ip + 8, 32);
         bytes = 32;
     }
-    if (f->tcp && !f->fragment) {
+    if (ports) {
         memcpy(input + bytes, head + f->transport, 4);
         bytes += 4;
     }
@@ -141,5 +145,6 @@ uint32_t netvsp_hash(const struct host_nic *n, const uint8_t *head, const struct
             window = window << 1 | ((next >> (7 - bit)) & 1u);
         }
     }
-    return result;
+    *hash = result;
+    return true;
 }

@@ -18,7 +18,10 @@ static const uint32_t supported[] = {
     OID_GEN_MEDIA_CONNECT_STATUS, OID_GEN_MAXIMUM_SEND_PACKETS, OID_GEN_FRIENDLY_NAME,
     OID_802_3_PERMANENT_ADDRESS, OID_802_3_CURRENT_ADDRESS, OID_802_3_MAXIMUM_LIST_SIZE,
     OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES, OID_TCP_OFFLOAD_PARAMETERS,
+    /* with several queues: */
+    OID_GEN_RECEIVE_SCALE_CAPABILITIES, OID_GEN_RECEIVE_SCALE_PARAMETERS,
 };
+#define SUPPORTED_RSS 2u
 
 /* ---- offloads --------------------------------------------------------------------------------------- */
 
@@ -118,52 +121,96 @@ static uint32_t offload_parameters(struct host_nic *n, const uint8_t *in, uint32
 
 /* ---- RSS -------------------------------------------------------------------------------------------- */
 
-static uint32_t rss_capabilities(struct host_nic *n, uint8_t *out, uint32_t *bytes)
+static bool has_rss(const struct host_nic *n)
 {
+    return n->cfg.max_queues >= 2 && n->version >= NVSP_VERSION_5;
+}
+
+static uint32_t rss_capabilities(struct host_nic *n, const uint8_t *in, uint32_t in_bytes, uint8_t *out,
+                                 uint32_t *bytes)
+{
+    struct ndis_object_header ask = {0};
     struct ndis_rss_capabilities c = {
         .header = {.type = NDIS_OBJECT_RSS_CAPABILITIES, .revision = 2, .bytes = sizeof(c)},
-        .flags = 0x01000000u | NDIS_RSS_HASH_TOEPLITZ | NDIS_RSS_HASH_IPV4 | NDIS_RSS_HASH_TCP_IPV4 |
-                 NDIS_RSS_HASH_IPV6 | NDIS_RSS_HASH_TCP_IPV6,
+        .flags = NDIS_RSS_HASH_TOEPLITZ | NDIS_RSS_CAPABILITY_TCP_IPV4 | NDIS_RSS_CAPABILITY_TCP_IPV6,
         .interrupt_messages = n->cfg.max_queues,
         .receive_queues = n->cfg.max_queues,
         .table_entries = NDIS_RSS_TABLE_ENTRIES,
     };
 
-    if (n->cfg.max_queues < 2 || n->version < NVSP_VERSION_5)
+    if (!has_rss(n))
         return RNDIS_STATUS_NOT_SUPPORTED;
+    if (in_bytes >= sizeof(ask))
+        memcpy(&ask, in, sizeof(ask));
+    if (ask.type != NDIS_OBJECT_RSS_CAPABILITIES)
+        host_strict(n->h, in, in_bytes, "rndis: RSS capabilities asked without their object header");
     memcpy(out, &c, sizeof(c));
     *bytes = sizeof(c);
     return RNDIS_STATUS_SUCCESS;
 }
 
+/* Why the parameters can't be used; NULL: they can. Hosts do not look at the object's header. */
+static const char *check_rss(const struct host_nic *n, const struct ndis_rss_parameters *p, uint32_t bytes)
+{
+    if (p->key_bytes != NDIS_RSS_KEY_BYTES || p->key_offset > bytes || p->key_bytes > bytes - p->key_offset)
+        return "the key is not 40 bytes inside of the object";
+    if (p->table_bytes == 0 || p->table_bytes > sizeof(n->rss_table) || p->table_bytes % 4 != 0 ||
+        p->table_offset > bytes || p->table_bytes > bytes - p->table_offset)
+        return "the table is not 1 to 128 words inside of the object";
+    return NULL;
+}
+
+/* Nothing changes unless all of it is good. */
 static uint32_t rss_parameters(struct host_nic *n, const uint8_t *in, uint32_t bytes)
 {
     struct ndis_rss_parameters p;
+    uint32_t table[NDIS_RSS_TABLE_ENTRIES];
+    uint64_t queues = 0;
+    uint32_t count = 0;
+    const char *why;
 
+    if (!has_rss(n)) {
+        host_strict(n->h, in, bytes, "rndis: RSS parameters for an adapter of one queue");
+        return RNDIS_STATUS_NOT_SUPPORTED;
+    }
     if (bytes < sizeof(p))
         return RNDIS_STATUS_INVALID_LENGTH;
     memcpy(&p, in, sizeof(p));
-    if (p.header.type != NDIS_OBJECT_RSS_PARAMETERS)
-        return RNDIS_STATUS_INVALID_DATA;
-    n->rss = false;
-    if (p.flags & NDIS_RSS_DISABLE)
+    if (p.header.type != NDIS_OBJECT_RSS_PARAMETERS || p.header.bytes < sizeof(p))
+        host_strict(n->h, in, bytes, "rndis: RSS parameters: object header");
+    if ((p.flags & NDIS_RSS_DISABLE) || !(p.hash_information & NDIS_RSS_HASH_FUNCTION_MASK)) {
+        n->rss = false;
         return RNDIS_STATUS_SUCCESS;
-    if (p.key_bytes != NDIS_RSS_KEY_BYTES || p.key_offset > bytes || p.key_bytes > bytes - p.key_offset ||
-        p.table_bytes == 0 || p.table_bytes > sizeof(n->rss_table) || p.table_bytes % 4 != 0 ||
-        p.table_offset > bytes || p.table_bytes > bytes - p.table_offset) {
-        host_strict(n->h, in, bytes, "rndis: RSS parameters: key or table");
+    }
+    if (p.flags & NDIS_RSS_UNCHANGED)
+        host_strict(n->h, in, bytes, "rndis: RSS parameters: hosts take key and table anew, flags %#x", p.flags);
+    why = check_rss(n, &p, bytes);
+    if (why == NULL && (p.hash_information & NDIS_RSS_HASH_FUNCTION_MASK) != NDIS_RSS_HASH_TOEPLITZ)
+        why = "the hash is not Toeplitz";
+    if (why != NULL) {
+        host_strict(n->h, in, bytes, "rndis: RSS parameters: %s", why);
         return RNDIS_STATUS_INVALID_DATA;
     }
-    memcpy(n->rss_key, in + p.key_offset, sizeof(n->rss_key));
-    memcpy(n->rss_table, in + p.table_offset, p.table_bytes);
-    n->rss_entries = p.table_bytes / 4;
-    for (uint32_t i = 0; i < n->rss_entries; i++) {
-        if (n->rss_table[i] >= n->cfg.max_queues) {
-            host_strict(n->h, in, bytes, "rndis: RSS table names queue %u", n->rss_table[i]);
+    memcpy(table, in + p.table_offset, p.table_bytes);
+    for (uint32_t i = 0; i < p.table_bytes / 4; i++) {
+        if (table[i] >= n->cfg.max_queues) {
+            host_strict(n->h, in, bytes, "rndis: RSS table names queue %u of %u", table[i], n->cfg.max_queues);
             return RNDIS_STATUS_INVALID_DATA;
         }
+        if (!netvsp_queue_open(n, table[i]))
+            host_strict(n->h, in, bytes, "rndis: RSS table names queue %u, whose channel is not open", table[i]);
+        count += !(queues >> table[i] & 1);
+        queues |= 1ull << table[i];
     }
+    memcpy(n->rss_key, in + p.key_offset, sizeof(n->rss_key));
+    memcpy(n->rss_table, table, p.table_bytes);
+    n->rss_entries = p.table_bytes / 4;
+    n->rss_hash = p.hash_information;
+    n->rss_queues = queues;
+    n->rss_queue_count = count;
     n->rss = true;
+    host_trace(n->h, HOST_TRACE_NETVSP, "RSS: hash %#x, %u entries, queues %#llx", n->rss_hash, n->rss_entries,
+               (unsigned long long)queues);
     return RNDIS_STATUS_SUCCESS;
 }
 
@@ -236,7 +283,8 @@ uint32_t rndis_oid_query(struct host_nic *n, uint32_t oid, const uint8_t *in, ui
         return give(out, room, bytes, &value, sizeof(value));
     switch (oid) {
     case OID_GEN_SUPPORTED_LIST:
-        return give(out, room, bytes, supported, sizeof(supported));
+        return give(out, room, bytes, supported,
+                    sizeof(supported) - (has_rss(n) ? 0 : SUPPORTED_RSS * sizeof(supported[0])));
     case OID_GEN_VENDOR_DESCRIPTION:
         return give(out, room, bytes, description, sizeof(description));
     case OID_GEN_FRIENDLY_NAME:
@@ -249,7 +297,7 @@ uint32_t rndis_oid_query(struct host_nic *n, uint32_t oid, const uint8_t *in, ui
     case OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES:
         return hardware_capabilities(n, in, in_bytes, out, bytes);
     case OID_GEN_RECEIVE_SCALE_CAPABILITIES:
-        return rss_capabilities(n, out, bytes);
+        return rss_capabilities(n, in, in_bytes, out, bytes);
     default:
         return RNDIS_STATUS_NOT_SUPPORTED;
     }

@@ -24,6 +24,12 @@ static uint32_t packet_bytes(const struct host_scsi *s)
     return new_srb(s) ? VSTOR_PACKET_BYTES : VSTOR_PACKET_BYTES_WIN7;
 }
 
+/* Old versions know of one channel only. */
+static uint16_t max_sub_channels(const struct host_scsi *s)
+{
+    return new_srb(s) ? s->cfg.max_sub_channels : 0;
+}
+
 /* ---- handshake -------------------------------------------------------------------------------------- */
 
 static enum host_fault_kind complete(struct host_chan *ch, const struct host_packet *p, struct vstor_packet *v,
@@ -58,29 +64,33 @@ static uint32_t query_version(struct host_scsi *s, const struct vstor_packet *v)
 
 static uint32_t query_properties(struct host_scsi *s, struct vstor_packet *v)
 {
+    uint16_t subs = max_sub_channels(s);
+
     memset(&v->srb, 0, sizeof(v->srb));
-    v->properties.max_sub_channels = s->cfg.max_sub_channels;
-    v->properties.flags = s->cfg.max_sub_channels != 0 ? VSTOR_CHANNEL_MULTI : 0;
+    v->properties.max_sub_channels = subs;
+    v->properties.flags = subs != 0 ? VSTOR_CHANNEL_MULTI : 0;
     v->properties.max_transfer_bytes = s->cfg.max_transfer_bytes;
     s->state = STORVSP_PROPERTIES;
     return NTSTATUS_SUCCESS;
 }
 
-static const struct host_dev_ops storvsp_ops;
-
+/* Once for an opening, and no more than were announced. They are offered after the answer. */
 static uint32_t create_sub_channels(struct host_scsi *s, const struct vstor_packet *v)
 {
     uint32_t count = v->sub_channel_count;
 
-    if (count > s->cfg.max_sub_channels || s->channels > 1) {
-        host_strict(s->h, v, 16, "storvsp: %u sub-channels, %u are allowed once", count, s->cfg.max_sub_channels);
+    if (s->subs_created || !new_srb(s)) {
+        host_strict(s->h, v, 16, "storvsp: sub-channels twice, or with version %u.%u", s->version >> 8,
+                    s->version & 0xFF);
+        return NTSTATUS_INVALID_DEVICE_STATE;
+    }
+    if (count > max_sub_channels(s)) {
+        host_strict(s->h, v, 16, "storvsp: %u sub-channels, %u are allowed", count, max_sub_channels(s));
         return NTSTATUS_INVALID_PARAMETER;
     }
-    for (uint32_t i = 1; i <= count; i++) {
-        if (vchan_create(s->h, &storvsp_ops, s, &scsi_class, s->primary, (uint16_t)i, false) == NULL)
-            return NTSTATUS_UNSUCCESSFUL;
-        s->channels++;
-    }
+    if (!vchan_create_subs(s->primary, count))
+        return NTSTATUS_UNSUCCESSFUL;
+    s->subs_created = true;
     return NTSTATUS_SUCCESS;
 }
 
@@ -133,6 +143,24 @@ static uint32_t handshake(struct host_scsi *s, struct vstor_packet *v)
         return NTSTATUS_SUCCESS;
     host_strict(s->h, v, 16, "storvsp: operation %u in state %u", v->operation, s->state);
     return NTSTATUS_INVALID_DEVICE_STATE;
+}
+
+static void handshake_packet(struct host_chan *ch, const struct host_packet *p, struct vstor_packet *v)
+{
+    struct host_scsi *s = ch->device;
+    enum storvsp_state before = s->state;
+    bool subs_before = s->subs_created, create = v->operation == VSTOR_OP_CREATE_SUB_CHANNELS;
+
+    if (complete(ch, p, v, handshake(s, v)) != HOST_FAULT_ERROR) {
+        if (create)
+            vchan_offer_subs(ch);
+        return;
+    }
+    s->state = before;
+    if (create && !subs_before) {
+        s->subs_created = false;
+        vchan_rescind_subs(ch);
+    }
 }
 
 /* ---- commands --------------------------------------------------------------------------------------- */
@@ -207,9 +235,11 @@ void storvsp_finish(struct scsi_cmd *cmd)
 }
 
 /* What the strictest hosts demand of a request block; NULL: fine. fatal: their worker would stop. */
-static const char *check_srb(struct host_scsi *s, const struct host_packet *p, const struct vstor_srb *srb,
+static const char *check_srb(const struct host_chan *ch, const struct host_packet *p, const struct vstor_srb *srb,
                              bool *fatal)
 {
+    const struct host_scsi *s = ch->device;
+
     *fatal = true;
     if (p->range_count > 1)
         return "more than one page range";
@@ -231,7 +261,8 @@ static const char *check_srb(struct host_scsi *s, const struct host_packet *p, c
     if (p->id == 0)
         return "transaction id 0 belongs to the host";
     list_for_each(node, &s->commands) {
-        if (list_entry(node, struct scsi_cmd, node)->id == p->id)
+        const struct scsi_cmd *cmd = list_entry(node, struct scsi_cmd, node);
+        if (cmd->ch == ch && cmd->id == p->id)
             return "transaction id is in flight already";
     }
     return NULL;
@@ -245,7 +276,7 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
     const char *why;
     bool fatal;
 
-    why = check_srb(s, p, &v->srb, &fatal);
+    why = check_srb(ch, p, &v->srb, &fatal);
     if (why != NULL && fatal) {
         host_violation(s->h, v, sizeof(*v), "storvsp: request: %s", why);
         return HOST_FATAL;
@@ -295,7 +326,6 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
 {
     struct host_scsi *s = ch->device;
     struct vstor_packet v = {0};
-    enum storvsp_state before;
 
     if (p->type == VMBUS_PACKET_COMPLETION || !(p->flags & VMBUS_PACKET_FLAG_COMPLETION) ||
         p->bytes < VSTOR_PACKET_HEADER_BYTES) {
@@ -326,9 +356,7 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
         }
         if (p->bytes < VSTOR_PACKET_BYTES_WIN7)
             host_strict(s->h, &v, 16, "storvsp: handshake packet of %u bytes", p->bytes);
-        before = s->state;
-        if (complete(ch, p, &v, handshake(s, &v)) == HOST_FAULT_ERROR)
-            s->state = before;
+        handshake_packet(ch, p, &v);
         return HOST_TAKEN;
     case VSTOR_OP_RESET_LUN:
     case VSTOR_OP_RESET_ADAPTER:
@@ -348,6 +376,7 @@ static bool chan_opened(struct host_chan *ch)
     if (ch->sub_index == 0) {
         s->state = STORVSP_NEW;
         s->version = 0;
+        s->subs_created = false;
     }
     return true;
 }
@@ -392,7 +421,6 @@ static void freed(struct host_chan *ch)
     /* The controller itself stays, for those who still hold its pointer; host_destroy frees it. */
     if (ch == s->primary)
         s->primary = NULL;
-    s->channels--;
 }
 
 static const struct host_dev_ops storvsp_ops = {
@@ -417,7 +445,7 @@ void host_scsi_config_default(struct host_scsi_config *cfg)
 
 struct host_scsi *host_add_scsi(struct host *h, const struct host_scsi_config *cfg)
 {
-    struct host_scsi *s = host_alloc(h, sizeof(*s));
+    struct host_scsi *s = cfg->max_sub_channels < HOST_MAX_CHANNELS ? host_alloc(h, sizeof(*s)) : NULL;
 
     if (s == NULL)
         return NULL;
@@ -429,7 +457,6 @@ struct host_scsi *host_add_scsi(struct host *h, const struct host_scsi_config *c
         host_free(h, s);
         return NULL;
     }
-    s->channels = 1;
     list_push_back(&h->scsi, &s->node);
     return s;
 }

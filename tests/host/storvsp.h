@@ -26,7 +26,7 @@ struct host_scsi {
     struct host *h;
     struct host_scsi_config cfg;
     struct host_chan *primary;            /* NULL: the offer is gone */
-    uint32_t channels;                    /* that still exist */
+    bool subs_created;                    /* since the primary was opened */
     enum storvsp_state state;
     uint16_t version;
     uint32_t in_flight;                   /* commands of all channels */

@@ -8,7 +8,8 @@
  *                                  +---vchan_shut------- closing (requests still use guest memory)
  *   offered, open --vchan_rescind--> rescinded --vchan_msg_released--> vchan_reap, relid may be used again
  *
- * Sub-channels are rescinded when their primary closes and offered anew when they are asked for again.
+ * Sub-channels are made when a device's protocol asks for them and rescinded when their primary closes. The next
+ * opening may ask for others at once, with the same indices, while the guest still has to release the old relids.
  */
 #include "tests/host/host_internal.h"
 
@@ -53,9 +54,9 @@ static void make_instance(struct host_chan *ch)
     memcpy(ch->instance.bytes, &ch->relid, 4);
 }
 
-struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, void *device,
-                              const struct guid *interface_type, struct host_chan *primary,
-                              uint16_t sub_index, bool wants_monitor)
+static struct host_chan *new_channel(struct host *h, const struct host_dev_ops *dev, void *device,
+                                     const struct guid *interface_type, struct host_chan *primary,
+                                     uint16_t sub_index, bool wants_monitor)
 {
     uint32_t relid = new_relid(h);
     struct host_chan *ch;
@@ -80,7 +81,17 @@ struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, v
     make_instance(ch);
     h->vmbus.channel[relid] = ch;
     h->vmbus.channels++;
-    vchan_offer(ch);
+    return ch;
+}
+
+struct host_chan *vchan_create(struct host *h, const struct host_dev_ops *dev, void *device,
+                              const struct guid *interface_type, struct host_chan *primary,
+                              uint16_t sub_index, bool wants_monitor)
+{
+    struct host_chan *ch = new_channel(h, dev, device, interface_type, primary, sub_index, wants_monitor);
+
+    if (ch != NULL)
+        vchan_offer(ch);
     return ch;
 }
 
@@ -100,6 +111,54 @@ void vchan_free(struct host_chan *ch)
     h->vmbus.channel[ch->relid] = NULL;
     h->vmbus.channels--;
     host_free(h, ch);
+}
+
+/* The next sub-channel of a primary after that relid (0: the first) that is not rescinded, or NULL. */
+static struct host_chan *next_sub(const struct host_chan *primary, uint32_t relid)
+{
+    for (uint32_t i = relid + 1; i <= VMBUS_RELID_MAX; i++) {
+        struct host_chan *ch = primary->h->vmbus.channel[i];
+        if (ch != NULL && ch->primary == primary && !ch->rescinded)
+            return ch;
+    }
+    return NULL;
+}
+
+uint32_t vchan_subs(const struct host_chan *primary)
+{
+    uint32_t n = 0;
+
+    for (struct host_chan *ch = next_sub(primary, 0); ch != NULL; ch = next_sub(primary, ch->relid))
+        n++;
+    return n;
+}
+
+bool vchan_create_subs(struct host_chan *primary, uint32_t count)
+{
+    for (uint32_t i = 1; i <= count; i++) {
+        if (new_channel(primary->h, primary->dev, primary->device, &primary->interface_type, primary, (uint16_t)i,
+                        primary->wants_monitor) == NULL) {
+            host_log(primary->h, HOST_LOG_ERROR, "channel %u: no memory or relid for sub-channel %u", primary->relid,
+                     i);
+            vchan_rescind_subs(primary);
+            return false;
+        }
+    }
+    return true;
+}
+
+void vchan_offer_subs(struct host_chan *primary)
+{
+    for (struct host_chan *ch = next_sub(primary, 0); ch != NULL; ch = next_sub(primary, ch->relid))
+        vchan_offer(ch);
+}
+
+void vchan_rescind_subs(struct host_chan *primary)
+{
+    struct host_chan *ch;
+
+    while ((ch = next_sub(primary, 0)) != NULL)
+        vchan_rescind(ch);
 }
 
 static void give_monitor(struct host_chan *ch)
@@ -214,6 +273,7 @@ void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     ch->open_id = msg->open_id;
     ch->dead = false;
     ch->resume = 0;
+    ch->modifying = false;
     ch->unread_since = ch->space_since = 0;
     ch->open = true;
     if (!ch->dev->open(ch)) {
@@ -271,13 +331,12 @@ void vchan_close(struct host_chan *ch)
     vchan_check_closed(ch);
     if (ch->sub_index != 0)
         return;
-    for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
-        struct host_chan *sub = h->vmbus.channel[i];
-        if (sub == NULL || sub->primary != ch)
-            continue;
+    for (struct host_chan *sub = next_sub(ch, 0); sub != NULL; sub = next_sub(ch, sub->relid)) {
         if (sub->open && !ch->rescinded && h->vmbus.version != 0 && !h->vmbus.unloading &&
             !h->vmbus.reconnecting)
             host_strict(h, NULL, 0, "close: channel %u before its sub-channel %u", ch->relid, sub->relid);
+        if (!ch->rescinded)
+            vchan_close(sub);                    /* its requests may end: only a rescind takes their memory */
         vchan_rescind(sub);
     }
 }
@@ -294,12 +353,7 @@ void vchan_rescind(struct host_chan *ch)
         return;
     ch->rescinded = true;
     vchan_close(ch);
-    if (ch->sub_index == 0) {
-        for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
-            if (h->vmbus.channel[i] != NULL && h->vmbus.channel[i]->primary == ch)
-                vchan_rescind(h->vmbus.channel[i]);
-        }
-    }
+    vchan_rescind_subs(ch);
     if (ch->offered) {
         host_trace(h, HOST_TRACE_VMBUS, "rescind channel %u", ch->relid);
         vserver_send(h, &msg, sizeof(msg), false);
@@ -350,17 +404,32 @@ void vchan_msg_modify(struct host *h, const struct vmbus_msg_modify_channel *msg
     };
     struct host_chan *ch = vchan_find(h, msg->relid);
 
+    if (ch != NULL && ch->modifying) {
+        host_violation(h, msg, sizeof(*msg), "modify: channel %u while the last answer is on its way", msg->relid);
+        return;                                  /* hosts drop it */
+    }
     if (ch == NULL || (!ch->open && !ch->rescinded) || msg->target_vp >= h->cfg.vps) {
         host_violation(h, msg, sizeof(*msg), "modify: channel %u to VP %u", msg->relid, msg->target_vp);
         answer.status = NTSTATUS_FAILURE;
     } else {
+        host_trace(h, HOST_TRACE_VMBUS, "channel %u: VP %u", ch->relid, msg->target_vp);
         ch->target_vp = msg->target_vp;
         /* Events set for the old VP stay there; the new one is told once, so that nothing is missed. */
         ch->interrupt = true;
         vchan_queue(ch);
     }
-    if (h->vmbus.version >= VMBUS_VERSION_WIN10_5_3)
-        vserver_send(h, &answer, sizeof(answer), true);
+    if (h->vmbus.version < VMBUS_VERSION_WIN10_5_3)
+        return;
+    if (vserver_send(h, &answer, sizeof(answer), true) == HOST_FAULT_NONE && ch != NULL)
+        ch->modifying = true;
+}
+
+void vchan_modify_answered(struct host *h, uint32_t relid)
+{
+    struct host_chan *ch = vchan_find(h, relid);
+
+    if (ch != NULL)
+        ch->modifying = false;
 }
 
 void vchan_msg_released(struct host *h, const struct vmbus_msg_relid *msg)

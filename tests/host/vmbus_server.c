@@ -122,6 +122,8 @@ static void drop_queue(struct host *h)
 
 static void deliver(struct host *h)
 {
+    struct vmbus_msg_modify_channel_response answer;
+
     while (h->vmbus.first != NULL) {
         struct host_msg *m = h->vmbus.first;
         if (vsynic_post_message(h, m->vp, HV_SYNIC_SINT_VMBUS, HV_MESSAGE_VMBUS, 0, m->payload, m->bytes,
@@ -130,6 +132,9 @@ static void deliver(struct host *h)
         h->vmbus.first = m->next;
         if (h->vmbus.first == NULL)
             h->vmbus.tail = &h->vmbus.first;
+        memcpy(&answer, m->payload, sizeof(answer));
+        if (answer.header.type == VMBUS_MSG_MODIFY_CHANNEL_RESPONSE)
+            vchan_modify_answered(h, answer.relid);
         host_free(h, m);
     }
 }
