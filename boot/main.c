@@ -116,6 +116,7 @@ static void connect_host(void)
     figures_register();
     storvsc_register();
     netvsc_register();
+    balloon_register();
     hv_crash_init();
     task_dump_on_panic();        /* before the report, which may be the last thing this machine does */
     phase("crash");

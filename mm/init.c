@@ -15,8 +15,12 @@
 #define INIT_PAGES        512                /* brought online at once, where there is so much */
 #define INIT_PAGES_LEAST  64                 /* tables of image and direct map, heap, the reserve */
 
+#define DEVICES_MAX       64                 /* mappings of devices that are remembered */
+
 static const struct arch_image_section *sections;
 static unsigned section_count;
+static struct mm_range devices[DEVICES_MAX];
+static unsigned devices_forgotten;           /* mapped while the table was full */
 
 static void map_image(void)
 {
@@ -68,6 +72,7 @@ void mm_get_stats(struct mm_stats *stats)
 {
     heap_trim();
     pages_get_stats(stats);
+    stats->given_pages = given_pages();
     stats->table_pages = map_table_pages();
     stats->heap_bytes = heap_bytes();
     stats->vmap_bytes = vmap_bytes();
@@ -80,6 +85,41 @@ static uint64_t block_alignment(uint64_t bytes)
         if (bytes >= block)
             return block;
     return PAGE_BYTES;
+}
+
+uint64_t mm_phys_limit(void)
+{
+    unsigned bits = arch_pt_format()->phys_bits;
+    return bits && bits < 63 ? MIN(BIT(bits), (uint64_t)ARCH_DIRECT_BYTES) : ARCH_DIRECT_BYTES;
+}
+
+/* What is mapped as a device can't become RAM by hot add, whatever the host says. */
+static void device_note(uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < DEVICES_MAX; i++)
+        if (devices[i].start == devices[i].end) {
+            devices[i] = (struct mm_range){start, end};
+            return;
+        }
+    devices_forgotten++;
+}
+
+static void device_forget(uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < DEVICES_MAX; i++)
+        if (devices[i].start == start && devices[i].end == end) {
+            devices[i] = (struct mm_range){0, 0};
+            return;
+        }
+    devices_forgotten--;
+}
+
+bool device_mapped(uint64_t start, uint64_t end)
+{
+    for (unsigned i = 0; i < DEVICES_MAX; i++)
+        if (devices[i].start < end && start < devices[i].end)
+            return true;
+    return devices_forgotten != 0;
 }
 
 void *mm_map_phys(paddr_t start, uint64_t bytes, unsigned attr)
@@ -96,6 +136,7 @@ void *mm_map_phys(paddr_t start, uint64_t bytes, unsigned attr)
         vmap_release(at, span);
         return NULL;
     }
+    device_note(first, first + span);
     return va_ptr(va_add(at, start.v - first));
 }
 
@@ -105,6 +146,8 @@ void mm_unmap_phys(void *mapped, uint64_t bytes)
         return;
     vaddr_t at = va(ALIGN_DOWN(va_of(mapped).v, PAGE_BYTES));
     uint64_t span = ALIGN_UP(va_of(mapped).v + bytes, PAGE_BYTES) - at.v;
+    uint64_t first = ALIGN_DOWN(mm_virt_to_phys(mapped).v, PAGE_BYTES);
+    device_forget(first, first + span);
     unmap_range(&kernel_space, at, span);
     vmap_release(at, span);
 }

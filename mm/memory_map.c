@@ -16,7 +16,8 @@
 #define EVENT_RAM 2ull
 #define MAX_EVENTS (2 * (MM_MAP_MAX + 1))
 
-static uint64_t events[MAX_EVENTS];
+static uint64_t events[MAX_EVENTS];          /* kept, sorted, for questions that come later */
+static unsigned event_count;
 
 static void sift_down(uint64_t *heap, unsigned root, unsigned n)
 {
@@ -96,6 +97,7 @@ unsigned memory_map_normalise(const struct mm_region *map, unsigned entries, str
     n = collect_events(map, entries, false, n);
     n = collect_events(map, entries, true, n);
     heap_sort(events, n);
+    event_count = n;
     for (unsigned i = 0; i < n; i++) {
         uint64_t at = events[i] & ~PAGE_MASK;
         unsigned *depth = events[i] & EVENT_RAM ? &ram : &other;
@@ -119,4 +121,19 @@ unsigned memory_map_normalise(const struct mm_region *map, unsigned entries, str
         open = usable;
     }
     return count;
+}
+
+bool memory_map_reserves(uint64_t start, uint64_t end)
+{
+    uint64_t since = 0;
+    for (unsigned i = 0, depth = 0; i < event_count; i++) {
+        uint64_t at = events[i] & ~PAGE_MASK;
+        if (events[i] & EVENT_RAM)
+            continue;
+        if (!(events[i] & EVENT_END) && depth++ == 0)
+            since = at;
+        else if ((events[i] & EVENT_END) && --depth == 0 && since < end && start < at)
+            return true;
+    }
+    return false;
 }

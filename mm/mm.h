@@ -23,7 +23,7 @@ struct mm_region { paddr_t start; uint64_t bytes; enum mm_region_type type; };
  * (image sections W^X, direct map) and switches to them. At least 4 MiB of RAM must remain, else panic.
  */
 void mm_init(const struct mm_region *map, unsigned entries);
-struct mm_stats { uint64_t ram_pages, free_pages, online_pages, table_pages, heap_bytes, vmap_bytes; };
+struct mm_stats { uint64_t ram_pages, free_pages, online_pages, table_pages, heap_bytes, vmap_bytes, given_pages; };
 void mm_get_stats(struct mm_stats *stats);
 /* Any physical range that is not RAM of ours (ACPI tables, registers, frame buffers), mapped as attr says; NULL when
  * there is no memory for that or the processor has no such address. */
@@ -38,10 +38,26 @@ void page_free(paddr_t page, unsigned order);
 /* Any count, not necessarily contiguous: fills pages[n], largest chunks first; all or nothing. 0 or -E_NOMEM. */
 int pages_alloc_list(paddr_t *pages, size_t n);
 void pages_free_list(const paddr_t *pages, size_t n);
-/* Adds memory found later (hot add). 0, -E_INVAL, -E_EXIST when part of it is known already, -E_NOSPC. */
+/* Adds memory found later (hot add); it comes online when it is needed. 0; -E_INVAL: not beyond the first MiB, or
+ * beyond what the processor or the direct map reaches; -E_EXIST: part of it is known already, as RAM or otherwise;
+ * -E_NOSPC: too many pieces. */
 int page_region_add(paddr_t start, uint64_t bytes);
+int page_region_check(paddr_t start, uint64_t bytes);   /* would it be refused? The same results, except -E_NOSPC */
+uint64_t mm_phys_limit(void);                           /* no RAM at or above it */
 /* Takes back exactly what was added, only if entirely free. 0, -E_NOENT, -E_BUSY. */
 int page_region_remove(paddr_t start, uint64_t bytes);
+/* ---- given.c: memory that the host has for the time being (balloon) ---- */
+struct page_range { uint64_t first, pages; };           /* page frame numbers */
+/*
+ * Takes one contiguous range, at most max_pages, out of the allocator for the host: the largest block there is, memory
+ * that never came online before memory that was broken into smaller blocks. At least keep_pages stay available.
+ * False: nothing to give.
+ */
+bool page_give(uint64_t max_pages, uint64_t keep_pages, struct page_range *range);
+/* The host gives ranges back, cut as it likes. All of them, each page once, must be given now, else -E_INVAL and
+ * nothing changed. Allocates nothing. */
+int page_take_back(const struct page_range *ranges, unsigned count);
+
 /* Tests: the n-th allocation from now fails (pages, heap and tables all count); 0 = never. */
 void mm_fail_nth(uint64_t n);
 uint64_t mm_alloc_count(void);

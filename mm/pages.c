@@ -28,14 +28,6 @@
 #define MIN_ZONE_PAGES 16                     /* less isn't worth its tables and metadata */
 #define DIRECT_ATTR   (MAP_READ | MAP_WRITE | MAP_GLOBAL)
 
-enum page_state {
-    INSIDE = 0x00,         /* of a block, or the zone's own metadata */
-    RUN_HEAD = 0x20,       /* page_alloc_run: first page */
-    RUN_MORE = 0x21,       /*                 the others */
-    USED = 0x40,           /* | order */
-    FREE = 0x80,           /* | order */
-};
-
 struct zone {
     struct zone *next;     /* in the same region, larger ones first */
     uint64_t first;        /* page frame number of the first page */
@@ -437,28 +429,69 @@ size_t page_free_run(paddr_t first)
     return n;
 }
 
+/* ---- for given.c ---- */
+
+paddr_t page_alloc_as(unsigned order, enum page_state state) { return block_alloc(order, state); }
+
+uint8_t *page_states(uint64_t pfn, uint64_t *count)
+{
+    struct zone *z = zone_find(pfn);
+    *count = z ? z->first + z->pages - pfn : 0;
+    return z ? &z->state[pfn - z->first] : NULL;
+}
+
+void pages_release(uint64_t pfn, uint64_t count)
+{
+    struct zone *z = zone_find(pfn);
+    memset(&z->state[pfn - z->first], INSIDE, count);
+    span_free(z, pfn, pfn + count);
+    reserve_fill();
+}
+
 /* ---- hot add and remove ---- */
+
+/* The table is full: the new memory becomes part of a range that it adjoins. */
+static struct ram_range *range_extend(uint64_t from, uint64_t to)
+{
+    for (unsigned i = 0; i < range_count; i++)
+        if (ranges[i].end == from) {
+            ranges[i].end = to;
+            return &ranges[i];
+        }
+    return NULL;
+}
+
+int page_region_check(paddr_t start, uint64_t bytes)
+{
+    if (bytes == 0 || bytes > mm_phys_limit() || start.v > mm_phys_limit() - bytes)
+        return -E_INVAL;
+    uint64_t from = ALIGN_UP(start.v, PAGE_BYTES), to = ALIGN_DOWN(start.v + bytes, PAGE_BYTES);
+    if (from >= to || from < MM_LOW_BYTES)
+        return -E_INVAL;
+    for (unsigned i = 0; i < range_count; i++)
+        if (from < ranges[i].end && ranges[i].start < to)
+            return -E_EXIST;
+    return memory_map_reserves(from, to) || device_mapped(from, to) ? -E_EXIST : 0;
+}
 
 int page_region_add(paddr_t start, uint64_t bytes)
 {
-    if (bytes == 0 || bytes > ARCH_DIRECT_BYTES || start.v > ARCH_DIRECT_BYTES - bytes)
-        return -E_INVAL;
+    int error = page_region_check(start, bytes);
+    if (error)
+        return error;
     uint64_t from = ALIGN_UP(start.v, PAGE_BYTES), to = ALIGN_DOWN(start.v + bytes, PAGE_BYTES);
-    struct ram_range *hole = NULL;
-    if (from >= to || from < MM_LOW_BYTES)
-        return -E_INVAL;
-    for (unsigned i = 0; i < range_count; i++) {
-        if (from < ranges[i].end && ranges[i].start < to)
-            return -E_EXIST;
-        if (ranges[i].start == ranges[i].end)
-            hole = &ranges[i];
+    struct ram_range *r = ranges;
+    while (r < &ranges[range_count] && r->start != r->end)
+        r++;
+    if (r < &ranges[MM_RANGE_MAX]) {
+        range_count = MAX(range_count, (unsigned)(r - ranges) + 1);
+        *r = (struct ram_range){from, to, from};
+    } else {
+        r = range_extend(from, to);
     }
-    if (!hole && range_count == MM_RANGE_MAX)
+    if (!r)
         return -E_NOSPC;
-    if (!hole)
-        hole = &ranges[range_count++];
-    *hole = (struct ram_range){from, to, from};
-    next_range = MIN(next_range, (unsigned)(hole - ranges));
+    next_range = MIN(next_range, (unsigned)(r - ranges));
     ram_count += (to - from) >> PAGE_SHIFT;
     return 0;
 }

@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Dynamic memory, shared by its files:
+ *
+ *   balloon.c         the device's life: open, version, capabilities, the task, status reports, removal
+ *   balloon_move.c    memory that goes and comes: balloon, unballoon, hot add
+ *
+ * One task serves the device, from the first message to the last: it may block, so a slow host holds up nobody else.
+ * The ring's callbacks only wake it.
+ */
+#pragma once
+#include "drivers/balloon_wire.h"
+#include "vmbus/vmbus.h"
+
+#define BALLOON_RING_BYTES       (5 * PAGE_BYTES)
+#define BALLOON_ANSWER_LIMIT_US  (5 * 1000000ull)
+#define BALLOON_SEND_LIMIT_US    (10 * 1000000ull)
+
+struct balloon {
+    struct vmbus_channel *channel;
+    const char *name;                    /* the channel's */
+    struct wait_queue wait;              /* the task, and who waits for its end */
+    bool stop, ended;
+    uint32_t version;
+    uint32_t last_id;                    /* of the messages sent */
+    uint64_t lie_reported_at;
+    /* The message received last, whole and checked for its length; zeros behind it. */
+    union {
+        struct dm_header header;
+        struct dm_answer answer;
+        struct dm_balloon_request balloon;
+        struct dm_unballoon_request unballoon;
+        struct dm_hot_add_request hot_add;
+        struct dm_info info;
+        uint8_t bytes[DM_MESSAGE_MAX];
+    } in;
+    union {
+        struct dm_balloon_response balloon;
+        uint8_t bytes[DM_MESSAGE_MAX];
+    } out;
+    struct page_range ranges[DM_RANGES_MAX];
+};
+
+struct balloon_counters { uint64_t reports, requests, partial, hot_added_pages, lies; };
+extern struct balloon_counters balloon_counters;
+
+/* ---- balloon.c ---- */
+/* Something of the host's made no sense: one line, not more often than every few seconds, and a count. */
+void balloon_lie(struct balloon *b, const char *what, uint64_t value);
+/* Sends one message whose header has the type: fills in the rest of it; waits for room in the ring. 0, -E_REMOVED,
+ * -E_TIMEOUT. */
+int balloon_send(struct balloon *b, void *message, size_t bytes);
+/* Pages that stay available, however much the host wants. */
+uint64_t balloon_floor_pages(void);
+
+/* ---- balloon_move.c: each answers the message in b->in ---- */
+void balloon_give(struct balloon *b);
+void balloon_take_back(struct balloon *b);
+void balloon_hot_add(struct balloon *b);
