@@ -49,7 +49,63 @@ struct metric {
 };
 void metric_register(struct metric *m);
 const struct metric *metric_first(void);
-/* Functions run before power-off, newest first (flush, say goodbye). */
+
+/* ---- the end of the machine ---- */
+/*
+ * The host, or the application itself, may ask for the end. An application that looks (shutdown_wait in a task of its
+ * own, or shutdown_requested now and then) is given ten seconds to come to an end and return from app_main; for one that
+ * never looked the hooks run at once. Either way: hooks, newest first; disks flushed; bus unloaded; power off, or
+ * restart.
+ */
+enum shutdown_kind { SHUTDOWN_NONE, SHUTDOWN_POWER_OFF, SHUTDOWN_RESTART };
+enum shutdown_kind shutdown_requested(void);
+bool shutdown_wait(uint64_t limit_us);              /* parks until there is a request; false: the limit came first */
+/* From anywhere but interrupt handlers. force: the application gets three seconds. 0; -E_BUSY: the other kind of end
+ * was asked for before. */
+int shutdown_request(enum shutdown_kind kind, bool force);
+/* Functions run before the end, newest first, in a task; each may block and has limits of its own. */
 struct shutdown_hook { void (*fn)(void *arg); void *arg; struct shutdown_hook *next; };
 void shutdown_add_hook(struct shutdown_hook *h);
-NORETURN void machine_shutdown(int code);           /* hooks, disks flushed, bus unloaded, power off */
+void shutdown_flush_disks(void *arg);               /* a hook: every writable disk that has a cache */
+/* Hooks, then power off; or restart, when that was asked for. */
+NORETURN void machine_shutdown(int code);
+NORETURN void machine_restart(int code);
+/* The boot task's last act: waits for a request and carries it out. */
+NORETURN void machine_attend(void);
+
+/* ---- the time of day, from the host ---- */
+/* Unix time. False: nobody told it yet. It goes forward only, but for steps back, which watchers are told. */
+bool wall_now_ns(uint64_t *unix_ns);
+bool wall_wait(uint64_t limit_us);                  /* until it is known */
+#define WALL_TEXT_BYTES 40
+const char *wall_text(char *text, size_t bytes);    /* "2026-11-20 10:45:00 UTC", or "unknown"; returns text */
+/* Told of every step after the first, in the event loop: negative, it was set back. */
+struct wall_watcher { void (*fn)(void *arg, int64_t step_ns); void *arg; struct wall_watcher *next; };
+void wall_watch(struct wall_watcher *w);
+struct wall_stats {
+    const char *source;                             /* "host", "firmware", "unknown" */
+    uint64_t samples, ignored, steps, backward_steps;
+    int64_t last_offset_ns;                         /* what the last sample found our clock to be behind by */
+};
+void wall_get_stats(struct wall_stats *stats);
+
+/* ---- keys: text that the host and the guest leave for one another ---- */
+/* The value that the host's administrator gave this key, else what the host says of itself (HostName,
+ * VirtualMachineName, ...), cut to bytes. False: there is no such key. */
+bool host_key_get(const char *key, char *value, size_t bytes);
+unsigned host_key_count(void);
+/* The n-th of both kinds. Valid until the calling task blocks. False: there are fewer. */
+struct host_key { const char *key, *value; };
+bool host_key_at(unsigned n, struct host_key *key);
+/* Told in the event loop, after the change. value NULL: the key was deleted. */
+struct host_key_watcher {
+    void (*fn)(void *arg, const char *key, const char *value);
+    void *arg;
+    struct host_key_watcher *next;
+};
+void host_key_watch(struct host_key_watcher *w);
+/* What the host's administrator can read; NULL withdraws it. 0, -E_INVAL: too long, -E_NOSPC: too many, -E_NOMEM. */
+int guest_key_set(const char *key, const char *value);
+
+/* ---- how the application is, for the host's heartbeat: healthy from the start until it says otherwise ---- */
+void application_set_healthy(bool healthy);

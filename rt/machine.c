@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The machine as applications see it: boot phases, metrics, and the way down.
- *
- * Bus unload and flushing of disks are shutdown hooks of those who know the bus and the disks; hooks run newest first,
- * so whoever came up last goes down first.
+ * The machine as applications see it: boot phases, metrics, version. Its end is in shutdown.c.
  */
 #define LOG_ROOM "rt"
 #include "rt/candela.h"
 #include "rt/internal.h"
+#include "rt/services.h"
 
 #define MAX_PHASES 32
 
@@ -15,7 +13,6 @@ static struct boot_phase phases[MAX_PHASES];
 static unsigned phase_count;
 static const char *loader = "unknown";
 static struct metric *metrics, **metrics_end = &metrics;
-static struct shutdown_hook *hooks;
 
 /* ---- boot phases ---- */
 
@@ -92,6 +89,7 @@ static struct metric own_metrics[] = {
     {.name = "candela_uptime_milliseconds", .help = "Time since boot", .read = read_uptime, .gauge = true},
     MM_METRIC("candela_memory_ram_pages", "Usable RAM, in 4 KiB pages", ram_pages),
     MM_METRIC("candela_memory_free_pages", "Free pages, those not yet online included", free_pages),
+    MM_METRIC("candela_memory_given_pages", "Pages that the host took by its balloon", given_pages),
     MM_METRIC("candela_memory_online_pages", "Pages that came online", online_pages),
     MM_METRIC("candela_memory_table_pages", "Pages that hold kernel page tables", table_pages),
     MM_METRIC("candela_memory_heap_bytes", "Bytes in heap objects", heap_bytes),
@@ -102,31 +100,6 @@ void machine_init(void)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(own_metrics); i++)
         metric_register(&own_metrics[i]);
-}
-
-/* ---- shutdown ---- */
-
-void shutdown_add_hook(struct shutdown_hook *h)
-{
-    h->next = hooks;
-    hooks = h;
-}
-
-void machine_shutdown(int code)
-{
-    static bool begun;
-    KASSERT(task_can_block());      /* hooks wait for disks and for the host */
-    if (begun) {
-        /* A second caller, while the first is in a hook: it only has to stop. */
-        struct wait_queue never = WAIT_QUEUE_INIT(never);
-        for (;;)
-            wait_queue_sleep(&never, RT_FOREVER, "the end of the shutdown");
-    }
-    begun = true;
-    log_info("shutting down, code %d", code);
-    for (struct shutdown_hook *h; (h = hooks) != NULL;) {
-        hooks = h->next;            /* taken off first: a hook that fails isn't run again */
-        h->fn(h->arg);
-    }
-    arch_power_off();
+    wall_init();
+    keys_init();
 }

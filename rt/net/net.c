@@ -11,6 +11,7 @@
 #include "rt/candela.h"
 #include "rt/net/netif.h"
 #include "rt/net/port.h"
+#include "rt/services.h"
 #include "lwip/dhcp.h"
 #include "lwip/dns.h"
 #include "lwip/init.h"
@@ -233,6 +234,7 @@ int net_init(void)
         log_err("the interface could not be made: %s", error_name(error));
         return error;
     }
+    machine_set_network(net_describe);
     if (by_dhcp) {
         if (dhcp_start(net_netif()) != ERR_OK)
             log_err("DHCP could not start: out of memory");

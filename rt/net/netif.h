@@ -15,3 +15,5 @@ int net_netif_init(const struct net_netif_config *config);
 struct netif *net_netif(void);
 struct nic *net_current_nic(void);      /* NULL: none */
 uint16_t net_mtu(void);                 /* the interface's; lwIP's own copy is 0 while TCP sends (lso.c) */
+struct machine_network;
+void net_describe(struct machine_network *network);   /* describe.c */
