@@ -2,12 +2,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Fetches the distribution's own Linux kernel with its modules, unpacked and not installed, and prints the folder it
-# is in: boot/vmlinuz-RELEASE and [usr/]lib/modules/RELEASE below it.
+# is in: boot/vmlinuz-RELEASE and [usr/]lib/modules/RELEASE below it, and with them its Hyper-V daemons.
 #
-# The kernel is what linux-image-amd64 (Debian) or linux-image-generic (Ubuntu) depends on. apt downloads it and checks
-# it as ever, with the machine's own archive entries: by the package lists the machine has, or where these are missing
-# or too old by fresh private ones. Nothing outside the cache is changed and root is not needed. Exits at once when the
-# cache holds a kernel already.
+# The kernel is what linux-image-amd64 (Debian) or linux-image-generic (Ubuntu) depends on, the daemons are in
+# hyperv-daemons or what linux-cloud-tools-generic depends on. apt downloads them and checks them as ever, with the
+# machine's own archive entries: by the package lists the machine has, or where these are missing or too old by fresh
+# private ones. Nothing outside the cache is changed and root is not needed. Exits at once when the cache holds a kernel
+# already.
 #
 #   --cached        print what the cache holds; fail rather than touch the network
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
@@ -19,12 +20,12 @@ cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
 
 die() { echo "fetch-linux: $*" >&2; exit 1; }
 
-ID='' ID_LIKE=''
+ID='' ID_LIKE='' daemons=''
 [ ! -r /etc/os-release ] || . /etc/os-release
 case "${LINUX_PACKAGE:-} $ID $ID_LIKE " in
 [!\ ]*)       meta=$LINUX_PACKAGE ;;
-*" ubuntu "*) meta=linux-image-generic ;;
-*" debian "*) meta=linux-image-amd64 ;;
+*" ubuntu "*) meta=linux-image-generic daemons=linux-cloud-tools-generic ;;
+*" debian "*) meta=linux-image-amd64 daemons=hyperv-daemons ;;
 *)            die "only Debian and Ubuntu are known here" ;;
 esac
 
@@ -47,9 +48,12 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 . "$top/scripts/aptroot.sh"
 
-# The package, and those it depends on, directly or not, that hold a part of the kernel.
+candidate() { [ -z "$1" ] || apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)$/\1/p'; }
+
+# The packages, and those they depend on, directly or not, that hold a part of the kernel.
 packages() {
     todo=$meta seen=
+    [ -z "$(candidate "$daemons")" ] || todo="$todo $daemons"
     while [ -n "$todo" ]; do
         next=
         for name in $todo; do
@@ -57,14 +61,13 @@ packages() {
             seen="$seen $name"
             next="$next $(apt-cache depends --no-recommends --no-suggests --no-enhances --no-conflicts --no-breaks \
                           --no-replaces --important "$name" 2>/dev/null |
-                          sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\)[a-z0-9.+-]*\)$/\1/p' |
+                          sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\|cloud-tools\)[a-z0-9.+-]*\)$/\1/p' |
                           grep -v -- -unsigned | tr '\n' ' ')"
         done
         todo=$(echo $next)
     done
     echo $seen
 }
-candidate() { apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)$/\1/p'; }
 
 # Meta packages are small and are downloaded with the rest: their versions then belong together.
 download() {

@@ -2,8 +2,8 @@
 """The other end of an Ethernet wire, in Python: an oracle for the guest's network that shares no code with it.
 
 Frames come and go as datagrams on Unix sockets (QEMU's -netdev dgram). The peer is 10.77.0.1 and fe80::1; it answers
-ARP and neighbour solicitations, hands out addresses by DHCP, and asks: ping over IPv4 and IPv6, frames of any content.
-Every checksum of a received IPv4, ICMP, UDP and TCP packet is verified; wrong ones are counted in `bad`.
+ARP, neighbour solicitations and pings over IPv4, hands out addresses by DHCP, and asks: ping over IPv4 and IPv6, frames
+of any content. Every checksum of a received IPv4, ICMP, UDP and TCP packet is verified; wrong ones are counted in `bad`.
 """
 import socket
 import struct
@@ -194,14 +194,23 @@ class Peer:
                 with self.changed:
                     self.echoes[(4, ident, sequence)] = body[8:]
                 self.count("icmp reply")
+            elif body[0] == 8 and target == PEER_IP:
+                self.count("icmp request")
+                reply = b"\0\0\0\0" + body[4:]
+                reply = reply[:2] + struct.pack(">H", checksum(reply)) + reply[4:]
+                self.send(self.guest_mac, 0x0800, ipv4(PEER_IP, sender, 1, reply))
         elif protocol == 17:
             if struct.unpack(">H", body[6:8])[0] and checksum(pseudo + body):
                 self.bad.append("UDP checksum")
                 return
             if struct.unpack(">HH", body[:4]) == (68, 67):
                 self._dhcp(body[8:])
-        elif protocol == 6 and checksum(pseudo + body):
-            self.bad.append("TCP checksum")
+            else:
+                self.count("udp")
+        elif protocol == 6:
+            self.count("tcp")
+            if checksum(pseudo + body):
+                self.bad.append("TCP checksum")
 
     def _dhcp(self, p):
         options, at = {}, 240

@@ -5,6 +5,7 @@
     linux.kernel                                    # path of the bzImage
     linux.release                                   # "6.1.0-56-amd64"
     linux.modules(["hv_storvsc", "sd_mod"])         # [(name, path)]: all that these need, in the order to load them
+    linux.program("hv_kvp_daemon")                  # path here of a program that belongs to this kernel, or None
     linux.initramfs(path, ["hv_storvsc", "sd_mod"], "echo hello; poweroff -f",
                     files={"/bin/helper": "build/helper", "/etc/text": b"bytes", "/tmp/link": Symlink("/bin")},
                     load=["hv_storvsc"])
@@ -173,6 +174,14 @@ class Linux:
         for name in names:
             visit(name, "")
         return order
+
+    def program(self, name):
+        """The path of a Hyper-V daemon of this kernel, or None."""
+        for top in ("usr/sbin", "usr/lib/linux-tools-" + self.release.removesuffix("-generic"), "usr/bin"):
+            path = os.path.join(self.folder, top, name)
+            if os.path.isfile(path):
+                return path
+        return None
 
     def initramfs(self, path, modules, init_text, files=None, load=None):
         """Writes the archive described at the top to `path`; returns path."""

@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Stock Linux on every way in, with its disks and networks, on hosts of every age."""
+import re
+
+import network
+import storage
+from etherpeer import Peer
+from guest import Guest
+from harness import case
+from labvm import Disk, UserNet, WireNet
+
+MIB = 1 << 20
+FORWARD = {"http": 80}
+
+
+def check_facilities(t, log, version="5.3", smp=False):
+    """Linux has found what the host offers, and uses it."""
+    wanted = [r"^Hypervisor detected: Microsoft Hyper-V", r"^Hyper-V: Using hypercall for remote TLB flush",
+              r"^Hyper-V: Using IPI hypercalls", rf"hv_vmbus: Vmbus version:{re.escape(version)}$",
+              r"^clocksource: Switched to clocksource hyperv_clocksource_tsc_page",
+              r"^scsi host\d+: storvsc_host_t", r"scsi .*Direct-Access +Msft +Virtual Disk"]
+    for pattern in wanted:
+        t.check(re.search(pattern, log, re.M), f"the log says {pattern!r}")
+    if smp:
+        t.check(re.search(r"smp: Brought up 1 node, 2 CPUs", log), "two processors")
+
+
+def check_bound(t, guest, channels=1):
+    """Both drivers are bound to their devices, which have that many channels; the clock is the reference TSC page."""
+    t.equal(guest.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource").strip(),
+            "hyperv_clocksource_tsc_page", "clock source")
+    for driver in ("hv_storvsc", "hv_netvsc"):
+        found = guest.run(f"for d in /sys/bus/vmbus/drivers/{driver}/*-*; do ls $d/channels | wc -l; done").split()
+        t.check(found and set(found) == {str(channels)}, f"{driver}: channels of each device: {found}")
+
+
+@case(limit_s=180)
+def linux_direct(t):
+    """One processor, no firmware: facilities, disk (read, written, discarded, plugged), network 100 MiB each way."""
+    source, target = t.random_disk("source.img", 32), t.random_disk("target.img", 32, seed=2)
+    plugged = t.random_disk("plugged.img", 4, seed=3)
+    writes = storage.Writes(60, 32 * MIB, 16 * MIB)
+    wire = WireNet(t.socket_path("guest"), t.socket_path("peer"))
+    peer = Peer(wire.guest_path, wire.peer_path).start()
+    try:
+        guest = Guest(t, disks=[Disk(source), Disk(target, writable=True), Disk(plugged)], lab={"lun.absent": "2"},
+                      net=[UserNet(FORWARD), wire], files={"/etc/writes": writes.script("/dev/sda", "/dev/sdb")})
+        check_bound(t, guest)
+        storage.check_whole(t, guest, "/dev/sda", source)
+        with open(target, "rb") as f:
+            before = f.read()
+        guest.run("sh /etc/writes")
+        writes.check(t, source, target, before)
+        storage.check_discard(t, guest, "/dev/sdb", target, 20 * MIB, 4 * MIB)
+        storage.check_hotplug(t, guest, 2, "/dev/sdc", plugged)
+        t.equal(guest.dhcp(), "10.0.2.15", "the address")
+        network.check_ping(t, guest)
+        network.check_http(t, guest, 100 * MIB)
+        network.check_peer(t, guest, "eth1", peer)
+        check_facilities(t, guest.check_log(allowed=[r"Synchronize Cache\(10\) failed"]))
+        guest.power_off()
+    finally:
+        peer.stop()
+    counters = guest.vm.counters()
+    t.check(counters["host_tx_frames"] > 2 * counters["host_tx_packets"],
+            f"large sends are segmented by the host: {counters['host_tx_frames']} frames of "
+            f"{counters['host_tx_packets']} packets")
+    t.check(counters["host_tlb_flushes"] == 0, "one processor has no other to flush")
+
+
+@case(limit_s=180)
+def linux_two_cpus(t):
+    """Two processors: TLB flush and IPI by hypercall, a channel for each, disk and network over all of them."""
+    source, target = t.random_disk("source.img", 32), t.random_disk("target.img", 16, seed=2)
+    writes = storage.Writes(30, 32 * MIB, 16 * MIB, seed=2)
+    with open(target, "rb") as f:
+        before = f.read()
+    guest = Guest(t, cpus=2, disks=[Disk(source), Disk(target, writable=True)],
+                  files={"/etc/writes": writes.script("/dev/sda", "/dev/sdb")})
+    check_bound(t, guest, channels=2)
+    storage.check_parallel(t, guest, "/dev/sda", source)
+    guest.run("sh /etc/writes")
+    writes.check(t, source, target, before)
+    guest.dhcp()
+    network.check_http(t, guest, 32 * MIB)
+    for driver in ("hv_storvsc", "hv_netvsc"):
+        used = guest.run(f"cat /sys/bus/vmbus/drivers/{driver}/*-*/channels/*/interrupts").split()
+        t.check(all(int(n) > 0 for n in used), f"{driver}: interrupts of each channel: {used}")
+    check_facilities(t, guest.check_log(), smp=True)
+    guest.power_off()
+    counters = guest.vm.counters()
+    t.check(counters["host_tlb_flushes"] > 0 and counters["host_ipis"] > 0, f"flushes and IPIs: {counters}")
+
+
+def by_firmware(t, cpus):
+    source = t.random_disk("source.img", 16)
+    guest = Guest(t, firmware=True, cpus=cpus, disks=[Disk(source)], mem="512M")
+    check_bound(t, guest, channels=cpus)
+    guest.run("[ -d /sys/firmware/efi ]")
+    storage.check_whole(t, guest, "/dev/sda", t.path("boot.img"))
+    storage.check_parallel(t, guest, "/dev/sdb", source)
+    guest.dhcp()
+    network.check_http(t, guest, 8 * MIB)
+    check_facilities(t, guest.check_log(), smp=cpus > 1)
+    guest.power_off()
+
+
+@case(limit_s=150)
+def linux_uefi(t):
+    """OVMF and GRUB start Linux with the lab below, as on a Generation 2 machine."""
+    by_firmware(t, 1)
+
+
+@case(limit_s=180)
+def linux_uefi_two_cpus(t):
+    """The same with two processors."""
+    by_firmware(t, 2)
+
+
+def on_version(version):
+    def run(t):
+        source, target = t.random_disk("source.img", 8), t.random_disk("target.img", 8, seed=2)
+        writes = storage.Writes(10, 8 * MIB, 8 * MIB, seed=3)
+        with open(target, "rb") as f:
+            before = f.read()
+        guest = Guest(t, lab={"vmbus.version": version}, disks=[Disk(source), Disk(target, writable=True)],
+                      files={"/etc/writes": writes.script("/dev/sda", "/dev/sdb")})
+        check_bound(t, guest)
+        storage.check_whole(t, guest, "/dev/sda", source)
+        guest.run("sh /etc/writes")
+        writes.check(t, source, target, before)
+        guest.dhcp()
+        network.check_ping(t, guest, count=2)
+        network.check_http(t, guest, 4 * MIB)
+        check_facilities(t, guest.check_log(), version)
+        guest.power_off()
+    run.__name__ = "linux_vmbus_" + version.replace(".", "_")
+    run.__doc__ = f"VMBus limited to {version} by the host: disk and network work."
+    return run
+
+
+for one in ("5.2", "5.0", "4.0", "3.0", "2.4"):
+    case(limit_s=90)(on_version(one))

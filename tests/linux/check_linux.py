@@ -1,0 +1,18 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: BSD-2-Clause
+"""`make check-linux`: stock Linux with its own Hyper-V drivers as guest of the lab: is the host model honest?
+
+    tests/linux/check_linux.py                 all cases, two at a time
+    tests/linux/check_linux.py linux_vmbus     those whose names begin so
+    tests/linux/check_linux.py --list
+"""
+import os
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "e2e")]
+import harness                                                # noqa: E402
+import cases_linux                                            # noqa: E402,F401
+
+if __name__ == "__main__":
+    harness.main(os.path.abspath(__file__))
