@@ -37,7 +37,7 @@
 
 static volatile uint8_t *hpet;
 static uint64_t hpet_hz, tsc_hz, tsc_start;
-static uint64_t model_deadline = UINT64_MAX, next_tick = UINT64_MAX, next_sample = UINT64_MAX;
+static uint64_t model_deadline = UINT64_MAX, device_deadline = UINT64_MAX, next_tick = UINT64_MAX, next_sample = UINT64_MAX;
 static uint64_t armed = UINT64_MAX;       /* the time the alarm was set for, */
 static uint64_t fires_from;              /* and when at the earliest it may fire */
 static uint64_t to_100ns;                /* (10^7 << 64) / tsc_hz */
@@ -112,6 +112,7 @@ uint64_t clock_tsc_hz(void) { return tsc_hz; }
 uint64_t clock_now_100ns(void) { return scale(arch_counter() - tsc_start, to_100ns); }
 uint64_t clock_now_us(void) { return clock_now_100ns() / 10; }
 void clock_set_deadline(uint64_t when_100ns) { model_deadline = when_100ns; }
+void clock_set_device_deadline(uint64_t when_100ns) { device_deadline = when_100ns; }
 bool clock_due(void) { return model_deadline != UINT64_MAX && clock_now_100ns() >= model_deadline; }
 
 bool clock_tick_due(void)
@@ -125,8 +126,8 @@ bool clock_tick_due(void)
 
 static uint64_t nearest(void)
 {
-    uint64_t first = MIN(model_deadline, next_tick);
-    return MIN(first, next_sample);
+    uint64_t first = MIN(model_deadline, next_tick), second = MIN(device_deadline, next_sample);
+    return MIN(first, second);
 }
 
 void clock_arm(void)

@@ -23,6 +23,7 @@
 #define LAB_PORT_PM_TIMER   0x408
 #define LAB_PORT_PM_RESET   0x433
 #define LAB_PORT_PM_END     0x440
+#define LAB_PORT_MARK       0x600       /* a byte written here makes the mark "port-BYTE" */
 
 /* Guest memory from the machine's map, the guest's image into it, its tables, and vcpu 0 ready to run. */
 void direct_memory(const struct boot_info *boot);

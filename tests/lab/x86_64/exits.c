@@ -3,9 +3,9 @@
  * What the guest does that leaves it: CPUID, MSRs, hypercalls, ports, and addresses that are not memory.
  *
  * Policy of direct mode: the machine of OpenVMM's --kernel. COM1, the CMOS clock and port 0x80 are real; a power
- * management block at 0x400 is emulated; every other port reads all ones and ignores writes (so no PIC, PIT, PCI,
- * i8042). Reads of unbacked addresses give all ones. In firmware mode (firmware.c) everything is real but the lab's
- * own.
+ * management block at 0x400 and a port for marks (direct.h) are emulated; every other port reads all ones and ignores
+ * writes (so no PIC, PIT, PCI, i8042). Reads of unbacked addresses give all ones. In firmware mode (firmware.c)
+ * everything is real but the lab's own.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -266,6 +266,10 @@ void exit_io(struct vcpu *v)
         firmware_port_write(port, bytes, (uint32_t)(s->rax & mask));
     } else if (is_pm(port)) {
         pm_write(port, (uint32_t)(s->rax & mask));
+    } else if (port == LAB_PORT_MARK) {
+        char name[16];
+        ksnprintf(name, sizeof(name), "port-%u", (unsigned)(s->rax & 0xFF));
+        report_mark(name);
     }
     vcpu_advance(v, c->exit_info2);
 }

@@ -217,6 +217,7 @@ static bool rescind(uint32_t relid)
             lab_end(LAB_END_FAULT, "a disk did not finish its requests");
         vblk_kick();
         vblk_poll();
+        ramdisk_poll();
     }
 }
 
@@ -326,6 +327,7 @@ void glue_poll(void)
         }
     }
     poll_due |= vblk_poll();
+    poll_due |= ramdisk_poll();
     poll_due |= vnet_poll();
     if (poll_due) {
         while (host_poll(lab_host))
@@ -335,5 +337,6 @@ void glue_poll(void)
     }
     vblk_kick();
     vnet_kick();
+    clock_set_device_deadline(ramdisk_deadline_100ns());
     clock_arm();
 }

@@ -36,3 +36,5 @@ void vblk_kick(void);                    /* tells the devices about what submit 
 bool vnet_poll(void);
 void vnet_kick(void);
 bool ramdisk_create(uint64_t bytes);
+bool ramdisk_poll(void);                 /* completes what is due; true when there was any */
+uint64_t ramdisk_deadline_100ns(void);   /* when the next request is due; UINT64_MAX: none waits */

@@ -56,6 +56,7 @@ struct lab_options {
     unsigned tick_ms;           /* tick=10: how often commands are looked for; 0 = never */
     char trace[128];            /* trace=vmbus,storvsp or all: passed to the model */
     uint64_t ramdisk_bytes;     /* ramdisk=64M: a disk in the lab's memory, first of the list; deterministic */
+    unsigned latency_us;        /* latency=100: time that a request to that disk takes; 0: it completes inside submit */
     char host_words[512];       /* words with a dot in the name, e.g. vmbus.version=5.2: the model's */
     char guest_cmdline[2048];
 };
@@ -166,6 +167,7 @@ uint64_t clock_now_100ns(void);
 uint64_t clock_now_us(void);
 uint64_t clock_tsc_hz(void);
 void clock_set_deadline(uint64_t when_100ns);        /* the model's next timer; UINT64_MAX: none */
+void clock_set_device_deadline(uint64_t when_100ns); /* and that of the lab's own devices */
 bool clock_due(void);                                /* a deadline or tick has passed */
 bool clock_tick_due(void);                           /* true once per tick */
 void clock_arm(void);                                /* programs the next NMI */

@@ -61,6 +61,8 @@ static void parse_word(char *word)
         lab_options.tick_ms = (unsigned)n;
     else if (!strcmp(word, "ramdisk"))
         lab_options.ramdisk_bytes = n;
+    else if (!strcmp(word, "latency"))
+        lab_options.latency_us = (unsigned)n;
     else
         log_warn("option %s is unknown", word);
 }

@@ -1,7 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A disk in the lab's own memory (ramdisk=SIZE): requests complete inside submit, so that a benchmark under -icount
- * depends on nothing outside. Each 4 KiB block starts with its own number in every 8-byte word until written.
+ * A disk in the lab's own memory (ramdisk=SIZE), so that a benchmark under -icount depends on nothing outside. Each
+ * 4 KiB block starts with its own number in every 8-byte word until written.
+ *
+ * Requests complete inside submit; with latency=MICROSECONDS each completes that much later, in the order of their
+ * coming, so that the guest sleeps meanwhile as it does with a real disk.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -27,34 +30,68 @@ static uint8_t *block_at(uint64_t byte)
     return blocks[n] + byte % BLOCK;
 }
 
+static enum host_blk_status move_data(const struct host_blk_req *r)
+{
+    uint64_t at = r->sector * SECTOR;
+    if (r->op == HOST_BLK_FLUSH)
+        return HOST_BLK_OK;
+    if (r->op != HOST_BLK_READ && r->op != HOST_BLK_WRITE)
+        return HOST_BLK_UNSUPPORTED;
+    for (uint32_t i = 0; i < r->seg_count; i++) {
+        uint8_t *data = r->segs[i].data;
+        for (uint32_t left = r->segs[i].bytes; left > 0;) {
+            uint32_t n = MIN(left, (uint32_t)(BLOCK - at % BLOCK));
+            uint8_t *p = block_at(at);
+            if (!p)
+                return HOST_BLK_MEDIUM_ERROR;
+            memcpy(r->op == HOST_BLK_READ ? data : p, r->op == HOST_BLK_READ ? p : data, n);
+            lab_count_add(CNT_BLOCK_BYTES, n);
+            data += n;
+            at += n;
+            left -= n;
+        }
+    }
+    return HOST_BLK_OK;
+}
+
+/* Requests that wait for their time: all take equally long, so the first to come is the first to go. */
+enum { NEXT, DUE };                          /* in host_blk_req.backend */
+static struct host_blk_req *first, *last;
+
 static void ramdisk_submit(void *backend, struct host_blk_req *r)
 {
     (void)backend;
-    uint64_t at = r->sector * SECTOR;
     report_once(EVENT_FIRST_BLOCK, "first-block-request");
     lab_count(CNT_BLOCK_REQUESTS);
-    if (r->op == HOST_BLK_READ || r->op == HOST_BLK_WRITE) {
-        for (uint32_t i = 0; i < r->seg_count; i++) {
-            uint8_t *data = r->segs[i].data;
-            for (uint32_t left = r->segs[i].bytes; left > 0;) {
-                uint32_t n = MIN(left, (uint32_t)(BLOCK - at % BLOCK));
-                uint8_t *p = block_at(at);
-                if (!p) {
-                    host_blk_complete(r, HOST_BLK_MEDIUM_ERROR);
-                    return;
-                }
-                memcpy(r->op == HOST_BLK_READ ? data : p, r->op == HOST_BLK_READ ? p : data, n);
-                lab_count_add(CNT_BLOCK_BYTES, n);
-                data += n;
-                at += n;
-                left -= n;
-            }
-        }
-    } else if (r->op != HOST_BLK_FLUSH) {
-        host_blk_complete(r, HOST_BLK_UNSUPPORTED);
+    if (!lab_options.latency_us) {
+        host_blk_complete(r, move_data(r));
         return;
     }
-    host_blk_complete(r, HOST_BLK_OK);
+    r->backend[NEXT] = NULL;
+    r->backend[DUE] = (void *)(uintptr_t)(clock_now_100ns() + lab_options.latency_us * 10ull);
+    if (first)
+        last->backend[NEXT] = r;
+    else
+        first = r;
+    last = r;
+}
+
+uint64_t ramdisk_deadline_100ns(void)
+{
+    return first ? (uint64_t)(uintptr_t)first->backend[DUE] : UINT64_MAX;
+}
+
+bool ramdisk_poll(void)
+{
+    uint64_t now = first ? clock_now_100ns() : 0;
+    bool any = false;
+    while (first && ramdisk_deadline_100ns() <= now) {
+        struct host_blk_req *r = first;
+        first = r->backend[NEXT];
+        host_blk_complete(r, move_data(r));
+        any = true;
+    }
+    return any;
 }
 
 static const struct host_blk_ops ramdisk_ops = {.submit = ramdisk_submit};
