@@ -6,12 +6,14 @@
  * DHCP and shutdown cancel out. args= is one of
  *   boot                                    nothing: the cost of coming up
  *   disk:depth=32,count=1000                random 4 KiB reads of disk0, depth in flight
+ *   memory:count=60                         takes and checks memory for 60 seconds
  *   udp-rx:port=7000,count=1000             receives count datagrams
  *   udp-tx:host=10.0.2.2,port=7000,count=1000,bytes=1024
  *   tcp-rx:port=7001,count=4                receives count MiB from one connection
  *   tcp-tx:host=10.0.2.2,port=7001,count=4  sends count MiB
  */
 #define LOG_ROOM "bench"
+#include "apps/bench/memory.h"
 #include "rt/candela.h"
 #include "lwip/sockets.h"
 #include <string.h>
@@ -226,6 +228,8 @@ int app_main(int argc, char **argv)
     }
     if (!strcmp(w.kind, "disk"))
         return run_disk(&w);
+    if (!strcmp(w.kind, "memory"))
+        return run_memory(w.count);
     if (!net_wait_ready(30000000)) {
         log_err("there is no network");
         return 1;
