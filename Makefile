@@ -63,7 +63,7 @@ lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
 help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
 	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
-	@echo 'make check       everything CI runs: check-house -hosted -lab'
+	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab)'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
 	@echo 'make iso         GRUB rescue ISO of APP'
 	@echo 'make bench       figures, one JSON object a line; bench-native only the ones of this machine'
@@ -129,7 +129,7 @@ iso: fetch
 	@sh scripts/iso.sh $(ARCH) $(APP)
 check: fetch
 	@$(MAKE) $(SUB) all hosted
-	@$(PY) tests/check.py house hosted lab
+	@$(PY) tests/check.py house hosted lab linux
 check-hosted: fetch
 	@$(MAKE) $(SUB) hosted
 	@$(PY) tests/check.py hosted
