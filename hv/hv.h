@@ -27,6 +27,8 @@ uint32_t hv_vp_index(void);                      /* of this CPU */
  * stimer, local timer); registers them with rt_set_clock. Works without Hyper-V. */
 void hv_clock_init(void);
 uint64_t hv_reference_time_100ns(void);
+/* Does the clock count reference time, so that synthetic timers understand its deadlines, and we the host's times? */
+bool hv_clock_is_reference(void);
 
 /* Phase 3: message and event pages of this CPU, SINT2. Interrupts get through afterwards. 0 or -E_*. */
 int hv_synic_init(void);

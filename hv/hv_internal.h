@@ -55,8 +55,6 @@ uint16_t hv_call_rep(uint16_t code, uint16_t varhead, unsigned count, bool outpu
 uint16_t hv_call_fast(uint16_t code, uint64_t input0, uint64_t input1);
 
 /* ---- clock.c ---- */
-/* Does the clock count reference time, so that synthetic timers understand its deadlines? */
-bool hv_clock_is_reference(void);
 /* For clocks that interpolate between readings of the reference counter: read it now. */
 void hv_clock_resync(void);
 /* Frequency of the local timer's input from the host, 0 when it does not tell. */
