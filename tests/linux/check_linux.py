@@ -12,7 +12,19 @@ import sys
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "e2e")]
 import harness                                                # noqa: E402
+import linuximage                                             # noqa: E402
 import cases_linux                                            # noqa: E402,F401
 
-if __name__ == "__main__":
+
+def main():
+    if not {"--child", "--list"} & set(sys.argv):
+        try:
+            print(f"Linux {linuximage.Linux().release}", flush=True)
+        except linuximage.Unavailable as why:
+            print(f"SKIP: linux: {why}\n0 passed, 0 failed, 1 skipped")
+            return
     harness.main(os.path.abspath(__file__))
+
+
+if __name__ == "__main__":
+    main()

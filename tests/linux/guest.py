@@ -7,8 +7,8 @@
     guest.power_off()
 
 The lab runs strict: a rule of the protocol that Linux is seen to break ends the machine with another code than the case
-expects, and fails it. The kernel's console shows errors alone, so that the shell's output stays whole; LINUX="loglevel=7
-..." in the environment adds words to the kernel's command line.
+expects, and fails it. Once the shell is there the kernel's console shows errors alone, so that the shell's output stays
+whole; LINUX="loglevel=7 ..." in the environment adds words to the kernel's command line.
 """
 import os
 import re
@@ -29,6 +29,7 @@ INIT = """
 mkdir -p /root /var/run
 echo /sbin/poweroff > /proc/sys/kernel/poweroff_cmd
 stty -echo -onlcr
+dmesg -n 4
 echo "shell: ready"
 while read -r number line; do
     eval "$line"
@@ -67,7 +68,7 @@ class Guest:
                 "/sbin/poweroff": POWEROFF, "/etc/dhcp": DHCP, "/etc/hostname": b"lab-guest\n", **(files or {})})
         except linuximage.Unavailable as why:
             raise Skip(str(why)) from None
-        words = f"console=ttyS0 quiet panic=-1 {cmdline} {os.environ.get('LINUX', '')}"
+        words = f"console=ttyS0 loglevel=5 panic=-1 {cmdline} {os.environ.get('LINUX', '')}"
         options = {"hv.hints": hex(HINTS), **(lab or {})}
         self.t, self.number = t, 0
         forward = forward or {"http": 80}
