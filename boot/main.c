@@ -10,7 +10,7 @@
  *    5 acpi         power-off, restart, PM timer                13 bus        VMBus; disks and NICs of drivers appear
  *    6 hypervisor   hypercalls                                  14 network    lwIP on the first NIC
  *    7 interrupts   local interrupt controller                  15 application
- *    8 time         clock and one-shot timer
+ *    8 time         clock and one-shot timer                    16 services   shutdown, time, keys from the host
  *
  * Without Hyper-V underneath the phases that need it are passed over, and the application starts all the same.
  */
@@ -26,9 +26,10 @@
 #include "rt/net/net.h"
 #include "vmbus/vmbus.h"
 
-#define APP_STACK_BYTES 65536
-#define APP_ARGS_MAX    32
-#define APP_ARGS_BYTES  1024
+#define APP_STACK_BYTES  65536
+#define APP_ARGS_MAX     32
+#define APP_ARGS_BYTES   1024
+#define SERVICES_WAIT_US 500000ull
 
 static void phase(const char *name)
 {
@@ -110,9 +111,10 @@ static void seed_random(const struct boot_info *boot)
 /* Message and event pages, crash report, TLB, then the bus with its drivers. */
 static void connect_host(void)
 {
-    static struct shutdown_hook hook = {.fn = leave_host};
+    static struct shutdown_hook leave = {.fn = leave_host}, flush = {.fn = shutdown_flush_disks};
     int error;
-    shutdown_add_hook(&hook);
+    shutdown_add_hook(&leave);
+    shutdown_add_hook(&flush);       /* the newer runs first: disks, then the bus they are on */
     figures_register();
     storvsc_register();
     netvsc_register();
@@ -134,6 +136,15 @@ static void connect_host(void)
     if (error != 0)
         log_err("no VMBus: %s; no disks, no network", error_name(error));
     phase("bus");
+}
+
+/* The host's services for its guests. Nobody waits for them, so what the application waits for comes first: an address,
+ * or the moment in which there would have been one. */
+static void open_services(void)
+{
+    net_wait_ready(SERVICES_WAIT_US);
+    ic_register();
+    phase("services");
 }
 
 /* ---- the application ---- */
@@ -216,5 +227,7 @@ void kernel_main(struct boot_info *boot)
         panic("no memory for the application's stack");
     task_yield();
     config_report_unknown();
-    task_exit();
+    if (hv_present())
+        open_services();
+    machine_attend();
 }

@@ -15,6 +15,7 @@
 
 void storvsc_register(void);                        /* SCSI controllers -> rt/blk.h */
 void netvsc_register(void);                         /* NICs -> rt/nic.h */
+void ic_register(void);                             /* shutdown, heartbeat, time, keys -> rt/services.h */
 void balloon_register(void);                        /* dynamic memory: the host takes, returns and adds RAM */
 
 /* A linear frame buffer as firmware left it: 32 bits per pixel; address 0 = none. */

@@ -221,6 +221,7 @@ enum ic_kvp_auto {
 };
 
 #define IC_KVP_TYPE_STRING      1u
+#define IC_KVP_TYPE_EXPAND      2u           /* a string too */
 #define IC_KVP_TYPE_U32         4u
 #define IC_KVP_TYPE_U64         11u          /* REG_QWORD; Linux calls it 8 */
 #define IC_KVP_TYPE_U64_LINUX   8u

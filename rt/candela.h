@@ -53,8 +53,8 @@ const struct metric *metric_first(void);
 /* ---- the end of the machine ---- */
 /*
  * The host, or the application itself, may ask for the end. An application that looks (shutdown_wait in a task of its
- * own, or shutdown_requested now and then) is given ten seconds to come to an end and return from app_main; for one that
- * never looked the hooks run at once. Either way: hooks, newest first; disks flushed; bus unloaded; power off, or
+ * own, or shutdown_requested now and then) is given ten seconds to come to an end and return from app_main; for one
+ * that never looked the hooks run at once. Either way: hooks, newest first; disks flushed; bus unloaded; power off, or
  * restart.
  */
 enum shutdown_kind { SHUTDOWN_NONE, SHUTDOWN_POWER_OFF, SHUTDOWN_RESTART };

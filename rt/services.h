@@ -85,5 +85,5 @@ bool machine_network(struct machine_network *network);
 void machine_set_network(void (*describe)(struct machine_network *network));
 
 /* ---- how the application is: what a heartbeat tells; numbered as the protocol of the host's numbers it ---- */
-enum application_health { APPLICATION_UNKNOWN, APPLICATION_HEALTHY, APPLICATION_CRITICAL, APPLICATION_STOPPED };
+enum application_health { APPLICATION_HEALTHY = 1, APPLICATION_CRITICAL = 2 };
 enum application_health application_health(void);

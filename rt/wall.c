@@ -4,8 +4,8 @@
  *
  *   no sample yet    unknown: wall_now_ns says so, and nobody is told a time that nobody knows
  *   an order to set  the clock is stepped at once (the host sends one after boot, restore and resume)
- *   a plain sample   within WALL_STEP_NS: the difference is slewed away, half a millisecond a second, so that time never
- *                    runs backwards and intervals stay right to 0.05 %.
+ *   a plain sample   within WALL_STEP_NS: the difference is slewed away, half a millisecond a second, so that time
+ *                    never runs backwards and intervals stay right to 0.05 %.
  *                    Beyond: the first such sample is only remembered, the second that agrees with it steps the clock.
  *                    A single one may have been delayed on its way: older hosts do not tell when they took it.
  *   firmware's time  used until the host tells one
