@@ -68,7 +68,7 @@ static NORETURN void end(int code, const char *what)
     fake_log_dump();
     fprintf(stderr, "fake_arch: the machine %s\n", what);
     fflush(NULL);
-    if (code == FAKE_POWERED_OFF)
+    if (code == FAKE_POWERED_OFF || code == FAKE_REBOOTED)
         _exit(code);
     abort();
 }
@@ -88,7 +88,7 @@ __attribute__((constructor)) static void set_panic_machine(void)
 
 void arch_halt(void) { end(FAKE_PANICKED, "halted"); }
 void arch_power_off(void) { end(FAKE_POWERED_OFF, "was powered off"); }
-void arch_reboot(void) { end(FAKE_POWERED_OFF, "was rebooted"); }
+void arch_reboot(void) { end(FAKE_REBOOTED, "was rebooted"); }
 
 /* ---- small answers ---- */
 

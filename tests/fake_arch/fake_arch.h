@@ -24,7 +24,9 @@ const struct mm_region *fake_memory_map(unsigned *entries);
 /* fake_arch_reset, mm_init, rt_init, fake_clock registered, interrupts enabled. */
 void fake_arch_boot(uint64_t ram_bytes);
 /* Runs fn in a child process with a copy of the machine as it is; for ends that a test expects. */
-enum fake_exit { FAKE_RETURNED = 0, FAKE_FAILED = 1, FAKE_PANICKED = 77, FAKE_POWERED_OFF = 76, FAKE_SIGNAL = 128 };
+enum fake_exit {
+    FAKE_RETURNED = 0, FAKE_FAILED = 1, FAKE_REBOOTED = 75, FAKE_POWERED_OFF = 76, FAKE_PANICKED = 77, FAKE_SIGNAL = 128
+};
 int fake_run_child(void (*fn)(void *arg), void *arg);   /* enum fake_exit, FAKE_SIGNAL + number */
 #define CHECK_FAULTS(fn, arg) CHECK_EQ(fake_run_child((fn), (arg)), FAKE_SIGNAL + 11)
 #define CHECK_PANICS(fn, arg) CHECK_EQ(fake_run_child((fn), (arg)), FAKE_PANICKED)
