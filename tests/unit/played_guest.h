@@ -75,13 +75,16 @@ static void op_unmap(void *ctx, uint64_t gpa, size_t len, bool write)
     guarded_close(gpa, write);
 }
 
+static unsigned raised[8];              /* interrupts of each VP */
+
 static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
 {
     (void)ctx;
-    (void)vp;
     (void)vector;
     (void)auto_eoi;
     interrupts++;
+    if (vp < sizeof(raised) / sizeof(raised[0]))
+        raised[vp]++;
 }
 
 static uint64_t op_now(void *ctx)
@@ -258,16 +261,19 @@ static bool make_gpadl(uint32_t relid, uint32_t id, uint32_t page, uint32_t page
     return take(VMBUS_MSG_GPADL_CREATED, &done, sizeof(done)) && done.status == 0;
 }
 
+/* Which channel open_channel, send and receive speak of: its rings, their GPADL, the VP of its interrupts. */
+static uint32_t ring_page = PAGE_RING, ring_gpadl = 5, ring_vp;
+
 static bool open_channel(uint32_t relid)
 {
     struct vmbus_msg_open_channel msg = {
-        .header = {.type = VMBUS_MSG_OPEN_CHANNEL}, .relid = relid, .open_id = 77, .ring_gpadl = 5,
-        .downstream_page_offset = RING_PAGES / 2,
+        .header = {.type = VMBUS_MSG_OPEN_CHANNEL}, .relid = relid, .open_id = 77, .ring_gpadl = ring_gpadl,
+        .target_vp = ring_vp, .downstream_page_offset = RING_PAGES / 2,
     };
     struct vmbus_msg_open_result result = {.status = 1};
 
-    memset(ram + PAGE_RING * 4096u, 0, RING_PAGES * 4096u);
-    if (!make_gpadl(relid, 5, PAGE_RING, RING_PAGES))
+    memset(ram + ring_page * 4096u, 0, RING_PAGES * 4096u);
+    if (!make_gpadl(relid, ring_gpadl, ring_page, RING_PAGES))
         return false;
     post(4, &msg, sizeof(msg));
     return take(VMBUS_MSG_OPEN_RESULT, &result, sizeof(result)) && result.status == 0 && result.open_id == 77;
@@ -277,7 +283,7 @@ static bool open_channel(uint32_t relid)
 
 static struct vmbus_ring_control *control_page(unsigned ring)
 {
-    return (void *)(ram + (PAGE_RING + ring * RING_PAGES / 2) * 4096u);
+    return (void *)(ram + (ring_page + ring * RING_PAGES / 2) * 4096u);
 }
 
 #define RING_BYTES ((RING_PAGES / 2 - 1) * 4096u)

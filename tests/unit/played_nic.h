@@ -22,6 +22,8 @@ static bool net_tx(void *backend, const struct host_frame *frame)
 static const struct host_net_ops net_ops = {.tx = net_tx};
 static const struct host_net_ops *nic_backend = &net_ops;
 static uint16_t queues = 1;
+static uint32_t nvsp_version = NVSP_VERSION_6_1;
+static struct vmbus_msg_offer_channel nic_offer;
 
 static bool nvsp(uint32_t relid, struct nvsp_message *m, bool completion)
 {
@@ -72,16 +74,15 @@ static bool nic_ready(struct host_nic **nic, uint32_t *relid)
                 NDIS_FILTER_DIRECTED | NDIS_FILTER_BROADCAST};
     struct rndis_set_complete set = {.status = 1};
     struct host_nic_config cfg;
-    struct vmbus_msg_offer_channel offer;
     struct nvsp_message m;
 
     host_nic_config_default(&cfg);
     cfg.max_queues = queues;
     *nic = host_add_nic(host, &cfg, nic_backend, NULL);
-    if (!connect(VMBUS_VERSION_WIN10_5_3) || !first_offer(&offer) || !open_channel(offer.relid))
+    if (!connect(VMBUS_VERSION_WIN10_5_3) || !first_offer(&nic_offer) || !open_channel(nic_offer.relid))
         return false;
-    *relid = offer.relid;
-    m = (struct nvsp_message){.type = NVSP_INIT, .init = {NVSP_VERSION_6_1, NVSP_VERSION_6_1}};
+    *relid = nic_offer.relid;
+    m = (struct nvsp_message){.type = NVSP_INIT, .init = {nvsp_version, nvsp_version}};
     if (!nvsp(*relid, &m, true) || m.init_complete.status != NVSP_STATUS_SUCCESS)
         return false;
     m = (struct nvsp_message){.type = NVSP_SEND_NDIS_CONFIG, .ndis_config = {1514, 0, NVSP_NDIS_CAP_8021Q}};
