@@ -472,6 +472,18 @@ uint32_t host_nic_relid(const struct host_nic *n)
     return n->primary != NULL ? n->primary->relid : 0;
 }
 
+void host_nic_instance(const struct host_nic *n, char text[HOST_GUID_TEXT])
+{
+    const uint8_t *g;
+
+    text[0] = 0;
+    if (n->primary == NULL)
+        return;
+    g = n->primary->instance.bytes;
+    ksnprintf(text, HOST_GUID_TEXT, "{%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x}", g[3],
+              g[2], g[1], g[0], g[5], g[4], g[7], g[6], g[8], g[9], g[10], g[11], g[12], g[13], g[14], g[15]);
+}
+
 uint32_t host_nic_filter(const struct host_nic *n)
 {
     return n->filter;

@@ -37,7 +37,7 @@ static struct host *host;
 static uint64_t now;
 static unsigned violations, interrupts;
 static char last_violation[2048], all_violations[16384];
-static uint64_t deadline;
+static uint64_t deadline, own_deadline;     /* of VP 0, of the model itself */
 
 static void *op_alloc(void *ctx, size_t bytes)
 {
@@ -98,6 +98,8 @@ static void op_timer(void *ctx, uint32_t vp, uint64_t when)
     (void)ctx;
     if (vp == 0)
         deadline = when;
+    if (vp == HOST_NO_VP)
+        own_deadline = when;
 }
 
 static void op_log(void *ctx, enum host_log_level level, const char *text)
@@ -149,6 +151,7 @@ static void poll_all(void)
 static void start_with(const struct host_config *cfg)
 {
     memset(ram, 0, RAM_BYTES);              /* shared by the processes of all tests */
+    own_deadline = HOST_NEVER;
     guarded_reset(ram_file, RAM_BYTES);
     host = host_create(cfg, &ops, NULL);
     host_wrmsr(host, 0, HV_X64_MSR_GUEST_OS_ID, hv_guest_os_id(0, 1, 1, 0));
