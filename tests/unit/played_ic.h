@@ -46,6 +46,7 @@ static void pass(uint64_t time_100ns)
 {
     uint64_t end = now + time_100ns;
 
+    poll_all();
     while (own_deadline <= end) {
         if (own_deadline > now)
             now = own_deadline;
