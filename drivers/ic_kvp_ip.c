@@ -96,21 +96,16 @@ static uint8_t families(const struct machine_network *n)
     return family;
 }
 
-static uint32_t mask_of(unsigned prefix_bits)
-{
-    return prefix_bits ? (uint32_t)(0xFFFFFFFFull << (32 - prefix_bits)) : 0;
-}
-
 /* ---- text ---- */
 
 static void prefix_text(char *text, size_t bytes, const struct network_address *a)
 {
-    uint32_t mask = mask_of(a->prefix_bits);
-
-    if (a->v6)
+    if (a->v6) {
         ksnprintf(text, bytes, "/%u", a->prefix_bits);
-    else
-        ksnprintf(text, bytes, "%u.%u.%u.%u", mask >> 24, mask >> 16 & 255, mask >> 8 & 255, mask & 255);
+        return;
+    }
+    uint32_t mask = (uint32_t)(0xFFFFFFFFull << (32 - MIN(a->prefix_bits, 32u)));
+    ksnprintf(text, bytes, "%u.%u.%u.%u", mask >> 24, mask >> 16 & 255, mask >> 8 & 255, mask & 255);
 }
 
 static bool write_list(void *field, size_t room, const struct network_address *list, unsigned count, bool prefixes)
