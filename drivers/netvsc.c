@@ -122,8 +122,11 @@ static int negotiate(struct netvsc *n)
     struct nvsp_message ndis = {.type = NVSP_SEND_NDIS_VERSION, .ndis_version = {6, 1}};
     int e = -E_REFUSED;
 
-    for (unsigned i = 0; i < ARRAY_SIZE(versions) && e == -E_REFUSED; i++)
+    for (unsigned i = 0; i < ARRAY_SIZE(versions) && e == -E_REFUSED; i++) {
+        if (i > 0 && vmbus_newest_only())
+            break;
         e = try_version(n, versions[i]);
+    }
     if (e) {
         log_err("%s: NVSP: %s", n->name, e == -E_REFUSED ? "no version in common with the host" : error_name(e));
         return e == -E_REFUSED ? -E_NOTSUP : e;
@@ -144,21 +147,10 @@ static int negotiate(struct netvsc *n)
 
 /* ---- life ---- */
 
-/* Can the host read our memory where it lies? In an isolated machine it can't: then copying into the send buffer is the
- * one copy, and going by page frames would be a second. */
-static bool host_reads_our_memory(const struct netvsc *n)
+/* Bounce memory came free: frames that were refused for want of it may come again. */
+static void on_bounce_room(void *arg)
 {
-    struct dma_span span = {n->slots, 64};
-    struct dma_mapping map;
-    uint64_t frames[2];
-    bool direct;
-
-    if (dma_map(&map, &span, 1, DMA_TO_DEVICE, frames, ARRAY_SIZE(frames)))
-        return false;
-    direct = !map.bounce;
-    if (!direct)
-        dma_unmap(&map, &span, 1, DMA_TO_DEVICE);
-    return direct;
+    netvsc_tx_tell_ready(arg);
 }
 
 static void say_goodbye(struct netvsc *n)
@@ -195,6 +187,7 @@ static void destroy(struct netvsc *n)
         say_goodbye(n);
     if (n->opened)
         vmbus_close(n->channel);
+    dma_wait_cancel(&n->bounce_room);
     if (n->slots)
         netvsc_tx_end_all(n);
     netvsc_unshare(n, &n->receive, &n->receive_gpadl);
@@ -222,6 +215,8 @@ static int bring_up(struct netvsc *n)
         e = netvsc_send_buffer(n);
     if (e == 0)
         e = netvsc_questions(n);
+    if (e == 0)
+        e = netvsc_rx_copies(n);
     return e;
 }
 
@@ -239,16 +234,15 @@ static int probe(struct vmbus_channel *ch)
     wait_queue_init(&n->wait);
     n->nic.ops = &nic_ops;
     n->nic.driver = n;
+    n->bounce_room = (struct dma_waiter){.ready = on_bounce_room, .arg = n};
     e = bring_up(n);
     if (e) {
         log_err("%s: NIC not usable: %s", n->name, error_name(e));
         destroy(n);
         return e;
     }
-    n->by_reference = host_reads_our_memory(n);
+    n->gathers = dma_copies();
     n->copy_bytes = (uint32_t)config_number("net.copy_bytes", COPY_DEFAULT, 0, 65536);
-    if (!n->by_reference)
-        n->nic.tx_offloads &= ~(uint32_t)NIC_TX_LSO;   /* such frames don't fit a section */
     log_info("%s: NVSP 0x%x, receive buffer %zu KiB in %u parts of %u, send buffer %zu KiB in %u sections of %u, up to "
              "%u frames a packet", n->name, n->version, n->receive.pages * 4, n->sub_count, n->sub_bytes,
              n->send.pages * 4, n->section_count, n->section_bytes, n->max_packets);

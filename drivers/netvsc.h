@@ -14,6 +14,7 @@
 #pragma once
 #include "drivers/netvsc_wire.h"
 #include "drivers/rndis.h"
+#include "hv/copies.h"
 #include "hv/dma.h"
 #include "rt/nic.h"
 #include "vmbus/vmbus.h"
@@ -22,6 +23,8 @@
 #define NETVSC_SLOTS             256u             /* data packets outstanding at the host */
 #define NETVSC_HEADER_BYTES      256u             /* of each slot: RNDIS header and the frame's first bytes */
 #define NETVSC_RX_BATCH          64u
+#define NETVSC_RX_COPIES_MOST    1280u            /* private copies of frames: more than the stack holds on to */
+#define NETVSC_RX_COPIES_LEAST   (2 * NETVSC_RX_BATCH)
 #define NETVSC_RX_PACKETS_MOST   16384u           /* received packets at the stack, when sub-allocations are tiny */
 #define NETVSC_TX_FRAMES         40u              /* page frames of one packet: 64 KiB in NIC_MAX_PIECES pieces */
 #define NETVSC_TX_RANGES         (NIC_MAX_PIECES + 1)
@@ -45,6 +48,7 @@
 
 struct netvsc_slot {
     struct nic_tx *tx;                   /* sent by reference; NULL: copied */
+    struct dma_mapping map;              /* of a frame that is bounced */
     uint32_t generation;
     uint16_t section;                    /* or NETVSC_SECTION_NONE */
     uint16_t next_free;
@@ -95,6 +99,7 @@ struct netvsc {
     struct netvsc_rx_packet *rx_waiting_first, **rx_waiting_last;
     struct nic_rx batch[NETVSC_RX_BATCH];
     unsigned batch_count;
+    struct copies copies;                /* where the host is not trusted: of the frames at the stack */
     bool draining;
 
     /* sending */
@@ -107,7 +112,8 @@ struct netvsc {
     uint32_t open_bytes, open_last, open_count;
     uint32_t max_packets, alignment;     /* of one message, as the host said */
     uint32_t copy_bytes;                 /* frames up to this length are copied */
-    bool by_reference;
+    bool gathers;                        /* the host can't read frames where they lie: they are bounced as a whole */
+    struct dma_waiter bounce_room;
     bool want_ready;                     /* a send was refused */
     bool unsent;                         /* something is in the ring since the last kick, or open */
     struct rt_event kick_event;
@@ -144,6 +150,8 @@ int netvsc_set(struct netvsc *n, uint32_t oid, const void *info, uint32_t bytes)
 
 /* ---- netvsc_rx.c ---- */
 int netvsc_rx_init(struct netvsc *n);
+/* Once the MTU is known. */
+int netvsc_rx_copies(struct netvsc *n);
 void netvsc_rx_free(struct netvsc *n);
 void netvsc_rx_packet_in(struct netvsc *n, const struct vmbus_packet *p);
 void netvsc_rx_flush(struct netvsc *n);      /* what is gathered goes to the stack */

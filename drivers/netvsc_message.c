@@ -7,7 +7,8 @@
  * one completion and one signal.
  *
  * By page frames: the slot's own header memory holds the RNDIS header and the frame's first piece (hosts want the
- * header whole in the first range), then come the caller's pages.
+ * header whole in the first range), then come the caller's pages; or, where the host can't read them, one run of bounce
+ * memory with all of the rest.
  *
  * Order is kept: an open section is sent before anything else.
  */
@@ -119,7 +120,7 @@ struct tx_plan {
     uint64_t frame[NETVSC_TX_FRAMES];
 };
 
-/* 0, -E_INVAL: the pieces can't go this way (too many pages, or they would have to be copied anyway). */
+/* 0, -E_INVAL: the frame has too many pages to go this way. */
 static int plan_piece(struct tx_plan *plan, const void *addr, uint32_t bytes)
 {
     struct dma_span span = {addr, bytes};
@@ -128,12 +129,34 @@ static int plan_piece(struct tx_plan *plan, const void *addr, uint32_t bytes)
 
     if (dma_map(&map, &span, 1, DMA_TO_DEVICE, frames, NETVSC_TX_FRAMES - plan->frames))
         return -E_INVAL;
-    if (map.bounce) {
-        dma_unmap(&map, &span, 1, DMA_TO_DEVICE);
-        return -E_INVAL;
-    }
     plan->range[plan->ranges++] = (struct vmbus_gpa_range){bytes, map.offset, frames, map.frames};
     plan->frames += map.frames;
+    return 0;
+}
+
+/* What is behind the first bytes of the frame, in one range. -E_AGAIN: n->bounce_room will tell. */
+static int plan_gathered(struct netvsc *n, struct netvsc_slot *slot, const struct nic_tx *tx, uint32_t skip,
+                         struct tx_plan *plan)
+{
+    struct dma_span pieces[NIC_MAX_PIECES];
+    uint64_t *frames = &plan->frame[plan->frames];
+    unsigned count = 0;
+    int e;
+
+    for (unsigned i = 0; i < tx->piece_count; i++, skip = 0) {
+        const struct nic_piece *piece = &tx->pieces[i];
+        if (piece->bytes > skip)
+            pieces[count++] = (struct dma_span){(const char *)piece->addr + skip, piece->bytes - skip};
+    }
+    if (count == 0)
+        return 0;
+    e = dma_gather(&slot->map, pieces, count, frames, NETVSC_TX_FRAMES - plan->frames);
+    if (e == -E_AGAIN)
+        dma_wait(&n->bounce_room);
+    if (e)
+        return e;
+    plan->range[plan->ranges++] = (struct vmbus_gpa_range){slot->map.bytes, 0, frames, slot->map.frames};
+    plan->frames += slot->map.frames;
     return 0;
 }
 
@@ -152,6 +175,8 @@ static int plan_frame(struct netvsc *n, struct netvsc_slot *slot, const struct n
     plan->frame[0] = n->headers.frames[offset / PAGE_BYTES];
     plan->range[0] = (struct vmbus_gpa_range){bytes + copied, (uint32_t)(offset % PAGE_BYTES), &plan->frame[0], 1};
     plan->ranges = plan->frames = 1;
+    if (n->gathers)
+        return plan_gathered(n, slot, tx, copied, plan);
     for (unsigned i = 0; i < tx->piece_count; i++, copied = 0) {
         const struct nic_piece *piece = &tx->pieces[i];
         if (piece->bytes > copied && plan_piece(plan, (const char *)piece->addr + copied, piece->bytes - copied))

@@ -5,6 +5,9 @@
  * One packet names any number of ranges of the receive buffer, each an RNDIS message. Frames go up by reference,
  * gathered into batches. The packet's completion gives all its ranges back to the host, so it is sent when the last
  * frame was released; when the ring has no room for it, it waits in order.
+ *
+ * What the host may change meanwhile is read once: the headers as rndis.c promises, and the frame by a private copy
+ * (hv/copies.h), which then goes up in its stead; the packet needs not wait for it.
  */
 #define LOG_ROOM "netvsc"
 #include <string.h>
@@ -31,8 +34,26 @@ int netvsc_rx_init(struct netvsc *n)
     return 0;
 }
 
+#define FRAME_BEYOND_MTU 18u             /* Ethernet header and VLAN tag */
+#define COPIES_SHARE     4               /* of the receive buffer's size */
+
+int netvsc_rx_copies(struct netvsc *n)
+{
+    size_t bytes = n->nic.mtu + FRAME_BEYOND_MTU;
+    size_t count = n->receive.pages * PAGE_BYTES / COPIES_SHARE / bytes;
+    int e;
+
+    count = MAX(count, (size_t)NETVSC_RX_COPIES_LEAST);
+    count = MIN(count, (size_t)NETVSC_RX_COPIES_MOST);
+    e = copies_init(&n->copies, bytes, count);
+    if (e)
+        log_err("%s: no memory for private copies of %zu frames", n->name, count);
+    return e;
+}
+
 void netvsc_rx_free(struct netvsc *n)
 {
+    copies_end(&n->copies);
     kfree(n->rx_packets);
     n->rx_packets = NULL;
     n->rx_free = NULL;
@@ -83,14 +104,21 @@ void netvsc_rx_send_waiting(struct netvsc *n)
     }
 }
 
-void netvsc_rx_release(struct nic *nic, void *token)
+static void release_packet(struct netvsc *n, struct netvsc_rx_packet *packet)
 {
-    struct netvsc *n = nic->driver;
-    struct netvsc_rx_packet *packet = token;
-
     KASSERT(packet->frames > 0);
     if (--packet->frames == 0)
         give_back(n, packet);
+}
+
+void netvsc_rx_release(struct nic *nic, void *token)
+{
+    struct netvsc *n = nic->driver;
+
+    if (copies_needed(&n->copies))
+        copies_give(&n->copies, token);
+    else
+        release_packet(n, token);
 }
 
 /* ---- messages ---- */
@@ -109,6 +137,8 @@ static void data_message(struct netvsc *n, struct netvsc_rx_packet *packet, char
 {
     struct rndis_rx rx;
     const char *wrong = rndis_rx_parse(message, bytes, &rx);
+    char *frame;
+    void *token = packet;
 
     if (wrong) {
         netvsc_lie(n, wrong, bytes);
@@ -118,8 +148,18 @@ static void data_message(struct netvsc *n, struct netvsc_rx_packet *packet, char
     }
     if (!n->registered)
         return;
-    packet->frames++;
-    n->batch[n->batch_count++] = (struct nic_rx){message + rx.frame_offset, rx.frame_bytes, rx.flags, rx.vlan, packet};
+    frame = message + rx.frame_offset;
+    if (copies_needed(&n->copies)) {
+        token = copies_take(&n->copies, frame, rx.frame_bytes);
+        frame = token;
+        if (!token) {                    /* the stack holds all it may, or the frame is longer than the MTU allows */
+            n->nic.stats.rx_dropped++;
+            return;
+        }
+    } else {
+        packet->frames++;
+    }
+    n->batch[n->batch_count++] = (struct nic_rx){frame, rx.frame_bytes, rx.flags, rx.vlan, token};
     if (n->batch_count == NETVSC_RX_BATCH)
         netvsc_rx_flush(n);
 }
@@ -253,5 +293,5 @@ void netvsc_rx_packet_in(struct netvsc *n, const struct vmbus_packet *p)
         }
         message_in(n, packet, (char *)n->receive.virt + range.byte_offset, range.byte_count);
     }
-    netvsc_rx_release(&n->nic, packet);
+    release_packet(n, packet);
 }

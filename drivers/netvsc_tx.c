@@ -19,6 +19,8 @@ void netvsc_slot_put(struct netvsc *n, struct netvsc_slot *slot)
     if (slot->section != NETVSC_SECTION_NONE)
         n->free_sections[n->free_section_count++] = slot->section;
     slot->section = NETVSC_SECTION_NONE;
+    if (slot->map.bounce)
+        dma_unmap(&slot->map, NULL, 0, DMA_TO_DEVICE);
     slot->tx = NULL;
     slot->busy = false;
     slot->generation = (slot->generation + 1) & INT32_MAX;   /* the ids' top bit marks exchanges */
@@ -133,14 +135,14 @@ int netvsc_tx_send(struct nic *nic, struct nic_tx *tx)
 {
     struct netvsc *n = nic->driver;
     bool fits = fits_section(n, tx), was_unsent = n->unsent;
-    bool copy = fits && (tx->total_bytes <= n->copy_bytes || !n->by_reference);
+    bool copy = fits && (tx->total_bytes <= n->copy_bytes || n->gathers);   /* copied it is in any case then */
     int e;
 
     if (n->closing)
         return -E_REMOVED;
     KASSERT(tx->piece_count > 0 && tx->piece_count <= NIC_MAX_PIECES);
     e = copy ? netvsc_send_copied(n, tx) : netvsc_send_referenced(n, tx);
-    if (e == -E_AGAIN && copy && n->by_reference && n->free_section_count == 0) {
+    if (e == -E_AGAIN && copy && n->free_section_count == 0) {
         /* All sections are with the host: rather the dearer way than waiting. */
         copy = false;
         e = netvsc_send_referenced(n, tx);

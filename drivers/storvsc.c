@@ -125,6 +125,7 @@ static struct storvsc *create(struct vmbus_channel *ch)
     wait_queue_init(&s->wait);
     timer_init(&s->tick_timer, storvsc_tick, s);
     timer_init(&s->retry_timer, storvsc_retry_due, s);
+    s->bounce_room = (struct dma_waiter){.ready = storvsc_on_writable, .arg = s};
     return s;
 }
 
@@ -147,6 +148,7 @@ static void shut(struct storvsc *s)
     vmbus_close(s->channel);
     timer_cancel(&s->tick_timer);
     timer_cancel(&s->retry_timer);
+    dma_wait_cancel(&s->bounce_room);
     storvsc_end_outstanding(s);
     wait_queue_wake_all(&s->wait);
 }

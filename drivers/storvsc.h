@@ -47,6 +47,7 @@
 #define STORVSC_REPORTS            32    /* lines a tick: a broken disk must not drown the log */
 
 _Static_assert(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES <= 4096u << STORVSC_PARAMETER_ORDER, "one list per slot");
+_Static_assert(STORVSC_MAX_FRAMES <= DMA_BOUNCE_PAGES_MOST, "no request is too large to be bounced");
 _Static_assert(SCSI_UNMAP_ONE_BYTES <= STORVSC_PARAMETER_BYTES, "a list fits");
 
 enum storvsc_slot_state { SLOT_FREE, SLOT_BUSY, SLOT_ABANDONED };
@@ -94,6 +95,7 @@ struct storvsc {
     struct list queue;                   /* requests that found no slot or no room, oldest first */
     struct list later;                   /* requests to be tried again when retry_timer fires */
     struct rt_timer retry_timer;
+    struct dma_waiter bounce_room;
     uint8_t *parameters;                 /* one UNMAP list per slot; NULL until a disk needs it */
 
     struct list units;

@@ -233,6 +233,8 @@ static int send_command(struct storvsc *s, struct storvsc_command *command)
             e = vmbus_send_gpa(s->channel, &range, 1, &command->packet, s->packet_bytes, storvsc_slot_id(s, slot));
             if (e)
                 dma_unmap(&slot->map, &span, 1, DMA_TO_DEVICE);
+        } else if (e == -E_AGAIN) {
+            dma_wait(&s->bounce_room);
         }
     } else {
         struct vmbus_piece piece = {&command->packet, s->packet_bytes};

@@ -88,8 +88,11 @@ static int send_planned(struct storvsc *s, struct storvsc_slot *slot, const stru
         return vmbus_send(s->channel, &piece, 1, id, true);
     }
     e = dma_map(&slot->map, plan->span, plan->spans, plan->direction, s->frames, STORVSC_MAX_FRAMES);
-    if (e)
+    if (e) {
+        if (e == -E_AGAIN)
+            dma_wait(&s->bounce_room);
         return e;
+    }
     range = (struct vmbus_gpa_range){slot->map.bytes, slot->map.offset, s->frames, slot->map.frames};
     e = vmbus_send_gpa(s->channel, &range, 1, packet, s->packet_bytes, id);
     if (e && slot->map.bounce)

@@ -4,7 +4,7 @@
  *
  * Runs inside panic(): no allocation, no lock, no page-table walk; the text's address was computed beforehand. One
  * write of CRASH_CTL per crash: in its message form P3 and P4 name the text instead of carrying detail and stack
- * pointer.
+ * pointer. An isolated machine keeps the text to itself, which may quote private memory, unless hv.crash_text=yes.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -35,6 +35,7 @@ void hv_crash_init(void)
 {
     static struct panic_reporter reporter = {.report = report_crash};
     static bool registered;
+    bool give_text = config_bool("hv.crash_text", !hv_isolated());
     uint64_t capabilities;
 
     if (!hv_state.present)
@@ -47,7 +48,7 @@ void hv_crash_init(void)
         log_info("crash registers are announced but not readable: no crash report to the host");
         return;
     }
-    if ((capabilities & HV_CRASH_CTL_MESSAGE) && pa_is_none(text_page))
+    if ((capabilities & HV_CRASH_CTL_MESSAGE) && give_text && pa_is_none(text_page))
         text_page = page_alloc_zeroed(0);
     if (!registered)
         panic_add_reporter(&reporter);

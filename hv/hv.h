@@ -22,6 +22,9 @@ const struct arch_hv_features *hv_features(void);
 /* For the status page and the boot log: "Hyper-V 10.0.20348, privileges 0x.., hints 0x.." */
 const char *hv_description(void);
 uint32_t hv_vp_index(void);                      /* of this CPU */
+/* Is memory private to this machine, and the host not to be trusted? For the bus, which decides whom to speak with;
+ * what it means for memory is the affair of shmem.h and dma.h, and no driver asks. */
+bool hv_isolated(void);
 
 /* Phase 2: reference time (TSC page, reference counter, plain counter) and one-shot timer (direct stimer, message
  * stimer, local timer); registers them with rt_set_clock. Works without Hyper-V. */

@@ -12,9 +12,19 @@
 /* VP indices that a sparse processor set can name: 64 banks of 64. */
 #define HV_VP_BANKS 64u
 
+/* What isolation.c made of leaf 0x4000000C. */
+struct hv_isolation {
+    bool isolated;                     /* memory is private to us, and the host is not trusted */
+    uint8_t type;                      /* enum hv_isolation_type */
+    bool paravisor;
+    uint64_t boundary;                 /* shared_gpa_boundary; 0: shared pages keep their addresses */
+};
+
 struct hv_state {
     bool present;                      /* discovery succeeded */
     bool hypercalls;                   /* guest OS id accepted and hypercall page in place */
+    bool shareable;                    /* memory that the host must see can be shown to it */
+    struct hv_isolation isolation;
     struct arch_hv_features features;
     uint64_t guest_os_id;
     uint64_t online[HV_VP_BANKS];      /* bit n of word b: VP 64b+n runs our kernel */

@@ -6,7 +6,8 @@
  * of the PostMessages / SignalEvents privileges and still serve both calls, so those words decide nothing here.
  */
 #define LOG_ROOM "hv"
-#include "hv/hv_internal.h"
+#include "hv/bounce.h"
+#include "hv/isolation.h"
 
 /* Open-source encoding, OS type not allocated, vendor's own id 'C'. Version 0.1, as major << 16 | minor. */
 #define CANDELA_OS_ID      0x43
@@ -22,9 +23,20 @@ static void describe(const struct arch_hv_features *f)
               f->version[1] & 0xFFFF, f->version[0], f->features[0], f->features[1], f->features[3], f->hints[0]);
 }
 
+/* Isolated machines only: the first part of the bounce pool. */
+static void prepare_sharing(void)
+{
+    hv_isolation_announce();
+    int rc = bounce_init();
+    if (rc)
+        log_err("no bounce memory: %s; no VMBus devices", error_name(rc));
+    hv_state.shareable = rc == 0;
+}
+
 bool hv_init(void)
 {
     struct arch_hv_features *f = &hv_state.features;
+    bool bearable;
 
     KASSERT(!hv_state.hypercalls);
     hv_state = (struct hv_state){0};
@@ -35,6 +47,7 @@ bool hv_init(void)
     hv_state.present = true;
     describe(f);
     log_info("%s", description);
+    bearable = hv_isolation_detect();
     hv_vp_online(hv_vp_index());
 
     hv_state.guest_os_id = hv_guest_os_id(HV_GUEST_OS_TYPE_UNDEFINED, CANDELA_OS_ID, CANDELA_OS_VERSION, 0);
@@ -51,11 +64,13 @@ bool hv_init(void)
         log_err("no hypercall page: %s; no VMBus devices", error_name(rc));
     else if (!hv_access(HV_ACCESS_SYNIC))
         log_warn("the host grants no synthetic interrupts (privileges 0x%08x): no VMBus devices", f->features[0]);
+    else if (bearable)
+        prepare_sharing();
     return true;
 }
 
 bool hv_present(void) { return hv_state.present; }
-bool hv_can_vmbus(void) { return hv_state.hypercalls && hv_access(HV_ACCESS_SYNIC); }
+bool hv_can_vmbus(void) { return hv_state.hypercalls && hv_state.shareable && hv_access(HV_ACCESS_SYNIC); }
 const struct arch_hv_features *hv_features(void) { return &hv_state.features; }
 const char *hv_description(void) { return description; }
 
@@ -68,6 +83,7 @@ void hv_shutdown(void)
     /* Below the overlay the page is zero, so a clock read from now on finds sequence 0 and asks the register. */
     if (hv_access(HV_ACCESS_REFERENCE_TSC))
         arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, 0);
+    bounce_stop();
     if (hv_state.hypercalls) {
         hv_hypercall_stop();
         arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, 0);

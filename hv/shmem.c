@@ -4,12 +4,13 @@
  *
  * A page the host still knows by a number (a GPADL it did not give back) must not serve anyone else: shmem_hold
  * counts such claims, and shmem_free leaks the pages when one is left. Everything about sharing pages with the host
- * belongs into alloc_pages and give_back below: an isolated VM makes pages visible in the one and private in the
- * other.
+ * is in alloc_pages and give_back below: an isolated VM makes pages visible in the one and private in the other.
+ * Between the two the list holds the addresses at which they may be touched, those above shared_gpa_boundary.
  */
 #define LOG_ROOM "hv"
 #include "hv/shmem.h"
 #include <string.h>
+#include "hv/isolation.h"
 
 struct shmem_stats shmem_stats;
 
@@ -24,9 +25,50 @@ static struct page_list *page_list(const struct shmem *s)
     return (struct page_list *)(void *)((char *)s->list - offsetof(struct page_list, pages));
 }
 
+/* Frees what did not stay with the host. */
+static void free_pages(paddr_t *pages, size_t n, size_t lost)
+{
+    shmem_stats.pages_leaked += lost;
+    if (!lost) {
+        pages_free_list(pages, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (!pa_is_none(pages[i]))
+            page_free(pages[i], 0);
+    }
+}
+
+/* Nothing that was in the pages before may be seen. */
+static int make_visible(paddr_t *pages, size_t n)
+{
+    size_t lost;
+
+    for (size_t i = 0; i < n; i++)
+        memset(arch_phys_to_virt(pages[i]), 0, PAGE_BYTES);
+    if (hv_pages_share(pages, n, &lost)) {
+        free_pages(pages, n, lost);
+        return -E_REFUSED;
+    }
+    for (size_t i = 0; i < n; i++)
+        pages[i].v += hv_shared_boundary();
+    return 0;
+}
+
+static void make_private(paddr_t *pages, size_t n)
+{
+    size_t lost;
+
+    for (size_t i = 0; i < n; i++)
+        pages[i].v -= hv_shared_boundary();
+    lost = hv_pages_unshare(pages, n);
+    free_pages(pages, n, lost);
+}
+
 static int alloc_pages(struct shmem *s)
 {
     struct page_list *list;
+    int rc = 0;
 
     if (s->pages > (SIZE_MAX - sizeof(*list)) / sizeof(paddr_t))
         return -E_NOMEM;
@@ -41,7 +83,13 @@ static int alloc_pages(struct shmem *s)
     s->list = list->pages;
     for (size_t i = 0; i < s->pages; i++)
         s->frames[i] = list->pages[i].v >> PAGE_SHIFT;
-    return 0;
+    if (hv_isolated())
+        rc = make_visible(list->pages, s->pages);
+    if (rc) {
+        kfree(list);
+        kfree(s->frames);
+    }
+    return rc;
 }
 
 static void give_back(struct shmem *s)
@@ -51,6 +99,8 @@ static void give_back(struct shmem *s)
     if (list->holds) {
         shmem_stats.pages_leaked += s->pages;
         log_warn("%zu pages stay with the host, which did not let go of them", s->pages);
+    } else if (hv_isolated()) {
+        make_private(list->pages, s->pages);
     } else {
         pages_free_list(list->pages, s->pages);
     }
@@ -102,12 +152,15 @@ static bool map(struct shmem *s)
 
 int shmem_alloc(struct shmem *s, size_t pages, enum shmem_layout layout, size_t second)
 {
+    int rc;
+
     KASSERT(pages > 0 && second < pages);
     KASSERT(layout == SHMEM_RING ? pages - second >= 2 && second != 1 : second == 0);
     *s = (struct shmem){.pages = pages, .first_pages = pages - second, .layout = layout};
-    if (alloc_pages(s)) {
+    rc = alloc_pages(s);
+    if (rc) {
         *s = (struct shmem){0};
-        return -E_NOMEM;
+        return rc;
     }
     shmem_stats.pages_shared += pages;
     if (!map(s)) {
@@ -132,6 +185,12 @@ void shmem_free(struct shmem *s)
     }
     give_back(s);
     *s = (struct shmem){0};
+}
+
+gpa_t shmem_gpa(const struct shmem *s, size_t page)
+{
+    KASSERT(page < s->pages);
+    return (gpa_t){(s->frames[page] << PAGE_SHIFT) + hv_shared_boundary()};
 }
 
 void shmem_hold(const struct shmem *s)

@@ -26,6 +26,9 @@ struct shmem {
  * form the second ring (each ring >= 2 pages). SHMEM_LINEAR: second_pages = 0. 0, -E_NOMEM, -E_REFUSED (host would not
  * share). */
 int shmem_alloc(struct shmem *s, size_t pages, enum shmem_layout layout, size_t second_pages);
+/* The address of a page for the host, where a field wants an address: hosts are told of the shared side there. A frame
+ * list holds plain page frames (frames[]), as every guest writes them: hosts disregard the boundary bit in those. */
+gpa_t shmem_gpa(const struct shmem *s, size_t page);
 /* Gives the pages back; those the host will not return to private are leaked knowingly and counted. */
 void shmem_free(struct shmem *s);
 /* Claims of the host on the pages, made and dropped by vmbus/gpadl.c: with one left, shmem_free leaks the pages. */

@@ -88,7 +88,8 @@ void bus_version_response(const struct vmbus_msg_version_response *m, uint32_t b
 /* The host was given these pages and did not say that it let go of them: nobody else may have them. */
 static void keep_pages(void)
 {
-    shmem_hold(&bus.interrupt_page);
+    if (bus.interrupt_page.pages)
+        shmem_hold(&bus.interrupt_page);
     if (bus.monitor_pages.pages)
         shmem_hold(&bus.monitor_pages);
 }
@@ -109,11 +110,11 @@ static int try_version(uint32_t version)
         if (version >= VMBUS_VERSION_WIN10_5_1)
             hv_current_vtl(&m.target.vtl);
     } else {
-        m.interrupt_page = bus.interrupt_page.frames[0] << PAGE_SHIFT;
+        m.interrupt_page = shmem_gpa(&bus.interrupt_page, 0).v;
     }
     if (bus.monitor_pages.pages) {
-        m.monitor_page1 = bus.monitor_pages.frames[0] << PAGE_SHIFT;
-        m.monitor_page2 = bus.monitor_pages.frames[1] << PAGE_SHIFT;
+        m.monitor_page1 = shmem_gpa(&bus.monitor_pages, 0).v;
+        m.monitor_page2 = shmem_gpa(&bus.monitor_pages, 1).v;
     }
     bus.version = version;
     bus.contact_answered = false;
@@ -174,13 +175,17 @@ static uint32_t newest_allowed(void)
     return limit;
 }
 
+/* Hosts that are not trusted are spoken to in the protocol that was made with them in mind, and no other. */
+bool vmbus_newest_only(void) { return hv_isolated(); }
+static uint32_t oldest_allowed(void) { return vmbus_newest_only() ? VMBUS_VERSION_WIN10_5_2 : 0; }
+
 static int negotiate(void)
 {
-    uint32_t newest = newest_allowed();
+    uint32_t newest = newest_allowed(), oldest = oldest_allowed();
     bool connection_4 = true;
 
     for (unsigned i = 0; i < ARRAY_SIZE(versions); i++) {
-        if (versions[i] > newest || (versions[i] >= VMBUS_VERSION_WIN10_5_0 && !connection_4))
+        if (versions[i] > newest || versions[i] < oldest || (versions[i] >= VMBUS_VERSION_WIN10_5_0 && !connection_4))
             continue;
         int rc = try_version(versions[i]);
         if (rc == 0) {
@@ -196,7 +201,8 @@ static int negotiate(void)
         }
         connection_4 = connection_4 && rc != 2;
     }
-    log_err("no VMBus version in common with the host");
+    log_err("no VMBus version in common with the host%s",
+            oldest ? " (an isolated machine speaks none before 5.2)" : "");
     return -E_NOTSUP;
 }
 
@@ -222,7 +228,7 @@ static int bring_up(void)
     bus.worker = task_spawn("vmbus", worker, NULL, 0);
     if (!bus.worker)
         return -E_NOMEM;
-    rc = shmem_alloc(&bus.interrupt_page, 1, SHMEM_LINEAR, 0);
+    rc = oldest_allowed() < VMBUS_VERSION_WIN10_5_0 ? shmem_alloc(&bus.interrupt_page, 1, SHMEM_LINEAR, 0) : 0;
     if (rc)
         return rc;
     rc = monitor_alloc();

@@ -9,23 +9,30 @@
  *
  * The task exists from probe to removal so that removing a device needs no allocation. The table has one entry per
  * relid the protocol knows (2047): a host that offers thousands fills it and no more. Absurd, duplicate or orphaned
- * offers are refused.
+ * offers are refused. Where the host is not trusted only the classes marked below are served: devices whose drivers
+ * check everything, and none that would tell the host about the machine or let it change the machine.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
 #include <string.h>
+
+#define UNSERVED_LOGGED 32u            /* twice the classes there are; a host may offer thousands */
 
 static struct list drivers = LIST_INIT(drivers);
 
 static const struct {
     const char *name;
     struct guid id;
+    bool isolated;                     /* served in an isolated machine, too */
 } classes[] = {
-    {"net", VMBUS_GUID_NETVSC},      {"scsi", VMBUS_GUID_SCSI},           {"ide", VMBUS_GUID_IDE},
-    {"fc", VMBUS_GUID_FC},           {"pci", VMBUS_GUID_VPCI},            {"video", VMBUS_GUID_VIDEO},
-    {"keyboard", VMBUS_GUID_KEYBOARD}, {"mouse", VMBUS_GUID_MOUSE},       {"shutdown", VMBUS_GUID_SHUTDOWN},
-    {"timesync", VMBUS_GUID_TIMESYNC}, {"heartbeat", VMBUS_GUID_HEARTBEAT}, {"kvp", VMBUS_GUID_KVP},
-    {"vss", VMBUS_GUID_VSS},         {"balloon", VMBUS_GUID_BALLOON},     {"fcopy", VMBUS_GUID_FCOPY},
+    {"net", VMBUS_GUID_NETVSC, true},         {"scsi", VMBUS_GUID_SCSI, true},
+    {"ide", VMBUS_GUID_IDE, false},           {"fc", VMBUS_GUID_FC, false},
+    {"pci", VMBUS_GUID_VPCI, false},          {"video", VMBUS_GUID_VIDEO, false},
+    {"keyboard", VMBUS_GUID_KEYBOARD, false}, {"mouse", VMBUS_GUID_MOUSE, false},
+    {"shutdown", VMBUS_GUID_SHUTDOWN, true},  {"timesync", VMBUS_GUID_TIMESYNC, true},
+    {"heartbeat", VMBUS_GUID_HEARTBEAT, true}, {"kvp", VMBUS_GUID_KVP, false},
+    {"vss", VMBUS_GUID_VSS, false},           {"balloon", VMBUS_GUID_BALLOON, false},
+    {"fcopy", VMBUS_GUID_FCOPY, false},
 };
 
 static bool guid_equal(const struct guid *a, const struct guid *b)
@@ -41,15 +48,19 @@ static void guid_text(char *text, size_t size, const struct guid *g)
               b[0], b[5], b[4], b[7], b[6], b[8], b[9], b[10], b[11], b[12], b[13], b[14], b[15]);
 }
 
-static void make_name(struct vmbus_channel *ch)
+/* Its class and, of a known class, its name; says whether it may be served. */
+static void classify(struct vmbus_channel *ch)
 {
-    for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
-        if (guid_equal(&classes[i].id, &ch->offer.interface_type)) {
-            ksnprintf(ch->name, sizeof(ch->name), "%s %u", classes[i].name, channel_relid(ch));
-            return;
-        }
-    }
+    bool trusted = !hv_isolated();
+
+    ch->served = trusted;
     guid_text(ch->name, sizeof(ch->name), &ch->offer.interface_type);
+    for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
+        if (!guid_equal(&classes[i].id, &ch->offer.interface_type))
+            continue;
+        ksnprintf(ch->name, sizeof(ch->name), "%s %u", classes[i].name, channel_relid(ch));
+        ch->served = trusted || classes[i].isolated;
+    }
 }
 
 struct vmbus_channel *channel_find(uint32_t relid)
@@ -150,7 +161,7 @@ static void serve(struct vmbus_channel *ch)
 {
     struct vmbus_driver *driver = ch->offer.sub_channel_index ? NULL : find_driver(ch);
 
-    if (!driver || ch->task || channel_gone(ch))
+    if (!driver || !ch->served || ch->task || channel_gone(ch))
         return;
     ch->driver = driver;
     ch->probing = true;
@@ -207,6 +218,7 @@ static bool acceptable(const struct vmbus_msg_offer_channel *m)
 
 void offer_received(const struct vmbus_msg_offer_channel *m)
 {
+    static unsigned unserved;
     struct vmbus_channel *ch;
     char instance[40];
 
@@ -223,7 +235,7 @@ void offer_received(const struct vmbus_msg_offer_channel *m)
         ch->offer.monitor_allocated = 0;
     }
     channel_init(ch);
-    make_name(ch);
+    classify(ch);
     bus.channels[m->relid] = ch;
     bus.channel_count++;
     bus.relid_end = MAX(bus.relid_end, m->relid + 1);
@@ -231,6 +243,8 @@ void offer_received(const struct vmbus_msg_offer_channel *m)
     guid_text(instance, sizeof(instance), &m->instance);
     log_debug("%s offered: %s, sub-channel %u, connection 0x%x", ch->name, instance, m->sub_channel_index,
               m->connection_id);
+    if (!ch->served && unserved++ < UNSERVED_LOGGED)
+        log_info("%s %s: not used, because this machine is isolated", ch->name, instance);
     serve(ch);
 }
 

@@ -32,6 +32,8 @@ int vmbus_connect(void);
 /* Closes devices, sends Unload, waits for the answer (limit). quick: from a panic, polling, no tasks. */
 void vmbus_disconnect(bool quick);
 uint32_t vmbus_version(void);                            /* 0 when not connected */
+/* Must drivers refuse old versions of their protocols? So it is where the host is not trusted. */
+bool vmbus_newest_only(void);
 
 /* ---- a channel, for drivers ---- */
 void *vmbus_driver_data(struct vmbus_channel *ch);

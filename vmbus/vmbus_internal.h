@@ -134,6 +134,7 @@ struct vmbus_channel {
     /* offer.c */
     struct vmbus_msg_offer_channel offer;
     char name[40];
+    bool served;                           /* may be; an isolated machine passes over most classes */
     struct vmbus_driver *driver;           /* NULL: nobody serves it */
     void *driver_data;
     bool probing;

@@ -34,6 +34,11 @@ int fake_run_child(void (*fn)(void *arg), void *arg);   /* enum fake_exit, FAKE_
 /* ---- memory, as the host sees it: never unmapped, never poisoned ---- */
 void *fake_phys(uint64_t gpa);               /* NULL: beyond physical memory */
 extern uint64_t fake_shared_gpa_boundary;    /* this bit of a physical address selects the shared alias; 0 none */
+/* From now on memory is isolated, all of it private; the guest touches a page at the side that is in force, or faults.
+ * Without a boundary both sides are the same. */
+void fake_isolate(uint64_t boundary);
+void fake_page_visible(uint64_t page, bool to_host);
+unsigned fake_wrong_sides(void);             /* mappings in the vmap region that show a page from the wrong side */
 extern struct pt_format fake_pt_format;      /* a test may change max_leaf_level and break_before_make */
 
 /* ---- interrupts and time ---- */

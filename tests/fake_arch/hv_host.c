@@ -113,6 +113,13 @@ static void ops_flush(void *ctx UNUSED, const uint64_t *vps, const uint64_t *ran
         hv_host.flushed_pages += (ranges[i] & HV_PAGE_MASK) + 1;
 }
 
+static void ops_visibility(void *ctx UNUSED, uint64_t gpn, uint32_t visibility)
+{
+    fake_page_visible(gpn, visibility != HV_VISIBILITY_PRIVATE);
+    if (hv_host.visibility)
+        hv_host.visibility(gpn, visibility != HV_VISIBILITY_PRIVATE);
+}
+
 static enum host_fault_kind ops_fault(void *ctx UNUSED, enum host_fault_point point, uint64_t number)
 {
     return hv_host.fault ? hv_host.fault(point, number) : HOST_FAULT_NONE;
@@ -133,6 +140,7 @@ static const struct host_ops ops = {
     .power = ops_power,
     .trace = ops_trace,
     .flush = ops_flush,
+    .visibility = ops_visibility,
     .fault = ops_fault,
 };
 
@@ -287,6 +295,8 @@ struct host *hv_host_start(const struct host_config *cfg)
     raised_count = 0;
     next_audit = fake_now_100ns + AUDIT_100NS;
     guarded_reset(fake_memory_file(), ARCH_DIRECT_BYTES);
+    if (mine.isolation_type != HV_ISOLATION_NONE)
+        fake_isolate(mine.boundary_bit ? 1ull << mine.boundary_bit : 0);
     hv_host.host = host_create(&mine, &ops, NULL);
     KASSERT(hv_host.host);
     fake_hv_ops = (struct fake_hv_ops){

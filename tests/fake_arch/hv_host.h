@@ -34,6 +34,8 @@ struct hv_host {
     uint64_t reg_reads;
     /* Optional: decides about replies when host_set_fault was given number 0. */
     enum host_fault_kind (*fault)(enum host_fault_point point, uint64_t number);
+    /* Optional: told of every page of an isolated machine that changed hands. */
+    void (*visibility)(uint64_t page, bool to_host);
     /* Optional: sees every hypercall before the host does; true and *result: the host does not see it. */
     bool (*intercept)(uint64_t control, uint64_t in, uint64_t out, uint64_t *result);
 };

@@ -5,6 +5,10 @@
  * One sparse file is physical memory. It is mapped three times: for the host (always open), as the direct map (first
  * 4 GiB open until the guest installs its tables, then what they say), and in pieces in the vmap region. Entries are
  * realised when the guest announces or flushes them.
+ *
+ * In an isolated machine each page has a private and a shared side, of which one at a time may be touched. An address
+ * on the wrong side is mapped closed, so that the access itself is the fault. What is mapped already when a page
+ * changes hands is the direct map's (closed or opened then) and must not be the vmap region's: fake_wrong_sides tells.
  */
 #define _GNU_SOURCE
 #include "tests/fake_arch/fake_arch.h"
@@ -29,7 +33,10 @@
 #define BOOT_MAPPED     (4ull << 30)
 #define MAX_MAP_ENTRIES 1024
 
+#define PAGES           (ARCH_DIRECT_BYTES / PAGE_BYTES)
+
 uint64_t fake_shared_gpa_boundary;
+static uint64_t *visible;                    /* isolated: bit n of word w, page 64w+n is the host's to see, too */
 static int memory_file = -1;
 static paddr_t root;
 static struct mm_region regions[MAX_MAP_ENTRIES];
@@ -125,6 +132,86 @@ struct pt_format fake_pt_format = {
 };
 const struct pt_format *arch_pt_format(void) { return &fake_pt_format; }
 
+/* ---- isolation ---- */
+
+static bool is_visible(uint64_t page) { return visible[page / 64] & (1ull << (page % 64)); }
+
+/* The end of the pages from page on that are all visible or all not, at most end. */
+static uint64_t same_until(uint64_t page, uint64_t end)
+{
+    bool first = is_visible(page);
+    uint64_t same = first ? UINT64_MAX : 0;
+    for (page++; page < end; page++) {
+        while (page % 64 == 0 && end - page >= 64 && visible[page / 64] == same)
+            page += 64;
+        if (page < end && is_visible(page) != first)
+            break;
+    }
+    return page < end ? page : end;
+}
+
+/* Closes what of a mapping lies on the wrong side. */
+static void close_wrong_side(uint64_t start, uint64_t bytes, uint64_t phys, bool shared)
+{
+    if (!visible || !fake_shared_gpa_boundary)
+        return;
+    for (uint64_t page = phys / PAGE_BYTES, end = page + bytes / PAGE_BYTES, next; page < end; page = next) {
+        next = same_until(page, end);
+        if (is_visible(page) != shared &&
+            mprotect((void *)(start + (page * PAGE_BYTES - phys)), (next - page) * PAGE_BYTES, PROT_NONE) != 0)
+            die("mprotect of the wrong side");
+    }
+}
+
+void fake_isolate(uint64_t boundary)
+{
+    if (visible)
+        munmap(visible, PAGES / 8);
+    visible = mmap(NULL, PAGES / 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (visible == MAP_FAILED)
+        die("mmap of the visible pages");
+    fake_shared_gpa_boundary = boundary;
+}
+
+static void realise(uint64_t start, uint64_t end);
+
+void fake_page_visible(uint64_t page, bool to_host)
+{
+    KASSERT(visible && page < PAGES && is_visible(page) != to_host);
+    visible[page / 64] ^= 1ull << (page % 64);
+    if (fake_shared_gpa_boundary)
+        realise(ARCH_DIRECT_BASE + page * PAGE_BYTES, ARCH_DIRECT_BASE + (page + 1) * PAGE_BYTES);
+}
+
+/* Leaves of one table of the vmap region that show a page from the wrong side. */
+static unsigned wrong_leaves(const uint64_t *table, unsigned level)
+{
+    unsigned wrong = 0;
+    for (unsigned i = 0; i < 512; i++) {
+        if (!pte_is_present(table[i]))
+            continue;
+        uint64_t phys = pte_address(table[i], level).v;
+        if (!pte_is_leaf(table[i], level)) {
+            wrong += wrong_leaves(fake_phys(phys), level - 1);
+            continue;
+        }
+        bool shared = phys & fake_shared_gpa_boundary;
+        uint64_t page = (phys & ~fake_shared_gpa_boundary) / PAGE_BYTES, end = page + leaf_bytes(level) / PAGE_BYTES;
+        for (; page < end; page++)
+            wrong += is_visible(page) != shared;
+    }
+    return wrong;
+}
+
+unsigned fake_wrong_sides(void)
+{
+    const uint64_t *top = fake_phys(root.v);
+    unsigned first = (ARCH_VMAP_BASE >> 39) & 511, count = ARCH_VMAP_BYTES >> 39, wrong = 0;
+    for (unsigned i = first; visible && fake_shared_gpa_boundary && i < first + count; i++)
+        wrong += pte_is_present(top[i]) ? wrong_leaves(fake_phys(pte_address(top[i], 3).v), 2) : 0;
+    return wrong;
+}
+
 /* ---- realising entries ---- */
 
 struct piece { uint64_t start, end, phys; bool mapped, writable; };
@@ -153,6 +240,8 @@ static void apply(const struct piece *p)
         KASSERT(!p->mapped || p->phys == p->start - ARCH_DIRECT_BASE);
         if (mprotect((void *)p->start, bytes, prot) != 0)
             die("mprotect of the direct map");
+        if (p->mapped)
+            close_wrong_side(p->start, bytes, p->phys, false);
         return;
     }
     KASSERT(p->start - ARCH_VMAP_BASE < ARCH_VMAP_BYTES && p->end - ARCH_VMAP_BASE <= ARCH_VMAP_BYTES);
@@ -163,8 +252,8 @@ static void apply(const struct piece *p)
     mem_unpoison((void *)p->start, bytes);     /* of what was here before */
     if (phys >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - phys)
         panic("fake_arch: %#llx is beyond physical memory", (unsigned long long)p->phys);
-    else
-        map_file(p->start, bytes, phys, prot);
+    map_file(p->start, bytes, phys, prot);
+    close_wrong_side(p->start, bytes, phys, p->phys != phys);
 }
 
 static void realise(uint64_t start, uint64_t end)

@@ -56,7 +56,10 @@ enum host_fault_point {
     HOST_FAULT_RNDIS_REPLY = 1 << 6,          /* RNDIS control answers */
     HOST_FAULT_REGISTER_WRITE = 1 << 7,       /* MSR writes (error: #GP) and SET_VP_REGISTERS */
     HOST_FAULT_IC = 1 << 8,                   /* messages of the integration components */
-    HOST_FAULT_ALL = 0x1FF,
+    /* Each page of HVCALL_MODIFY_HOST_VISIBILITY. Error: refused there; drop: changed, and called refused all the
+     * same; short: success that ends before it; others: refused, with a count of more pages than there are. */
+    HOST_FAULT_VISIBILITY = 1 << 9,
+    HOST_FAULT_ALL = 0x3FF,
 };
 
 enum host_fault_kind {

@@ -63,6 +63,19 @@ uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *i
         uint64_t gpn;
         uint16_t status;
         memcpy(&gpn, in + sizeof(head) + 8 * i, 8);
+        switch (host_fault(h, HOST_FAULT_VISIBILITY)) {
+        case HOST_FAULT_NONE:
+            break;
+        case HOST_FAULT_DROP:
+            change(h, gpn, head.visibility);
+            return hv_result(HV_STATUS_OPERATION_DENIED, (uint16_t)i);
+        case HOST_FAULT_ERROR:
+            return hv_result(HV_STATUS_OPERATION_DENIED, (uint16_t)i);
+        case HOST_FAULT_SHORT:
+            return hv_result(HV_STATUS_SUCCESS, (uint16_t)i);
+        default:
+            return hv_result(HV_STATUS_OPERATION_DENIED, HV_CONTROL_REP_MASK);
+        }
         status = change(h, gpn, head.visibility);
         if (status != HV_STATUS_SUCCESS)
             return hv_result(status, (uint16_t)i);

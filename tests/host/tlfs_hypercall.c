@@ -358,7 +358,7 @@ uint64_t host_hypercall(struct host *h, uint32_t vp, uint64_t *control, uint64_t
         store_output(&f, hv_result_reps(result));
     else if (hv_result_status(result) == HV_STATUS_SUCCESS)
         store_output(&f, 0);
-    if (hv_result_status(result) == HV_STATUS_SUCCESS && f.last < f.count) {
+    if (hv_result_status(result) == HV_STATUS_SUCCESS && f.last < f.count && hv_result_reps(result) == f.last) {
         *control = (f.control & ~(HV_CONTROL_REP_MASK << HV_CONTROL_REP_START_SHIFT)) |
                    (uint64_t)f.last << HV_CONTROL_REP_START_SHIFT;
     }

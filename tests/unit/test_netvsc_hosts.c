@@ -44,6 +44,7 @@ bool vmbus_channel_rescinded(const struct vmbus_channel *ch UNUSED) { return res
 void vmbus_dump_channel(const struct vmbus_channel *ch UNUSED) { }
 void vmbus_kick(struct vmbus_channel *ch UNUSED) { event_raise(&event); }
 uint32_t vmbus_version(void) { return VMBUS_VERSION_WIN10_5_3; }
+bool vmbus_newest_only(void) { return false; }
 
 int vmbus_open(struct vmbus_channel *ch UNUSED, uint32_t send_bytes UNUSED, uint32_t recv_bytes UNUSED,
                const void *user_data UNUSED, uint32_t user_bytes UNUSED, void (*on_readable)(void *arg),

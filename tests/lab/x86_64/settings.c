@@ -12,6 +12,7 @@
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
  *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
  *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register ic
+ *             visibility
  *     kinds: drop error short wrong-id twice garbage
  */
 #define LOG_ROOM "lab"
@@ -83,7 +84,7 @@ static uint32_t nvsp_version(uint64_t major, uint64_t minor)
 
 static const char *const fault_points[] = {
     "post", "vmbus", "storvsp-handshake", "storvsp-io", "netvsp-handshake", "netvsp-tx", "rndis", "register",
-    "ic",
+    "ic", "visibility",
 };
 _Static_assert((1u << ARRAY_SIZE(fault_points)) - 1 == HOST_FAULT_ALL, "a name for each point");
 static const char *const fault_kinds[] = {"none", "drop", "error", "short", "wrong-id", "twice", "garbage"};

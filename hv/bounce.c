@@ -1,0 +1,318 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The bounce pool of an isolated machine: pages that the host sees, lent for the time of one transfer.
+ *
+ * The pool is made of chunks of DMA_BOUNCE_PAGES_MOST pages each, so the first one alone, which is there from the
+ * start, serves the largest request when nothing else is under way: a transfer may have to wait, it never has to fail.
+ * More chunks come when they are needed, up to hv.bounce bytes, and stay: what was busy once will be busy again.
+ * Physical addresses matter to nobody (the host gets a list of frames), so a request is given the longest runs of
+ * virtual addresses that are to be had: one if possible, several when the pool is fragmented.
+ *
+ * Fairness. Small requests could take every page that comes free and starve a large one. So the first that is refused
+ * reserves what it needs: until it is served others may only take what is left beyond. A reservation lasts
+ * RESERVE_LIMIT and the same time passes before the next, since pages that the host never gives back must not stop
+ * everyone else.
+ *
+ * Nothing private is in here: shmem.c clears pages before it shares them, and the rest is what the host was given.
+ */
+#define LOG_ROOM "hv"
+#include <string.h>
+#include "hv/bounce.h"
+#include "hv/shmem.h"
+
+#define CHUNK_PAGES     DMA_BOUNCE_PAGES_MOST
+#define CHUNK_BYTES     (CHUNK_PAGES * PAGE_BYTES)
+#define CHUNK_WORDS     (CHUNK_PAGES / 64)
+#define POOL_BYTES_MOST (1ull << 30)
+#define DEFAULT_MOST    (64ull << 20)
+#define DEFAULT_SHARE   16                  /* of RAM */
+#define CHUNKS_SEARCHED 8u                  /* for one run, before several serve as well */
+#define RESERVE_LIMIT   S_100NS(1)
+#define GROWTH_PAUSE    S_100NS(1)          /* after memory for a chunk was not to be had */
+
+struct bounce_extent {
+    struct bounce_extent *next;             /* of the same request */
+    uint32_t chunk;
+    uint16_t first, pages;                  /* in the chunk */
+};
+
+struct chunk {
+    struct shmem memory;
+    size_t free_pages;
+    uint64_t free[CHUNK_WORDS];             /* bit n of word w: page 64w+n is not lent */
+    struct bounce_extent extent[CHUNK_PAGES];   /* by first page */
+};
+
+bool bounce_active;
+struct dma_stats dma_stats;
+
+static struct {
+    struct chunk **chunk;
+    unsigned chunks, chunks_max;
+    unsigned rover;                         /* chunk that the last request was served from */
+    size_t free_pages;
+    size_t reserved;                        /* pages that the first refused request needs */
+    uint64_t reserved_until, reserve_from;
+    uint64_t grow_from;
+    struct list waiters;
+    struct rt_event room;
+    struct rt_timer timer;
+} pool;
+
+/* ---- size ---- */
+
+static bool grow(void)
+{
+    struct chunk *c;
+    int rc = -E_NOMEM;
+
+    if (pool.chunks == pool.chunks_max || rt_now_100ns() < pool.grow_from)
+        return false;
+    c = kzalloc(sizeof(*c));
+    if (c)
+        rc = shmem_alloc(&c->memory, CHUNK_PAGES, SHMEM_LINEAR_UNCLEARED, 0);
+    if (rc) {
+        kfree(c);
+        pool.grow_from = rt_now_100ns() + GROWTH_PAUSE;
+        log_warn("bounce memory stays at %u MiB: %s", (unsigned)(pool.chunks * CHUNK_BYTES >> 20), error_name(rc));
+        return false;
+    }
+    for (unsigned w = 0; w < CHUNK_WORDS; w++)
+        c->free[w] = UINT64_MAX;
+    c->free_pages = CHUNK_PAGES;
+    pool.chunk[pool.chunks++] = c;
+    pool.free_pages += CHUNK_PAGES;
+    dma_stats.pages += CHUNK_PAGES;
+    log_debug("bounce memory: %u MiB", (unsigned)(pool.chunks * CHUNK_BYTES >> 20));
+    return true;
+}
+
+static void room_came(void *arg);
+static void time_passed(void *arg UNUSED) { event_raise(&pool.room); }
+
+int bounce_init(void)
+{
+    struct mm_stats stats;
+    uint64_t bytes;
+
+    mm_get_stats(&stats);
+    bytes = MIN(stats.ram_pages * PAGE_BYTES / DEFAULT_SHARE, DEFAULT_MOST);
+    bytes = config_number("hv.bounce", MAX(bytes, CHUNK_BYTES), CHUNK_BYTES, POOL_BYTES_MOST);
+    bounce_active = hv_isolated();
+    if (!bounce_active)
+        return 0;
+    memset(&pool, 0, sizeof(pool));
+    list_init(&pool.waiters);
+    pool.room = (struct rt_event)RT_EVENT_INIT(room_came, NULL);
+    timer_init(&pool.timer, time_passed, NULL);
+    dma_stats.pages = dma_stats.pages_lent = 0;
+    pool.chunks_max = (unsigned)(bytes / CHUNK_BYTES);
+    pool.chunk = kcalloc(pool.chunks_max, sizeof(pool.chunk[0]));
+    if (pool.chunk && grow())
+        return 0;
+    kfree(pool.chunk);
+    pool.chunk = NULL;
+    return -E_NOMEM;
+}
+
+void bounce_stop(void)
+{
+    if (!bounce_active || !pool.chunk)
+        return;
+    event_cancel(&pool.room);
+    timer_cancel(&pool.timer);
+    for (unsigned i = 0; i < pool.chunks; i++) {
+        struct chunk *c = pool.chunk[i];
+        if (c->free_pages < CHUNK_PAGES)
+            shmem_hold(&c->memory);         /* of a transfer that the host never ended */
+        shmem_free(&c->memory);
+        kfree(c);
+    }
+    kfree(pool.chunk);
+    pool.chunk = NULL;
+    pool.chunks = 0;
+    dma_stats.pages = dma_stats.pages_lent = 0;
+}
+
+/* ---- runs of free pages in a chunk ---- */
+
+/* The first free run at or behind page *at, up to most pages of it. Returns its length, 0: none. */
+static unsigned next_run(const struct chunk *c, unsigned *at, unsigned most)
+{
+    unsigned page = *at, n = 0;
+
+    for (; page < CHUNK_PAGES; page = (page | 63) + 1) {
+        uint64_t word = c->free[page / 64] >> (page % 64);
+        if (word) {
+            page += (unsigned)__builtin_ctzll(word);
+            break;
+        }
+    }
+    *at = page;
+    while (n < most && page + n < CHUNK_PAGES) {
+        unsigned bit = (page + n) % 64;
+        uint64_t taken = ~(c->free[(page + n) / 64] >> bit);
+        unsigned run = taken ? (unsigned)__builtin_ctzll(taken) : 64;
+        n += MIN(run, 64 - bit);
+        if (run < 64 - bit)
+            break;
+    }
+    return MIN(n, most);
+}
+
+static void mark(struct chunk *c, unsigned page, unsigned n, bool free)
+{
+    for (unsigned some; n > 0; page += some, n -= some) {
+        unsigned bit = page % 64;
+        some = MIN(n, 64 - bit);
+        uint64_t bits = (some == 64 ? UINT64_MAX : BIT(some) - 1) << bit;
+        KASSERT((c->free[page / 64] & bits) == (free ? 0 : bits));
+        c->free[page / 64] ^= bits;
+    }
+}
+
+static struct bounce_extent *lend(unsigned chunk, unsigned page, unsigned n)
+{
+    struct chunk *c = pool.chunk[chunk];
+    struct bounce_extent *e = &c->extent[page];
+
+    mark(c, page, n, false);
+    c->free_pages -= n;
+    pool.free_pages -= n;
+    pool.rover = chunk;
+    *e = (struct bounce_extent){.chunk = chunk, .first = (uint16_t)page, .pages = (uint16_t)n};
+    return e;
+}
+
+static struct bounce_extent *lend_one_run(unsigned pages)
+{
+    for (unsigned i = 0; i < pool.chunks && i < CHUNKS_SEARCHED; i++) {
+        unsigned chunk = (pool.rover + i) % pool.chunks;
+        const struct chunk *c = pool.chunk[chunk];
+        if (c->free_pages < pages)
+            continue;
+        for (unsigned at = 0, n; (n = next_run(c, &at, pages)) > 0; at += n) {
+            if (n == pages)
+                return lend(chunk, at, n);
+        }
+    }
+    return NULL;
+}
+
+/* There are so many, somewhere. */
+static struct bounce_extent *lend_runs(unsigned pages)
+{
+    struct bounce_extent *first = NULL, **link = &first;
+
+    for (unsigned i = 0; pages > 0; i++) {
+        KASSERT(i < pool.chunks);
+        for (unsigned at = 0, n; pages > 0 && (n = next_run(pool.chunk[i], &at, pages)) > 0; at += n) {
+            *link = lend(i, at, n);
+            link = &(*link)->next;
+            pages -= n;
+        }
+    }
+    return first;
+}
+
+/* ---- lending ---- */
+
+/* May a request take so many pages of those that are free? */
+static bool may_take(size_t pages)
+{
+    size_t kept = pages < pool.reserved && rt_now_100ns() < pool.reserved_until ? pool.reserved : 0;
+
+    return pages <= pool.free_pages && kept <= pool.free_pages - pages;
+}
+
+static void refuse(size_t pages)
+{
+    uint64_t now = rt_now_100ns();
+
+    dma_stats.refusals++;
+    if (now >= pool.reserve_from) {
+        pool.reserved = pages;
+        pool.reserved_until = now + RESERVE_LIMIT;
+        pool.reserve_from = now + 2 * RESERVE_LIMIT;
+    }
+    if (!pool.timer.armed)
+        timer_arm_100ns(&pool.timer, now + RESERVE_LIMIT);
+}
+
+struct bounce_extent *bounce_alloc(size_t pages)
+{
+    struct bounce_extent *e;
+
+    KASSERT(pages > 0 && pages <= CHUNK_PAGES);
+    if (__builtin_expect(!may_take(pages), 0) && !(grow() && may_take(pages))) {
+        refuse(pages);
+        return NULL;
+    }
+    if (pages >= pool.reserved)
+        pool.reserved = pool.reserve_from = 0;
+    e = lend_one_run((unsigned)pages);
+    if (!e)
+        e = lend_runs((unsigned)pages);
+    dma_stats.pages_lent += pages;
+    return e;
+}
+
+void bounce_free(struct bounce_extent *e)
+{
+    for (struct bounce_extent *next; e; e = next) {
+        struct chunk *c = pool.chunk[e->chunk];
+        next = e->next;
+        mark(c, e->first, e->pages, true);
+        c->free_pages += e->pages;
+        pool.free_pages += e->pages;
+        dma_stats.pages_lent -= e->pages;
+    }
+    if (!list_empty(&pool.waiters))
+        event_raise(&pool.room);
+}
+
+const struct bounce_extent *bounce_run(const struct bounce_extent *e, struct bounce_run *run)
+{
+    const struct chunk *c = pool.chunk[e->chunk];
+
+    *run = (struct bounce_run){
+        .virt = (char *)c->memory.virt + e->first * PAGE_BYTES,
+        .frames = c->memory.frames + e->first,
+        .pages = e->pages,
+    };
+    return e->next;
+}
+
+/* ---- waiting ---- */
+
+/* In the order in which they came; who is refused again keeps its place before those that come later. */
+static void room_came(void *arg UNUSED)
+{
+    struct list now = LIST_INIT(now), *node;
+
+    while ((node = list_pop_front(&pool.waiters)))
+        list_push_back(&now, node);
+    while ((node = list_pop_front(&now))) {
+        struct dma_waiter *w = list_entry(node, struct dma_waiter, node);
+        w->waiting = false;
+        w->ready(w->arg);
+    }
+    /* Without a page coming back nobody would look again when the reservation ends. */
+    if (!list_empty(&pool.waiters) && !pool.timer.armed)
+        timer_arm_100ns(&pool.timer, rt_now_100ns() + RESERVE_LIMIT);
+}
+
+void dma_wait(struct dma_waiter *w)
+{
+    if (w->waiting)
+        return;
+    w->waiting = true;
+    list_push_back(&pool.waiters, &w->node);
+}
+
+void dma_wait_cancel(struct dma_waiter *w)
+{
+    if (w->waiting)
+        list_remove(&w->node);
+    w->waiting = false;
+}
