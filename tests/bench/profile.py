@@ -13,6 +13,7 @@ import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import bench                                                  # noqa: E402
+import peers                                                  # noqa: E402
 
 PERIOD_US = 7        # of virtual time: under -icount one microsecond is 1000 instructions
 SHOWN = 40
@@ -33,13 +34,13 @@ def main():
         sys.exit(__doc__)
     work, options = sys.argv[1], {"profile": PERIOD_US}
     if work == "nbd":
-        app, run = "nbd", bench.Run("profile", "", app="nbd", forward={"nbd": 10809}, drive=bench.nbd_reads(2500, 32), lab=options)
+        app, run = "nbd", bench.Run("profile", "", app="nbd", forward={"nbd": 10809}, drive=bench.serve(2500), lab=options)
     elif work.startswith("udp-rx"):
-        app, run = "bench", bench.Run("profile", work, forward={"udp": 7000}, drive=bench.send_datagrams(0), lab=options)
+        app, run = "bench", bench.Run("profile", work, forward={"udp": 7000}, drive=peers.send_datagrams, lab=options)
     elif work.startswith("tcp-rx"):
-        app, run = "bench", bench.Run("profile", work, forward={"tcp": 7001}, drive=bench.feed_guest, lab=options)
+        app, run = "bench", bench.Run("profile", work, forward={"tcp": 7001}, drive=peers.feed_guest, lab=options)
     else:
-        work = work.replace("PORT", str(bench.tcp_peer(True)))
+        work = work.replace("PORT", str(peers.stream_sink()))
         app, run = "bench", bench.Run("profile", work, lab=options)
     table = symbols(app)
     addresses = [address for address, _ in table]

@@ -15,19 +15,30 @@
 
 static uint8_t **blocks;
 
-static uint8_t *block_at(uint64_t byte)
+/* A block that was never written has no memory of its own. */
+static void read_block(uint64_t at, uint8_t *data, uint32_t bytes)
 {
-    uint64_t n = byte / BLOCK;
+    uint64_t n = at / BLOCK;
+    if (blocks[n])
+        memcpy(data, blocks[n] + at % BLOCK, bytes);
+    else
+        for (uint32_t i = 0; i < bytes; i += sizeof(n))
+            memcpy(data + i, &n, sizeof(n));
+}
+
+static bool write_block(uint64_t at, const uint8_t *data, uint32_t bytes)
+{
+    uint64_t n = at / BLOCK;
     if (!blocks[n]) {
         paddr_t page = page_alloc(0);
         if (pa_is_none(page))
-            return NULL;
-        uint64_t *words = arch_phys_to_virt(page);
-        for (unsigned i = 0; i < BLOCK / sizeof(*words); i++)
-            words[i] = n;
-        blocks[n] = (uint8_t *)words;
+            return false;
+        uint8_t *block = arch_phys_to_virt(page);
+        read_block(n * BLOCK, block, BLOCK);
+        blocks[n] = block;
     }
-    return blocks[n] + byte % BLOCK;
+    memcpy(blocks[n] + at % BLOCK, data, bytes);
+    return true;
 }
 
 static enum host_blk_status move_data(const struct host_blk_req *r)
@@ -41,10 +52,10 @@ static enum host_blk_status move_data(const struct host_blk_req *r)
         uint8_t *data = r->segs[i].data;
         for (uint32_t left = r->segs[i].bytes; left > 0;) {
             uint32_t n = MIN(left, (uint32_t)(BLOCK - at % BLOCK));
-            uint8_t *p = block_at(at);
-            if (!p)
+            if (r->op == HOST_BLK_READ)
+                read_block(at, data, n);
+            else if (!write_block(at, data, n))
                 return HOST_BLK_MEDIUM_ERROR;
-            memcpy(r->op == HOST_BLK_READ ? data : p, r->op == HOST_BLK_READ ? p : data, n);
             lab_count_add(CNT_BLOCK_BYTES, n);
             data += n;
             at += n;
