@@ -126,20 +126,28 @@ void balloon_take_back(struct balloon *b)
 
 /* ---- hot add ---- */
 
-/* Does it hold what is written there? 0, -E_IO, -E_NOMEM: that could not be tried. */
-static int try_page(uint64_t pfn)
+/* Do its first and last page hold what is written to them, each its own? 0, -E_IO, -E_NOMEM: that could not be tried. */
+static int try_pages(const struct page_range *range)
 {
-    static const uint64_t patterns[] = {0xA5C35A3C0FF01234ull, 0x5A3CA5C3F00FEDCBull};
-    void *mapped = mm_map_phys(pa(pfn << PAGE_SHIFT), PAGE_BYTES, MAP_READ | MAP_WRITE);
-    volatile uint64_t *word = mapped;
-    int e = mapped ? 0 : -E_NOMEM;
+    static const uint64_t patterns[] = {0xA5C35A3C0FF01234ull, 0x5A3CA5C3F00FEDCBull, 0};
+    const paddr_t pages[] = {pa(range->first << PAGE_SHIFT), pa((range->first + range->pages - 1) << PAGE_SHIFT)};
+    volatile uint64_t *words[] = {NULL, NULL};
+    unsigned n = range->pages > 1 ? 2 : 1;
+    int e = 0;
 
-    for (unsigned i = 0; e == 0 && i < ARRAY_SIZE(patterns); i++) {
-        *word = patterns[i];
-        arch_fence_ord();
-        e = *word == patterns[i] ? 0 : -E_IO;
+    for (unsigned i = 0; i < n && e == 0; i++) {
+        words[i] = mm_map_phys(pages[i], PAGE_BYTES, MAP_READ | MAP_WRITE);
+        e = words[i] ? 0 : -E_NOMEM;
     }
-    mm_unmap_phys(mapped, PAGE_BYTES);
+    for (unsigned p = 0; p + 1 < ARRAY_SIZE(patterns) && e == 0; p++) {
+        for (unsigned i = 0; i < n; i++)
+            *words[i] = patterns[p + i];
+        arch_fence_ord();
+        for (unsigned i = 0; i < n; i++)
+            e = *words[i] == patterns[p + i] ? e : -E_IO;
+    }
+    for (unsigned i = 0; i < n; i++)
+        mm_unmap_phys((void *)(uintptr_t)words[i], PAGE_BYTES);
     return e;
 }
 
@@ -153,9 +161,7 @@ static int64_t add(struct page_range range)
     range.pages = MIN(range.pages, limit - range.first);
     int e = page_region_check(pa(range.first << PAGE_SHIFT), range.pages << PAGE_SHIFT);
     if (e == 0)
-        e = try_page(range.first);
-    if (e == 0)
-        e = try_page(range.first + range.pages - 1);
+        e = try_pages(&range);
     if (e == 0)
         e = page_region_add(pa(range.first << PAGE_SHIFT), range.pages << PAGE_SHIFT);
     return e ? e : (int64_t)range.pages;

@@ -85,8 +85,10 @@ static bool all_given(const struct page_range *range)
 
 static void mark(const struct page_range *range, enum page_state as)
 {
-    for (uint64_t done = 0, count; done < range->pages; done += count)
-        memset(piece_states(range, done, &count), as, count);
+    for (uint64_t done = 0, count; done < range->pages; done += count) {
+        uint8_t *state = piece_states(range, done, &count);
+        memset(state, as, count);
+    }
 }
 
 int page_take_back(const struct page_range *ranges, unsigned count)
