@@ -35,8 +35,8 @@
 
 static volatile uint8_t *apic;
 
-static uint32_t apic_read(unsigned reg) { return mmio_read32(apic + reg); }
-static void apic_write(unsigned reg, uint32_t v) { mmio_write32(apic + reg, v); }
+uint32_t apic_read(unsigned reg) { return mmio_read32(apic + reg); }
+void apic_write(unsigned reg, uint32_t v) { mmio_write32(apic + reg, v); }
 
 int apic_init(void)
 {

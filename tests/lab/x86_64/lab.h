@@ -12,6 +12,7 @@
  *   clock.c    HPET: time and the NMI timer     serial.c  COM2: log, reports, commands
  *   pci.c virtio.c vblk.c vnet.c                back ends of storvsp and netvsp
  *   glue.c     the model's callbacks            report.c  counters, marks, profile, how a run ends
+ *   ics.c      integration components: options, commands, reports
  *   smp.c smp_start.S   further processors, the lock    watch.c  mark_at=
  *   direct.c acpi.c                            direct mode: loads the guest itself
  *
@@ -101,6 +102,7 @@ void vcpu_advance(struct vcpu *v, uint64_t next_rip);
 #define LAB_SWITCH_INSTRUCTIONS 27
 uint64_t lab_vmrun(uint64_t *gprs, uint64_t guest_vmcb_pa, uint64_t host_vmcb_pa);
 void lab_nmi_entry(void);
+void lab_drain_entry(void);
 void lab_debug_entry(void);
 extern volatile uint64_t lab_nmis_taken;
 
@@ -108,6 +110,7 @@ static inline void lab_clgi(void) { __asm__ volatile("clgi" : : : "memory"); }
 static inline void lab_stgi(void) { __asm__ volatile("stgi" : : : "memory"); }
 static inline void lab_sleep(void) { __asm__ volatile("stgi; hlt; clgi" : : : "memory"); }
 static inline void lab_take_nmi(void) { __asm__ volatile("stgi; nop; clgi" : : : "memory"); }
+static inline void lab_take_interrupt(void) { __asm__ volatile("stgi; sti; nop; nop; cli; clgi" : : : "memory"); }
 
 /* ---- exits.c ---- */
 void exit_cpuid(struct vcpu *v);
@@ -153,7 +156,10 @@ int apic_init(void);
 unsigned apic_own_id(void);
 /* Makes a fixed, edge-triggered interrupt pend in the local APIC of that vcpu's CPU. */
 void apic_raise(struct vcpu *target, unsigned vector);
+uint32_t apic_read(unsigned reg);                    /* of this processor's own */
+void apic_write(unsigned reg, uint32_t v);
 void apic_reset(void);
+void apic_take_init(void);                           /* drain.c: this processor's, as INIT leaves it */
 void apic_start_processor(unsigned apic_id, unsigned vector);
 void apic_kick(struct vcpu *target);                 /* NMI: leave the guest and look for work */
 void apic_guest_write(struct vcpu *v, uint32_t offset, uint32_t value);

@@ -13,6 +13,7 @@
 #include "tests/lab/x86_64/smp.h"
 
 #define IDT_ENTRIES    256
+#define FIRST_INTERRUPT 32
 #define NMI_VECTOR     2
 #define DEBUG_VECTOR 1
 #define CR4_OSFXSR     (1ull << 9)
@@ -32,7 +33,10 @@ static void set_gate(unsigned vector, void (*handler)(void))
     idt[vector].high = (uint32_t)(entry >> 32);
 }
 
-/* The kernel's own gates, except that an NMI and a match of watch.c are no faults here. Their stacks (IST) are kept. */
+/*
+ * The kernel's own gates, except that an NMI and a match of watch.c are no faults here, and that interrupts, which only
+ * drain.c lets in, are of no interest. Their stacks (IST) are kept.
+ */
 static void install_own_gates(void)
 {
     struct descriptor_register r;
@@ -40,6 +44,8 @@ static void install_own_gates(void)
     memcpy(idt, (const void *)(uintptr_t)r.base, MIN((size_t)r.limit + 1, sizeof(idt)));
     set_gate(NMI_VECTOR, lab_nmi_entry);
     set_gate(DEBUG_VECTOR, lab_debug_entry);
+    for (unsigned vector = FIRST_INTERRUPT; vector < IDT_ENTRIES; vector++)
+        set_gate(vector, lab_drain_entry);
     r.base = (uint64_t)(uintptr_t)idt;
     __asm__ volatile("lidt %0" : : "m"(r));
 }

@@ -6,6 +6,7 @@
  * is reported but not restored, and EXITINTINFO gives the wrong type for external interrupts.
  */
 #define LOG_ROOM "lab"
+#include <string.h>
 #include "tests/lab/x86_64/smp.h"
 
 #define CR0_RESET       0x60000010ull
@@ -305,7 +306,10 @@ static void take_signals(struct vcpu *v)
 {
     if (v->init_pending) {
         v->state = VCPU_WAIT_SIPI;
-        apic_reset();
+        apic_take_init();
+        memset(v->auto_eoi, 0, sizeof(v->auto_eoi));
+        v->vmcb->control.vintr &= ~(uint64_t)SVM_VINTR_PENDING;
+        v->vmcb->control.event_injection = 0;
         v->init_pending = false;
     }
     if (v->sipi_pending) {

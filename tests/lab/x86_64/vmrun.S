@@ -91,6 +91,13 @@ lab_nmi_entry:
     iretq
     .size lab_nmi_entry, . - lab_nmi_entry
 
+/* An interrupt that is only to be out of the way (drain.c, which also ends it). */
+    .globl lab_drain_entry
+    .type lab_drain_entry, @function
+lab_drain_entry:
+    iretq
+    .size lab_drain_entry, . - lab_drain_entry
+
 /* An instruction of the lab at the address that watch.c waits for in the guest: go on, RF set in the saved flags. */
     .globl lab_debug_entry
     .type lab_debug_entry, @function
