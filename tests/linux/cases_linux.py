@@ -44,15 +44,12 @@ def linux_direct(t):
     peer = Peer(wire.guest_path, wire.peer_path).start()
     try:
         guest = Guest(t, disks=[Disk(source), Disk(target, writable=True), Disk(plugged)], lab={"lun.absent": "2"},
-                      net=[UserNet(FORWARD), wire], files={"/etc/writes": writes.script("/dev/sda", "/dev/sdb")})
+                      net=[UserNet(FORWARD), wire], files={"/etc/writes": writes.script()})
         check_bound(t, guest)
-        storage.check_whole(t, guest, "/dev/sda", source)
-        with open(target, "rb") as f:
-            before = f.read()
-        guest.run("sh /etc/writes")
-        writes.check(t, source, target, before)
-        storage.check_discard(t, guest, "/dev/sdb", target, 20 * MIB, 4 * MIB)
-        storage.check_hotplug(t, guest, 2, "/dev/sdc", plugged)
+        storage.check_whole(t, guest, guest.disk(0), source)
+        writes.run(t, guest, source, target)
+        storage.check_discard(t, guest, guest.disk(1), target, 20 * MIB, 4 * MIB)
+        storage.check_hotplug(t, guest, 2, plugged)
         t.equal(guest.dhcp(), "10.0.2.15", "the address")
         network.check_ping(t, guest)
         network.check_http(t, guest, 100 * MIB)
@@ -73,14 +70,11 @@ def linux_two_cpus(t):
     """Two processors: TLB flush and IPI by hypercall, a channel for each, disk and network over all of them."""
     source, target = t.random_disk("source.img", 32), t.random_disk("target.img", 16, seed=2)
     writes = storage.Writes(30, 32 * MIB, 16 * MIB, seed=2)
-    with open(target, "rb") as f:
-        before = f.read()
     guest = Guest(t, cpus=2, disks=[Disk(source), Disk(target, writable=True)],
-                  files={"/etc/writes": writes.script("/dev/sda", "/dev/sdb")})
+                  files={"/etc/writes": writes.script()})
     check_bound(t, guest, channels=2)
-    storage.check_parallel(t, guest, "/dev/sda", source)
-    guest.run("sh /etc/writes")
-    writes.check(t, source, target, before)
+    storage.check_parallel(t, guest, guest.disk(0), source)
+    writes.run(t, guest, source, target)
     guest.dhcp()
     network.check_http(t, guest, 32 * MIB)
     for driver in ("hv_storvsc", "hv_netvsc"):
@@ -97,8 +91,8 @@ def by_firmware(t, cpus):
     guest = Guest(t, firmware=True, cpus=cpus, disks=[Disk(source)], mem="512M")
     check_bound(t, guest, channels=cpus)
     guest.run("[ -d /sys/firmware/efi ]")
-    storage.check_whole(t, guest, "/dev/sda", t.path("boot.img"))
-    storage.check_parallel(t, guest, "/dev/sdb", source)
+    storage.check_whole(t, guest, guest.disk(0), t.path("boot.img"))
+    storage.check_parallel(t, guest, guest.disk(1), source)
     guest.dhcp()
     network.check_http(t, guest, 8 * MIB)
     check_facilities(t, guest.check_log(), smp=cpus > 1)
@@ -121,14 +115,11 @@ def on_version(version):
     def run(t):
         source, target = t.random_disk("source.img", 8), t.random_disk("target.img", 8, seed=2)
         writes = storage.Writes(10, 8 * MIB, 8 * MIB, seed=3)
-        with open(target, "rb") as f:
-            before = f.read()
         guest = Guest(t, lab={"vmbus.version": version}, disks=[Disk(source), Disk(target, writable=True)],
-                      files={"/etc/writes": writes.script("/dev/sda", "/dev/sdb")})
+                      files={"/etc/writes": writes.script()})
         check_bound(t, guest)
-        storage.check_whole(t, guest, "/dev/sda", source)
-        guest.run("sh /etc/writes")
-        writes.check(t, source, target, before)
+        storage.check_whole(t, guest, guest.disk(0), source)
+        writes.run(t, guest, source, target)
         guest.dhcp()
         network.check_ping(t, guest, count=2)
         network.check_http(t, guest, 4 * MIB)

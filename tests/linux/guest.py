@@ -101,6 +101,12 @@ class Guest:
         self.t.check("1" not in self.run(f"n=0; until {condition}; do [ $n -lt {limit_s * 10} ] || {{ echo 1; break; }}; "
                                          "n=$((n + 1)); sleep 0.1; done", limit_s + COMMAND_S), what)
 
+    def disk(self, lun, limit_s=20):
+        """The device of a LUN, "/dev/sda": names are given in the order in which disks answer."""
+        place = f"/sys/bus/scsi/devices/*:{lun}/block"
+        self.wait_for(f"[ -b /dev/$(ls {place}) ]", f"LUN {lun} has a device", limit_s)
+        return "/dev/" + self.run(f"ls {place}").strip()
+
     def log(self):
         """The kernel's log: [(level, text)]."""
         lines = []

@@ -120,7 +120,9 @@ def fetch():
     except subprocess.TimeoutExpired:
         raise Unavailable(f"the Linux kernel was not downloaded within {FETCH_LIMIT_S} s") from None
     if done.returncode:
-        raise Unavailable((done.stderr.strip().splitlines() or ["scripts/fetch-linux.sh failed"])[-1])
+        lines = [line.strip() for line in done.stderr.splitlines()] or ["scripts/fetch-linux.sh failed"]
+        words = [line for line in lines if re.match(r"(E|W|Err): ?", line)][:1]
+        raise Unavailable(": ".join([lines[-1].replace(" (its words above)", "")] + words))
     return done.stdout.strip()
 
 

@@ -40,17 +40,20 @@ class Writes:
             self.steps.append((block, choose.randrange(source_bytes // block - length),
                                choose.randrange(target_bytes // block - length), length, choose.random() < 0.5))
 
-    def script(self, source, target):
-        lines = [f"dd if={source} of={target} bs={block} skip={skip} seek={seek} count={count} "
+    def script(self):
+        """Its arguments: the source's device and the target's."""
+        lines = [f"dd if=$1 of=$2 bs={block} skip={skip} seek={seek} count={count} "
                  f"{'oflag=direct iflag=direct ' if direct else ''}conv=notrunc,fsync status=none || exit 1"
                  for block, skip, seek, count, direct in self.steps]
         return ("#!/bin/busybox sh\n" + "\n".join(lines) + "\n").encode()
 
-    def check(self, t, source_path, target_path, before):
-        """`before`: the content of the target when the script began."""
+    def run(self, t, guest, source_path, target_path):
+        """From LUN 0 to LUN 1; the script is the guest's /etc/writes."""
         with open(source_path, "rb") as f:
             source = f.read()
-        wanted = bytearray(before)
+        with open(target_path, "rb") as f:
+            wanted = bytearray(f.read())
+        guest.run(f"sh /etc/writes {guest.disk(0)} {guest.disk(1)}")
         for block, skip, seek, count, _ in self.steps:
             wanted[seek * block:(seek + count) * block] = source[skip * block:(skip + count) * block]
         with open(target_path, "rb") as f:
@@ -82,12 +85,12 @@ def check_discard(t, guest, device, path, offset, length):
               f"tr -d '\\0' | wc -c | grep -qx 0")
 
 
-def check_hotplug(t, guest, number, device, path):
+def check_hotplug(t, guest, lun, path):
     """A LUN that comes, goes and comes again while the machine runs."""
     for turn in range(2):
-        guest.vm.command(f"lun-add {number}", rf"^lab-command: lun-add {number}.*: done")
-        guest.wait_for(f"[ -b {device} ]", f"{device} appears, turn {turn}")
+        guest.vm.command(f"lun-add {lun}", rf"^lab-command: lun-add {lun}.*: done")
+        device = guest.disk(lun)
         check_whole(t, guest, device, path)
         if turn == 0:
-            guest.vm.command(f"lun-remove {number}", rf"^lab-command: lun-remove {number}.*: done")
+            guest.vm.command(f"lun-remove {lun}", rf"^lab-command: lun-remove {lun}.*: done")
             guest.wait_for(f"! [ -b {device} ]", f"{device} goes")
