@@ -8,6 +8,7 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/glue.h"
+#include "tests/lab/x86_64/ics.h"
 #include "tests/lab/x86_64/pci.h"
 #include "tests/lab/x86_64/settings.h"
 #include "hv/hv_wire.h"
@@ -186,6 +187,8 @@ int glue_init(void)
     for (unsigned i = 0; i < lab_nic_count; i++)
         if (!(settings.absent_nics >> i & 1) && !add_nic(i))
             log_err("nic %u could not be attached", i);
+    if (!ics_start(&settings.ic))
+        return -E_NOMEM;
     lab_counters[CNT_BLOCK_REQUESTS] = 0;           /* the lab's own identification of the disks */
     return 0;
 }
@@ -225,7 +228,9 @@ static bool command(const char *verb, const char *what, const char *more)
 {
     struct lab_fault fault;
     unsigned n = 0;
-    bool number = parse_index(what, &n);
+    bool number = parse_index(what, &n), done;
+    if (ics_command(verb, what, more, &done))
+        return done;
     if (!strcmp(verb, "counters"))
         report_counters();
     else if (!strcmp(verb, "mark"))
@@ -333,6 +338,7 @@ void glue_poll(void)
         while (host_poll(lab_host))
             ;
         poll_due = false;
+        ics_poll();
         mark_progress();
     }
     vblk_kick();

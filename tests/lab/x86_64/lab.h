@@ -13,6 +13,7 @@
  *   pci.c virtio.c vblk.c vnet.c                back ends of storvsp and netvsp
  *   glue.c     the model's callbacks            report.c  counters, marks, profile, how a run ends
  *   ics.c      integration components: options, commands, reports
+ *   ics.c      integration components: options, commands, reports
  *   smp.c smp_start.S   further processors, the lock    watch.c  mark_at=
  *   direct.c acpi.c                            direct mode: loads the guest itself
  *

@@ -4,11 +4,13 @@
  *   lab-counter: NAME=VALUE                     every counter, at the end or on command
  *   lab-mark: NAME guest_instructions=... ...   one line at an event the lab sees, or on the command "mark NAME"
  *   lab-profile: ADDRESS COUNT                  profile=N: the most frequent guest RIPs
+ *   lab-ic: NAME ...                            the integration components (ics.c)
  *   lab-end: WORD exit=N: why                   last line; QEMU exits with N
  */
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/glue.h"
+#include "tests/lab/x86_64/ics.h"
 
 #define DEBUG_EXIT_PORT 0xF4
 #define PROFILE_SLOTS   8192u
@@ -138,6 +140,8 @@ NORETURN void lab_end(enum lab_end how, const char *why)
     if (!ending) {
         ending = true;
         report_counters();
+        if (lab_host)
+            ics_report();
         profile_print();
     }
     if (violations && (how == LAB_END_POWER_OFF || how == LAB_END_REBOOT || how == LAB_END_QUIT)) {

@@ -10,6 +10,7 @@
  *   hv.access=0x..  hv.privileges=0x..  hv.features=0x..  hv.hints=0x..  hv.rep_batch=N
  *   vmbus.response_bytes=12 (of the answer to a contact, as old hosts)   vmbus.message_connection=1 (told by 5.0+)
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
+ *   ic.shutdown=0   ic.kvp.versions=3.0,4.0   ic.time=...   and others: the integration components, see ics.c
  *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
  *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register ic
  *             visibility
@@ -18,6 +19,7 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "lib/lib.h"
+#include "tests/lab/x86_64/ics.h"
 #include "tests/lab/x86_64/settings.h"
 #include "drivers/netvsc_wire.h"
 #include "drivers/storvsc_wire.h"
@@ -29,6 +31,7 @@ void settings_defaults(struct lab_settings *s)
     s->host.strict = true;
     host_scsi_config_default(&s->scsi);
     host_nic_config_default(&s->nic);
+    host_ic_config_default(&s->ic);
     s->scsi_present = true;
 }
 
@@ -121,6 +124,8 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
 
     if (!strncmp(key, "fault.", 6))
         return settings_fault(&s->fault, key + 6, text);
+    if (!strncmp(key, "ic.", 3))
+        return ics_setting(&s->ic, key + 3, text);
     if (!strcmp(key, "lun.absent"))
         return bit_list(text, &s->absent_luns);
     if (!strcmp(key, "nic.absent"))

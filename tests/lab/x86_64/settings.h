@@ -9,6 +9,7 @@ struct lab_settings {
     struct host_config host;
     struct host_scsi_config scsi;
     struct host_nic_config nic;          /* MAC, MTU and link come from the virtio NIC */
+    struct host_ic_config ic;
     bool scsi_present;
     uint64_t absent_luns, absent_nics;   /* bit per number: plugged in later, by command */
     struct lab_fault fault;
