@@ -23,6 +23,9 @@
 #include "rt/candela.h"
 
 #define LIE_REPORT_100NS S_100NS(5)
+#define BUFFER_LEAST     1024u       /* for the longest negotiation, and one too long so that it can be refused */
+_Static_assert(sizeof(struct ic_message) + sizeof(struct ic_negotiate) + IC_VERSIONS_MAX * sizeof(struct ic_version) <=
+               BUFFER_LEAST, "the longest negotiation fits");
 
 struct ic_counters ic_counters;
 
@@ -194,8 +197,7 @@ static void on_writable(void *arg)
 
 int ic_probe(struct vmbus_channel *ch, const struct ic_component *component)
 {
-    uint32_t negotiation = sizeof(struct ic_negotiate) + IC_VERSIONS_MAX * sizeof(struct ic_version);
-    uint32_t bytes = (uint32_t)sizeof(struct ic_message) + ALIGN_UP(MAX(component->body_max, negotiation), 8u);
+    uint32_t bytes = MAX((uint32_t)sizeof(struct ic_message) + ALIGN_UP(component->body_max, 8u), BUFFER_LEAST);
     struct ic *ic = kzalloc(sizeof(*ic) + bytes);
     int e;
 

@@ -5,8 +5,8 @@
  * it writes is kept by rt/keys.c within its limits.
  *
  * All values go out as strings. Sizes and text that come in are checked before anything is kept: a size over the
- * field's, an odd one, text that is not UTF-16 or does not end where its size says is refused. Numbers become decimal
- * text.
+ * field's, an odd one, text that is not UTF-16 is refused. Text ends at its first zero or where its size says. Numbers
+ * become decimal text.
  */
 #define LOG_ROOM "ic"
 #include "drivers/ic.h"
@@ -58,10 +58,9 @@ static uint32_t status_of(int error)
 /* The field's text into to; false, after one line, when there is none that can be used. */
 static bool read_text(struct ic *ic, char *to, size_t room, const uint8_t *field, uint32_t bytes, uint32_t field_bytes)
 {
-    bool sized = bytes >= 2 && bytes <= field_bytes && bytes % 2 == 0;
-    bool ended = sized && field[bytes - 2] == 0 && field[bytes - 1] == 0;
+    bool sized = bytes <= field_bytes && bytes % 2 == 0;
 
-    if (ended && utf8_from_utf16(to, room, field, bytes) >= 0)
+    if (sized && utf8_from_utf16(to, room, field, bytes) >= 0)
         return true;
     ic_lie(ic, sized ? "text that is none" : "text of a size that can't be", bytes);
     return false;

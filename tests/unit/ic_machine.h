@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * A machine with the integration components for their tests: the model's own, or one component played by the test, which
- * sends any bytes and keeps what comes back. Each test program uses what it needs of it.
+ * A machine with the integration components for their tests: the model's own, or one component played by the test,
+ * which sends any bytes and keeps what comes back. Each test program uses what it needs of it.
  */
 #pragma once
 #include "drivers/drivers.h"
