@@ -252,6 +252,9 @@ void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *
     struct host_gpadl *g = vgpadl_find(h, msg->relid, msg->gpadl);
     const struct host_chan *ch;
 
+    ch = vchan_find(h, msg->relid);
+    if (g == NULL && ch != NULL && ch->rescinded)
+        return;                                  /* its header was refused for that, and the two messages crossed */
     if (g == NULL || g->teardown_wanted) {
         host_violation(h, msg, sizeof(*msg), "GPADL teardown: no %#x on channel %u", msg->gpadl, msg->relid);
         return;
@@ -260,7 +263,6 @@ void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *
         torn_down(h, g);
         return;
     }
-    ch = vchan_find(h, g->relid);
     if (ch != NULL && ch->open && ch->ring_gpadl == g)
         host_strict(h, msg, sizeof(*msg), "GPADL teardown: %#x is the ring of channel %u, which is open", g->id,
                     g->relid);
