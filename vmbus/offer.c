@@ -54,13 +54,14 @@ static void classify(struct vmbus_channel *ch)
     bool trusted = !hv_isolated();
 
     ch->served = trusted;
-    guid_text(ch->name, sizeof(ch->name), &ch->offer.interface_type);
     for (size_t i = 0; i < ARRAY_SIZE(classes); i++) {
         if (!guid_equal(&classes[i].id, &ch->offer.interface_type))
             continue;
         ksnprintf(ch->name, sizeof(ch->name), "%s %u", classes[i].name, channel_relid(ch));
         ch->served = trusted || classes[i].isolated;
+        return;
     }
+    guid_text(ch->name, sizeof(ch->name), &ch->offer.interface_type);
 }
 
 struct vmbus_channel *channel_find(uint32_t relid)
@@ -220,7 +221,7 @@ void offer_received(const struct vmbus_msg_offer_channel *m)
 {
     static unsigned unserved;
     struct vmbus_channel *ch;
-    char instance[40];
+    char instance[40] = "";
 
     if (!acceptable(m))
         return;
@@ -240,7 +241,8 @@ void offer_received(const struct vmbus_msg_offer_channel *m)
     bus.channel_count++;
     bus.relid_end = MAX(bus.relid_end, m->relid + 1);
     vmbus_counters.offers++;
-    guid_text(instance, sizeof(instance), &m->instance);
+    if (!ch->served || log_get_level() >= LOG_DEBUG)   /* a GUID as text costs as much as all else here */
+        guid_text(instance, sizeof(instance), &m->instance);
     log_debug("%s offered: %s, sub-channel %u, connection 0x%x", ch->name, instance, m->sub_channel_index,
               m->connection_id);
     if (!ch->served && unserved++ < UNSERVED_LOGGED)
