@@ -65,21 +65,27 @@ static void wake(void *arg)
 
 static bool gone(const struct balloon *b) { return b->stop || vmbus_channel_rescinded(b->channel); }
 
-static void fill_header(struct balloon *b, struct dm_header *header, size_t bytes)
+/* Only what was sent has used up its number. */
+int balloon_try_send(struct balloon *b, void *message, size_t bytes)
 {
+    struct vmbus_piece piece = {message, (uint32_t)bytes};
+    struct dm_header *header = message;
+
     header->size = (uint16_t)bytes;
-    header->transaction_id = ++b->last_id;
+    header->transaction_id = b->last_id + 1;
+    int e = vmbus_send(b->channel, &piece, 1, 0, false);
+    if (e == 0)
+        b->last_id++;
+    vmbus_kick(b->channel);
+    return e;
 }
 
 int balloon_send(struct balloon *b, void *message, size_t bytes)
 {
-    struct vmbus_piece piece = {message, (uint32_t)bytes};
     uint64_t limit = rt_now_100ns() + US_100NS(BALLOON_SEND_LIMIT_US);
     int e;
 
-    fill_header(b, message, bytes);
-    while ((e = vmbus_send(b->channel, &piece, 1, 0, false)) == -E_AGAIN && !gone(b)) {
-        vmbus_kick(b->channel);
+    while ((e = balloon_try_send(b, message, bytes)) == -E_AGAIN && !gone(b)) {
         if (rt_now_100ns() < limit) {
             wait_queue_sleep(&b->wait, limit, "balloon: room for a message to the host");
             continue;
@@ -88,7 +94,6 @@ int balloon_send(struct balloon *b, void *message, size_t bytes)
         vmbus_dump_channel(b->channel);
         return -E_TIMEOUT;
     }
-    vmbus_kick(b->channel);
     return e == -E_AGAIN ? -E_REMOVED : e;
 }
 
@@ -211,17 +216,14 @@ static void report(struct balloon *b)
 {
     struct mm_stats stats;
     struct dm_status m = {.header.type = DM_STATUS_REPORT};
-    struct vmbus_piece piece = {&m, sizeof(m)};
 
     mm_get_stats(&stats);
     m.available = stats.free_pages;
     m.zero_free = stats.free_pages;
     m.committed = stats.ram_pages - stats.free_pages + balloon_floor_pages();
-    fill_header(b, &m.header, sizeof(m));
     /* A host that reads nothing now gets the next one. */
-    if (vmbus_send(b->channel, &piece, 1, 0, false) == 0)
+    if (balloon_try_send(b, &m, sizeof(m)) == 0)
         balloon_counters.reports++;
-    vmbus_kick(b->channel);
 }
 
 static void handle(struct balloon *b)
@@ -238,6 +240,26 @@ static void handle(struct balloon *b)
         info(b);
     else
         balloon_lie(b, "an unknown or short message", type);
+}
+
+static uint64_t in_one_period(void) { return rt_now_100ns() + S_100NS(REPORT_PERIOD_S); }
+
+static void serve_requests(struct balloon *b, bool reports)
+{
+    uint64_t next = reports ? in_one_period() : RT_FOREVER;
+    int e = 0;
+
+    while (e != -E_REMOVED) {
+        e = receive(b, b->unfinished ? MIN(next, in_one_period()) : next, "balloon: requests of the host");
+        if (e == 0)
+            handle(b);
+        if (b->unfinished)
+            balloon_finish(b);
+        if (rt_now_100ns() < next || e == -E_REMOVED)
+            continue;
+        report(b);
+        next = in_one_period();
+    }
 }
 
 static void serve(struct balloon *b)
@@ -257,15 +279,7 @@ static void serve(struct balloon *b)
     log_info("%s: dynamic memory %u.%u%s; %llu MiB stay with the application", b->name, b->version >> 16,
              b->version & 0xFFFF, reports ? "" : ", no reports wanted",
              (unsigned long long)balloon_floor_pages() >> 8);
-    uint64_t next = reports ? rt_now_100ns() + S_100NS(REPORT_PERIOD_S) : RT_FOREVER;
-    while ((e = receive(b, next, "balloon: requests of the host")) != -E_REMOVED) {
-        if (e == 0)
-            handle(b);
-        if (rt_now_100ns() < next)
-            continue;
-        report(b);
-        next = rt_now_100ns() + S_100NS(REPORT_PERIOD_S);
-    }
+    serve_requests(b, reports);
 }
 
 static void balloon_task(void *arg)

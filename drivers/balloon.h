@@ -21,6 +21,7 @@ struct balloon {
     const char *name;                    /* the channel's */
     struct wait_queue wait;              /* the task, and who waits for its end */
     bool stop, ended;
+    bool unfinished;                     /* the last part of an answer did not find room in the ring: it is owed */
     uint32_t version;
     uint32_t last_id;                    /* of the messages sent */
     uint64_t lie_reported_at;
@@ -50,10 +51,13 @@ void balloon_lie(struct balloon *b, const char *what, uint64_t value);
 /* Sends one message whose header has the type: fills in the rest of it; waits for room in the ring. 0, -E_REMOVED,
  * -E_TIMEOUT. */
 int balloon_send(struct balloon *b, void *message, size_t bytes);
+/* The same without waiting: -E_AGAIN when there is no room. */
+int balloon_try_send(struct balloon *b, void *message, size_t bytes);
 /* Pages that stay available, however much the host wants. */
 uint64_t balloon_floor_pages(void);
 
 /* ---- balloon_move.c: each answers the message in b->in ---- */
 void balloon_give(struct balloon *b);
+void balloon_finish(struct balloon *b);  /* the end of an answer that is owed, when there is room for it now */
 void balloon_take_back(struct balloon *b);
 void balloon_hot_add(struct balloon *b);

@@ -55,7 +55,15 @@ static int send_part(struct balloon *b, unsigned count, bool more)
     e = balloon_send(b, m, bytes);
     if (e && count)
         KASSERT(page_take_back(b->ranges, count) == 0);
+    b->unfinished = e == -E_TIMEOUT;
     return e;
+}
+
+void balloon_finish(struct balloon *b)
+{
+    struct dm_balloon_response m = {.header.type = DM_BALLOON_RESPONSE};
+
+    b->unfinished = balloon_try_send(b, &m, sizeof(m)) == -E_AGAIN;
 }
 
 void balloon_give(struct balloon *b)
@@ -126,7 +134,8 @@ void balloon_take_back(struct balloon *b)
 
 /* ---- hot add ---- */
 
-/* Do its first and last page hold what is written to them, each its own? 0, -E_IO, -E_NOMEM: that could not be tried. */
+/* Do its first and last page hold what is written to them, each its own? 0, -E_IO, -E_NOMEM: that could not be
+ * tried. */
 static int try_pages(const struct page_range *range)
 {
     static const uint64_t patterns[] = {0xA5C35A3C0FF01234ull, 0x5A3CA5C3F00FEDCBull, 0};

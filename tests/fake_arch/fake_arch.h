@@ -21,6 +21,7 @@ void fake_arch_reset(uint64_t ram_bytes);
 /* Another map for this machine, before mm_init. */
 void fake_set_memory_map(const struct mm_region *map, unsigned entries);
 const struct mm_region *fake_memory_map(unsigned *entries);
+bool fake_memory_add(paddr_t start, uint64_t bytes);   /* RAM that comes while the machine runs; false: no room */
 /* fake_arch_reset, mm_init, rt_init, fake_clock registered, interrupts enabled. */
 void fake_arch_boot(uint64_t ram_bytes);
 /* Runs fn in a child process with a copy of the machine as it is; for ends that a test expects. */
@@ -40,6 +41,14 @@ void fake_isolate(uint64_t boundary);
 void fake_page_visible(uint64_t page, bool to_host);
 unsigned fake_wrong_sides(void);             /* mappings in the vmap region that show a page from the wrong side */
 extern struct pt_format fake_pt_format;      /* a test may change max_leaf_level and break_before_make */
+
+/* Pages that the host takes: an access by the guest faults from now on, and their content is lost. */
+void fake_withdraw(uint64_t first, uint64_t count);
+void fake_restore(uint64_t first, uint64_t count);
+bool fake_page_withdrawn(uint64_t page);
+/* An address that is not decoded fully: mappings in the vmap region of this page show the other one. 0: none. */
+extern uint64_t fake_alias_at, fake_alias_of;
+uint64_t fake_withdrawn_pages(void);
 
 /* ---- interrupts and time ---- */
 /* Delivered at once when interrupts are enabled, else when they are. */

@@ -71,4 +71,5 @@ void *guarded_open(uint64_t at, bool write)
 }
 
 void guarded_close(uint64_t at, bool write) { change(at, write, -1); }
+bool guarded_is_open(uint64_t at) { return at < view_bytes && protection(&users[at / PAGE]) != PROT_NONE; }
 uint64_t guarded_pages(void) { return open_pages; }

@@ -11,4 +11,5 @@
 void guarded_reset(int file, uint64_t bytes);    /* everything is closed; the file holds the memory */
 void *guarded_open(uint64_t at, bool write);     /* the page of that offset, once more */
 void guarded_close(uint64_t at, bool write);
+bool guarded_is_open(uint64_t at);
 uint64_t guarded_pages(void);                    /* open now */

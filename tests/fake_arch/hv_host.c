@@ -45,7 +45,7 @@ static void *ops_gpa_map(void *ctx UNUSED, uint64_t gpa, size_t len, bool write)
     for (unsigned i = 0; i < n; i++) {
         if (map[i].type == MM_RAM && gpa >= map[i].start.v && gpa - map[i].start.v < map[i].bytes &&
             len <= map[i].bytes - (gpa - map[i].start.v))
-            return guarded_open(gpa, write);
+            return fake_page_withdrawn(gpa / PAGE_BYTES) ? NULL : guarded_open(gpa, write);
     }
     return NULL;
 }
@@ -120,6 +120,51 @@ static void ops_visibility(void *ctx UNUSED, uint64_t gpn, uint32_t visibility)
         hv_host.visibility(gpn, visibility != HV_VISIBILITY_PRIVATE);
 }
 
+/* The end of the RAM entry that a page lies in; 0: in none. */
+static uint64_t memory_until(uint64_t page)
+{
+    unsigned n;
+    const struct mm_region *map = fake_memory_map(&n);
+
+    for (unsigned i = 0; i < n; i++) {
+        uint64_t first = map[i].start.v / PAGE_BYTES, end = (map[i].start.v + map[i].bytes) / PAGE_BYTES;
+        if (map[i].type == MM_RAM && page >= first && page < end)
+            return end;
+    }
+    return 0;
+}
+
+/* Is all of it RAM, not taken before, and not in use by the model? */
+static bool can_be_taken(uint64_t first, uint64_t count)
+{
+    for (uint64_t page = first, until = first; page < first + count; page++) {
+        if (page == until && (until = memory_until(page)) == 0)
+            return false;
+        if (fake_page_withdrawn(page) || guarded_is_open(page * PAGE_BYTES))
+            return false;
+    }
+    return true;
+}
+
+static bool ops_pages(void *ctx UNUSED, uint64_t first, uint64_t count, enum host_pages what)
+{
+    switch (what) {
+    case HOST_PAGES_TAKEN:
+        if (!can_be_taken(first, count))
+            return false;
+        fake_withdraw(first, count);
+        return true;
+    case HOST_PAGES_RETURNED:
+        fake_restore(first, count);
+        return true;
+    case HOST_PAGES_ADDED:
+        return fake_memory_add(pa(first * PAGE_BYTES), count * PAGE_BYTES);
+    case HOST_PAGES_REMOVED:
+        return true;                             /* the guest said that it won't touch it */
+    }
+    return false;
+}
+
 static enum host_fault_kind ops_fault(void *ctx UNUSED, enum host_fault_point point, uint64_t number)
 {
     return hv_host.fault ? hv_host.fault(point, number) : HOST_FAULT_NONE;
@@ -141,6 +186,7 @@ static const struct host_ops ops = {
     .trace = ops_trace,
     .flush = ops_flush,
     .visibility = ops_visibility,
+    .pages = ops_pages,
     .fault = ops_fault,
 };
 

@@ -35,7 +35,7 @@
 
 #define PAGES           (ARCH_DIRECT_BYTES / PAGE_BYTES)
 
-uint64_t fake_shared_gpa_boundary;
+uint64_t fake_shared_gpa_boundary, fake_alias_at, fake_alias_of;
 static uint64_t *visible;                    /* isolated: bit n of word w, page 64w+n is the host's to see, too */
 static int memory_file = -1;
 static paddr_t root;
@@ -72,6 +72,7 @@ void fake_memory_reset(uint64_t ram_bytes)
     if (mprotect((void *)ARCH_DIRECT_BASE, BOOT_MAPPED, PROT_READ | PROT_WRITE) != 0)
         die("mprotect of what boot maps");
     reserve(ARCH_VMAP_BASE, ARCH_VMAP_BYTES);
+    fake_withdrawn_reset();
     root = PADDR_NONE;
     fake_shared_gpa_boundary = 0;
     const struct mm_region map[] = {{pa(0), 0xa0000, MM_RAM}, {pa(0x100000), ram_bytes, MM_RAM}};
@@ -89,6 +90,14 @@ const struct mm_region *fake_memory_map(unsigned *entries)
 {
     *entries = region_count;
     return regions;
+}
+
+bool fake_memory_add(paddr_t start, uint64_t bytes)
+{
+    if (region_count == MAX_MAP_ENTRIES || start.v >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - start.v)
+        return false;
+    regions[region_count++] = (struct mm_region){start, bytes, MM_RAM};
+    return true;
 }
 
 int fake_memory_file(void) { return memory_file; }
@@ -242,6 +251,8 @@ static void apply(const struct piece *p)
             die("mprotect of the direct map");
         if (p->mapped)
             close_wrong_side(p->start, bytes, p->phys, false);
+        if (p->mapped)
+            fake_close_withdrawn(p->start, bytes, p->phys);
         return;
     }
     KASSERT(p->start - ARCH_VMAP_BASE < ARCH_VMAP_BYTES && p->end - ARCH_VMAP_BASE <= ARCH_VMAP_BYTES);
@@ -252,8 +263,9 @@ static void apply(const struct piece *p)
     mem_unpoison((void *)p->start, bytes);     /* of what was here before */
     if (phys >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - phys)
         panic("fake_arch: %#llx is beyond physical memory", (unsigned long long)p->phys);
-    map_file(p->start, bytes, phys, prot);
+    map_file(p->start, bytes, fake_alias_at && phys == fake_alias_at ? fake_alias_of : phys, prot);
     close_wrong_side(p->start, bytes, phys, p->phys != phys);
+    fake_close_withdrawn(p->start, bytes, phys);
 }
 
 static void realise(uint64_t start, uint64_t end)

@@ -315,6 +315,7 @@ static void unmap_registers(struct host *h)
 void host_reset(struct host *h)
 {
     vserver_reset(h);
+    vballoon_reset(h);
     unmap_registers(h);
     reset_registers(h);
     if (h->visible != NULL)
@@ -352,6 +353,7 @@ void host_audit(struct host *h)
 {
     vsynic_audit(h);
     vserver_audit(h);
+    vballoon_audit(h);
 }
 
 /* ---- observation ------------------------------------------------------------------------------------ */

@@ -59,7 +59,8 @@ enum host_fault_point {
     /* Each page of HVCALL_MODIFY_HOST_VISIBILITY. Error: refused there; drop: changed, and called refused all the
      * same; short: success that ends before it; others: refused, with a count of more pages than there are. */
     HOST_FAULT_VISIBILITY = 1 << 9,
-    HOST_FAULT_ALL = 0x3FF,
+    HOST_FAULT_BALLOON = 1 << 10,             /* messages of the dynamic memory device */
+    HOST_FAULT_ALL = 0x7FF,
 };
 
 enum host_fault_kind {
@@ -81,6 +82,7 @@ enum host_trace {
     HOST_TRACE_NETVSP = 1 << 3,
     HOST_TRACE_RING = 1 << 4,
     HOST_TRACE_IC = 1 << 5,
+    HOST_TRACE_BALLOON = 1 << 6,
 };
 
 struct host_config {
@@ -127,6 +129,9 @@ void host_config_default(struct host_config *cfg);
 /* ---- what the transport supplies -------------------------------------------------------------------- */
 
 enum host_log_level { HOST_LOG_ERROR, HOST_LOG_WARN, HOST_LOG_INFO };
+/* What happens to guest pages: the host takes them (balloon) or gives them back; it adds some (hot add) or takes
+ * back at once what the guest did not want of them. */
+enum host_pages { HOST_PAGES_TAKEN, HOST_PAGES_RETURNED, HOST_PAGES_ADDED, HOST_PAGES_REMOVED };
 enum host_power { HOST_POWER_OFF, HOST_POWER_RESET };
 
 struct host_ops {
@@ -169,6 +174,9 @@ struct host_ops {
     void (*idle)(void *ctx, uint32_t vp);
     /* A page of an isolated guest changed hands (enum hv_visibility); the model keeps its own book. */
     void (*visibility)(void *ctx, uint64_t gpn, uint32_t visibility);
+    /* Pages of the guest's memory that come or go. TAKEN: false when some of it is not the guest's memory, or is mapped
+     * by gpa_map now. ADDED: false when the transport has no memory there. Others can't fail. */
+    bool (*pages)(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what);
     /* Asked for every reply whose point is chosen by host_set_fault with number 0: the test decides
      * itself. */
     enum host_fault_kind (*fault)(void *ctx, enum host_fault_point point, uint64_t number);
@@ -424,6 +432,48 @@ struct host_ic_state {
 };
 void host_ic_get_state(const struct host *h, enum host_ic_kind which, struct host_ic_state *state);
 const char *host_ic_name(enum host_ic_kind which);                /* "shutdown", "heartbeat", ... */
+
+/* ---- dynamic memory --------------------------------------------------------------------------------- */
+
+struct host_balloon_config {
+    uint32_t min_version, max_version;    /* DM_VERSION_*: known versions between them are accepted */
+    bool no_reports;                /* from 2.0 on: the guest is told not to report its pressure */
+    bool refuse_capabilities;
+    uint64_t max_pages;             /* told to the guest from 1.0 on; 0: nothing is told */
+    uint32_t ranges_per_message;    /* in what is given back; 0: as many as fit */
+    uint32_t piece_pages;           /* 0, or: longest range in it */
+};
+void host_balloon_config_default(struct host_balloon_config *cfg);    /* 0.3 to 2.0, no limit */
+/* One device a machine; after it was removed it can be added again, and knows what the guest gave. false: there is one,
+ * or no memory or no relid. */
+bool host_add_balloon(struct host *h, const struct host_balloon_config *cfg);
+void host_remove_balloon(struct host *h);                         /* rescinds the offer */
+void host_balloon_forget(struct host *h);                         /* what the guest gave: as if it never had */
+
+/* Requests, one at a time. false: the device is not ready, busy, or the guest did not announce that it can. */
+bool host_balloon(struct host *h, uint32_t pages);
+bool host_unballoon(struct host *h, uint64_t pages);              /* pieces of what the guest gave, at random */
+/* first: page number; with_region: the longer form of the message */
+bool host_hot_add(struct host *h, uint64_t first, uint32_t pages, bool with_region);
+/* Any bytes; answer_type: DM_*_RESPONSE that a guest must send all the same, 0 none; pages: most it may give. */
+bool host_balloon_lie(struct host *h, const void *message, uint32_t bytes, uint16_t answer_type, uint64_t pages);
+bool host_balloon_has(const struct host *h, uint64_t page);       /* the guest gave it */
+
+struct host_balloon_state {
+    uint32_t relid;                 /* 0: not offered */
+    bool ready, busy;               /* the handshake is done; a request is not answered yet */
+    uint32_t version;               /* DM_VERSION_*, of the last handshake */
+    uint64_t capabilities;          /* DM_CAP_* */
+    uint64_t reports;
+    uint64_t available_pages, committed_pages, last_report_100ns;     /* of the last report */
+    uint64_t ballooned_pages, hot_added_pages;
+    uint32_t ballooned_ranges;
+    uint64_t exchanges;             /* requests answered */
+    uint64_t parts;                 /* messages with ranges, both ways */
+    uint64_t result_pages;          /* of the last request: moved */
+    uint32_t result;                /* of the last hot add */
+};
+void host_balloon_get_state(const struct host *h, struct host_balloon_state *state);
 
 /* ---- events a test causes --------------------------------------------------------------------------- */
 

@@ -206,6 +206,7 @@ struct host {
     struct host_vmbus vmbus;
     struct list work;                             /* channels with something to do */
     struct list scsi, nics;
+    struct host_balloon *balloon;                 /* NULL: there never was one */
     struct host_ics *ics;                         /* NULL: no integration component was ever offered */
 
     uint32_t fault_points;
@@ -338,6 +339,7 @@ void vgpadl_release(struct host *h, struct host_gpadl *g);
 void vgpadl_free_all(struct host *h, uint32_t relid);         /* 0: of all channels */
 uint32_t vgpadl_count(const struct host *h, uint32_t relid);
 bool vgpadl_covers(const struct host *h, uint64_t gpn);       /* of a live one, or a monitor page? */
+bool vgpadl_overlaps(const struct host *h, uint64_t gpn, uint64_t count);     /* one of so many pages? */
 void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes);
 void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes);
 void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg);
@@ -392,6 +394,8 @@ uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t
 /* ---- devices ---------------------------------------------------------------------------------------- */
 
 void storvsp_reset(struct host *h);
+void vballoon_reset(struct host *h);
+void vballoon_audit(struct host *h);
 void netvsp_reset(struct host *h);
 uint32_t storvsp_in_flight(const struct host *h);
 uint32_t netvsp_sections_held(const struct host *h);

@@ -72,11 +72,13 @@ static uint64_t gpn_mask(const struct host *h)
     return ~(1ull << (h->cfg.boundary_bit - HV_PAGE_SHIFT));
 }
 
-bool vgpadl_covers(const struct host *h, uint64_t gpn)
+bool vgpadl_covers(const struct host *h, uint64_t gpn) { return vgpadl_overlaps(h, gpn, 1); }
+
+bool vgpadl_overlaps(const struct host *h, uint64_t gpn, uint64_t count)
 {
     for (uint32_t i = 0; i < 2; i++) {
         uint64_t page = (h->vmbus.monitor_gpa[i] >> HV_PAGE_SHIFT) & gpn_mask(h);
-        if (h->vmbus.monitor_gpa[i] != 0 && page == gpn)
+        if (h->vmbus.monitor_gpa[i] != 0 && page - gpn < count)
             return true;
     }
     list_for_each(node, &h->vmbus.gpadls) {
@@ -85,7 +87,7 @@ bool vgpadl_covers(const struct host *h, uint64_t gpn)
             continue;
         /* ranges[0] is a header, not a page; headers of further ranges do not look like pages */
         for (uint32_t i = 1; i < g->bytes_wanted / 8; i++) {
-            if ((g->ranges[i] & gpn_mask(h)) == gpn)
+            if ((g->ranges[i] & gpn_mask(h)) - gpn < count)
                 return true;
         }
     }

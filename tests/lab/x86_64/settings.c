@@ -13,7 +13,7 @@
  *   ic.shutdown=0   ic.kvp.versions=3.0,4.0   ic.time=...   and others: the integration components, see ics.c
  *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
  *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register ic
- *             visibility
+ *             visibility balloon
  *     kinds: drop error short wrong-id twice garbage
  */
 #define LOG_ROOM "lab"
@@ -87,7 +87,7 @@ static uint32_t nvsp_version(uint64_t major, uint64_t minor)
 
 static const char *const fault_points[] = {
     "post", "vmbus", "storvsp-handshake", "storvsp-io", "netvsp-handshake", "netvsp-tx", "rndis", "register",
-    "ic", "visibility",
+    "ic", "visibility", "balloon",
 };
 _Static_assert((1u << ARRAY_SIZE(fault_points)) - 1 == HOST_FAULT_ALL, "a name for each point");
 static const char *const fault_kinds[] = {"none", "drop", "error", "short", "wrong-id", "twice", "garbage"};
