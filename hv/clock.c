@@ -21,6 +21,7 @@
 #define RESYNC_100NS          S_100NS(1)
 #define RATE_WINDOW_100NS     MS_100NS(500)   /* shorter intervals do not teach the rate */
 #define CALIBRATE_100NS       MS_100NS(1)
+#define CALIBRATE_PAIRS       5
 #define SEQUENCE_TRIES        1000            /* a page that changes at every look is a broken one */
 #define RATE_SHIFT            56
 
@@ -186,20 +187,41 @@ static bool start_tsc_page(void)
     return true;
 }
 
+/* The reference counter and the CPU's at the same time: the closest of some pairs, since this processor may be taken
+ * away between two readings. */
+static bool read_pair(uint64_t *reference, uint64_t *counter)
+{
+    uint64_t closest = UINT64_MAX;
+
+    for (unsigned n = 0; n < CALIBRATE_PAIRS; n++) {
+        uint64_t v, before = arch_counter();
+        if (!arch_hv_reg_read(HV_X64_MSR_TIME_REF_COUNT, &v))
+            return false;
+        uint64_t width = arch_counter() - before;
+        if (width < closest) {
+            closest = width;
+            *reference = v;
+            *counter = before + width / 2;
+        }
+    }
+    return true;
+}
+
 /* Frequency of the CPU's counter by watching the reference counter: only when nobody tells it. */
 static uint64_t measure_hz(void)
 {
-    uint64_t start, end, counter;
+    uint64_t start, end, begin, counter;
 
-    if (!arch_hv_reg_read(HV_X64_MSR_TIME_REF_COUNT, &start))
+    if (!read_pair(&start, &begin))
         return 0;
-    counter = arch_counter();
     do {
         arch_cpu_relax();
         if (!arch_hv_reg_read(HV_X64_MSR_TIME_REF_COUNT, &end) || end < start)
             return 0;
-    } while (end - start < CALIBRATE_100NS && arch_counter() - counter < 1ull << 32);
-    return end > start ? (arch_counter() - counter) * 1000 / ((end - start + 9) / 10) * 1000 : 0;
+    } while (end - start < CALIBRATE_100NS && arch_counter() - begin < 1ull << 32);
+    if (!read_pair(&end, &counter))
+        return 0;
+    return end > start ? (counter - begin) * 1000 / ((end - start + 9) / 10) * 1000 : 0;
 }
 
 static uint64_t start_counter(bool reference)

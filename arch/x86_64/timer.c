@@ -20,6 +20,7 @@
 #define CALIBRATE_TICKS_PIT (PIT_HZ / 100)
 #define CALIBRATE_POLLS_MAX 2000000u     /* port reads of 0.1 us or more: the limit for a clock that stands still */
 #define CALIBRATE_100NS    50000         /* 5 ms for the APIC timer */
+#define LOOKS              5
 #define DELTA_MAX_100NS    600000000ull  /* a minute: keeps the product below 64 bits */
 
 static uint64_t timer_hz;                /* after division; 0: not initialised */
@@ -34,17 +35,36 @@ static uint64_t tsc_hz_from_cpuid(void)
     return 0;
 }
 
-/* Time stamp counter ticks while the ACPI timer makes CALIBRATE_TICKS_PM; 0 when it does not move. */
-static uint64_t tsc_hz_from_pm_timer(uint16_t port)
+struct look { uint64_t time, ticks; };
+
+/* One clock's reading at another's time: the closest of some tries, since this processor may be taken away between two
+ * readings for longer than a whole calibration lasts. */
+static struct look look_at(uint64_t (*ticks_now)(void), uint64_t (*time_now)(void))
 {
-    uint64_t start = x86_in32(port) & PM_TIMER_MASK, now = start, begin = arch_counter(), end;
-    for (unsigned polls = 0; ((now - start) & PM_TIMER_MASK) < CALIBRATE_TICKS_PM; polls++) {
+    struct look best = {0};
+    uint64_t closest = UINT64_MAX;
+    for (unsigned n = 0; n < LOOKS; n++) {
+        uint64_t before = time_now(), ticks = ticks_now(), width = time_now() - before;
+        if (width < closest) {
+            closest = width;
+            best = (struct look){before + width / 2, ticks};
+        }
+    }
+    return best;
+}
+
+static uint64_t pm_timer_now(void) { return x86_in32(x86_platform.pm_timer_port) & PM_TIMER_MASK; }
+static uint64_t counter_now(void) { return arch_counter(); }
+
+/* Time stamp counter ticks while the ACPI timer makes CALIBRATE_TICKS_PM; 0 when it does not move. */
+static uint64_t tsc_hz_from_pm_timer(void)
+{
+    struct look begin = look_at(pm_timer_now, counter_now), end;
+    for (unsigned polls = 0; ((pm_timer_now() - begin.ticks) & PM_TIMER_MASK) < CALIBRATE_TICKS_PM; polls++)
         if (polls >= CALIBRATE_POLLS_MAX)
             return 0;
-        now = x86_in32(port) & PM_TIMER_MASK;
-    }
-    end = arch_counter();
-    return (end - begin) * PM_TIMER_HZ / ((now - start) & PM_TIMER_MASK);
+    end = look_at(pm_timer_now, counter_now);
+    return (end.time - begin.time) * PM_TIMER_HZ / ((end.ticks - begin.ticks) & PM_TIMER_MASK);
 }
 
 /* Channel 2 of the PIT counts down once; its output is bit 5 of port 0x61. Absent ports read 0xFF. */
@@ -73,24 +93,25 @@ uint64_t arch_counter_calibrate(void)
 {
     uint64_t hz = tsc_hz_from_cpuid();
     if (hz == 0 && x86_platform.pm_timer_port != 0)
-        hz = tsc_hz_from_pm_timer(x86_platform.pm_timer_port);
+        hz = tsc_hz_from_pm_timer();
     if (hz == 0)
         hz = tsc_hz_from_pit();
     return hz;
 }
 
+static uint64_t apic_timer_now(void) { return UINT32_MAX - x86_apic_read(APIC_TIMER_CURRENT); }
+
 static uint64_t calibrate(uint64_t (*now_100ns)(void))
 {
-    uint64_t start = now_100ns(), elapsed = 0;
-    uint32_t left = UINT32_MAX;
+    struct look begin, end;
     x86_apic_write(APIC_TIMER_INITIAL, UINT32_MAX);
-    /* Bounded by the timer itself: it stops at 0, after more than four seconds. */
-    while (elapsed < CALIBRATE_100NS && left != 0) {
-        elapsed = now_100ns() - start;
-        left = x86_apic_read(APIC_TIMER_CURRENT);
-    }
+    begin = look_at(apic_timer_now, now_100ns);
+    /* Bounded by the timer itself: it stops at its end, after more than four seconds. */
+    while (now_100ns() - begin.time < CALIBRATE_100NS && apic_timer_now() != UINT32_MAX)
+        ;
+    end = look_at(apic_timer_now, now_100ns);
     x86_apic_write(APIC_TIMER_INITIAL, 0);
-    return elapsed == 0 ? 0 : (UINT32_MAX - left) * 10000000ull / elapsed;
+    return end.time == begin.time ? 0 : (end.ticks - begin.ticks) * 10000000ull / (end.time - begin.time);
 }
 
 int arch_timer_init(uint64_t hz, uint64_t (*now_100ns)(void))
