@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the other side must have seen of a guest: checks over QEMU's and KVM's traces that several cases share."""
+import re
+import time
+
+# Messages of the VMBus that QEMU traces by number.
+REQUEST_OFFERS, INITIATE_CONTACT, UNLOAD, UNLOAD_RESPONSE = 3, 14, 16, 17
+HV_STATUS_INVALID_CONNECTION_ID = 18
+HELLO_WAITS_S = 5                                     # for a network, when there is none
+CLOCK_SLACK_S = 1.5                                   # until a line that was printed is seen on a busy machine
+START_S = 60
+PANIC = r"^(?:\[ *[\d.]+\] )?panic: "
+
+
+def wait_and_end(t, vm, loader="PVH"):
+    """The application runs, waits 5 s by the guest's clock and by ours, returns, and the machine powers itself off."""
+    vm.expect(r"boot: phase application", START_S * (3 if loader == "UEFI" else 1))
+    begin = time.monotonic()
+    vm.expect(r"Hello from \S+, loaded by " + re.escape(loader), 10)
+    vm.expect(r"boot: hello returned 0", 30)
+    here = time.monotonic() - begin
+    there = vm.guest_time("boot: hello returned") - vm.guest_time("boot: phase application")
+    t.check(HELLO_WAITS_S <= there < HELLO_WAITS_S + CLOCK_SLACK_S, f"a wait of 5 s takes {there:.3f} s of the guest's clock")
+    t.check(abs(here - there) < CLOCK_SLACK_S, f"{there:.3f} s of the guest's clock are {here:.3f} s of ours")
+    power_off(t, vm)
+
+
+def power_off(t, vm):
+    reason = vm.qmp.event("SHUTDOWN", 20)["reason"]
+    t.equal(reason, "guest-shutdown", "why QEMU ends")
+    t.equal(vm.wait(30), 0, "QEMU's exit code")
+    t.check(not re.search(PANIC, vm.console, re.M), "no panic")
+
+
+def contacts(vm):
+    return re.findall(r"^vmbus_initiate_contact version (\d+\.\d+) ", vm.trace, re.M)
+
+
+def received(vm):
+    """Types of the messages the guest sent, in order."""
+    return [int(n) for n in re.findall(r"^vmbus_recv_message type (\d+) ", vm.trace, re.M)]
+
+
+def negotiated(t, vm, version, asked):
+    """By connection 1, after the versions `asked` in this order; the last is what the guest works with."""
+    t.equal(contacts(vm), asked, "versions asked of QEMU")
+    t.check(re.search(rf"vmbus: version {re.escape(version)}, message connection 1$", vm.console, re.M),
+            f"the guest works with version {version} by connection 1")
+
+
+def empty_bus(t, vm):
+    """The list of offers was asked for, was empty, and that is no trouble."""
+    t.equal(received(vm).count(REQUEST_OFFERS), 1, "requests for offers")
+    t.check("vmbus_terminate_offers" in vm.trace and "vmbus_send_offer" not in vm.trace, "QEMU sent an empty list")
+    t.check("vmbus: 0 offers, 0 of them served" in vm.console, "the guest says that nothing is offered")
+
+
+def unloaded(t, vm):
+    """The guest's last message is UNLOAD, and it waited for the answer, which it took from its slot."""
+    t.equal(received(vm)[-1:], [UNLOAD], "the guest's last message")
+    last = vm.trace.rindex(f"vmbus_recv_message type {UNLOAD} ")
+    t.check(re.search(rf"vmbus_post_msg type {UNLOAD_RESPONSE} (?s:.*)vmbus_msg_cb message status 0", vm.trace[last:]),
+            "the answer to UNLOAD reached the guest")
+
+
+def messages_taken(t, vm):
+    """QEMU posts a message only when the slot of the last was released by an EOM: each one must have got through."""
+    posted = len(re.findall(r"^vmbus_post_msg ", vm.trace, re.M))
+    states = [int(n) for n in re.findall(r"vmbus_msg_cb message status (-?\d+)", vm.trace)]
+    t.check(states.count(0) == posted, f"{posted} messages were posted, with statuses {states}")
+
+
+class Kvm:
+    """KVM's trace, taken apart."""
+
+    def __init__(self, text):
+        self.msrs = [(way == "write", int(number, 16), int(value, 16), bool(fault)) for way, number, value, fault in
+                     re.findall(r"kvm_msr: msr_(read|write) ([0-9a-f]+) = (?:0x)?([0-9a-f]+)( \(#GP\))?", text)]
+        self.hypercalls = [int(code, 16) for code in re.findall(r"kvm_hv_hypercall: code 0x([0-9a-f]+) ", text)]
+        self.results = [int(result, 16) & 0xFFFF for result in
+                        re.findall(r"kvm_hv_hypercall_done: result 0x([0-9a-f]+)", text)]
+        self.expirations = [(int(direct), int(result)) for direct, result in
+                            re.findall(r"kvm_hv_stimer_expiration: .*direct (\d+) .*result (-?\d+)", text)]
+
+    def written(self, number):
+        return [value for write, msr, value, _ in self.msrs if write and msr == number]
+
+    def reads(self, number):
+        return sum(not write and msr == number for write, msr, _, _ in self.msrs)
+
+    def refused(self):
+        """Synthetic registers that KVM did not let the guest read or write."""
+        return sorted({f"{'write' if write else 'read'} {msr:#x}" for write, msr, _, fault in self.msrs
+                       if fault and msr >> 16 == 0x4000})
+
+
+def nothing_refused(t, vm):
+    """With hv-enforce-cpuid KVM refuses what the CPUID leaves do not grant: a guest that asks first is never refused."""
+    if vm.kernel_trace:
+        t.equal(Kvm(vm.kernel_text()).refused(), [], "accesses to synthetic registers that KVM refused")
