@@ -29,6 +29,14 @@ int test_run_all(int argc, char **argv);
         test_last = &t.next;                                                                         \
     }                                                                                                \
     static void test_##n(void)
+/* For a program that includes another's tests: those that do not apply to its machines. */
+extern const char *const *test_left_out;
+#define TESTS_LEFT_OUT(...)                                                                          \
+    __attribute__((constructor)) static void tests_leave_out(void)                                   \
+    {                                                                                                \
+        static const char *const names[] = {__VA_ARGS__, NULL};                                      \
+        test_left_out = names;                                                                       \
+    }
 #define CHECK(c) do { if (!(c)) { test_fail(__FILE__, __LINE__, "%s", #c); return; } } while (0)
 #define CHECK_EQ(a, b)                                                                               \
     do {                                                                                             \

@@ -9,7 +9,9 @@
 #include "tests/host/host_internal.h"
 #include "vmbus/vmbus_internal.h"
 
+#ifndef ECHO_CLASS
 #define ECHO_CLASS GUID_INIT(0x6f686365, 0x7465, 0x7473, 0x8000, 0x000000000001)
+#endif
 
 /* What a packet of the guest may ask for; anything else is echoed. */
 #define ECHO_FLOOD 0x464c4f4fu             /* the host sends count packets of so many bytes */
