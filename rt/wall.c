@@ -112,7 +112,7 @@ static void first(uint64_t now_100ns, uint64_t unix_ns, const char *source)
 
 static void step(uint64_t now_100ns, uint64_t unix_ns, int64_t by_ns)
 {
-    uint64_t ms = (uint64_t)(by_ns < 0 ? -by_ns : by_ns) / 1000000;
+    uint64_t ms = ((uint64_t)(by_ns < 0 ? -by_ns : by_ns) + 500000) / 1000000;
     char text[WALL_TEXT_BYTES];
     rebase(now_100ns, unix_ns, 0);
     stats.steps++;

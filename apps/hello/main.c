@@ -10,6 +10,9 @@ int app_main(int argc, char **argv)
             argc > 1 ? argv[1] : "");
     if (net_wait_ready(5000000))
         kprintf("The network is up: %s\n", net_address_text());
+    char time[WALL_TEXT_BYTES];
+    if (wall_wait(1000000))
+        kprintf("It is %s\n", wall_text(time, sizeof time));
     struct blk_device *disk = blk_get("disk0");
     if (!disk)
         return 0;

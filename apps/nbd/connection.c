@@ -37,6 +37,7 @@ struct conn {
 };
 
 static struct list conns = LIST_INIT(conns);
+static struct wait_queue all_gone = WAIT_QUEUE_INIT(all_gone);
 static struct nbd_totals totals;             /* of connections that are gone */
 static unsigned count;
 static uint64_t dropped;
@@ -233,6 +234,8 @@ static void forget(struct conn *c)
     list_remove(&c->node);
     count--;
     add_up(&totals, &c->session);
+    if (count == 0)
+        wait_queue_wake_all(&all_gone);
     while (c->rx_used) {
         pbuf_free(c->rx[c->rx_head]);
         c->rx_head = (c->rx_head + 1) % RX_RING;
@@ -345,6 +348,18 @@ bool nbd_connection_start(struct tcp_pcb *pcb, const struct nbd_policy *policy)
     pcb->keep_cnt = KEEP_COUNT;
     nbd_session_start(&c->session);
     return true;
+}
+
+/* ---- the end of them all ---- */
+void nbd_connections_finish(uint64_t limit_us)
+{
+    list_for_each_safe(node, &conns)
+        nbd_session_finish(&list_entry(node, struct conn, node)->session);
+    if (WAIT_UNTIL(&all_gone, count == 0, limit_us, "clients to be served"))
+        return;
+    list_for_each_safe(node, &conns)
+        drop(list_entry(node, struct conn, node), "not served within the limit of the shutdown");
+    WAIT_UNTIL(&all_gone, count == 0, limit_us, "connections to be dropped");
 }
 
 /* ---- for the status page ---- */

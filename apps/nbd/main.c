@@ -6,6 +6,7 @@
  *   nbd.connections=64     the most clients at once    nbd.memory=N bytes for data in flight (an eighth of RAM)
  *
  * Without a NIC there is nobody to serve, so it returns and the machine ends. With a NIC but no disk it waits for one.
+ * When the host asks for the end, clients get the answers to what they asked and are closed; the runtime flushes disks.
  */
 #define LOG_ROOM "nbd"
 #include <string.h>
@@ -15,6 +16,7 @@
 #include "apps/nbd/server.h"
 
 #define ADDRESS_WAIT_US 10000000
+#define FINISH_LIMIT_US 5000000           /* half of what the runtime gives an application for its end */
 
 const char app_name[] = "nbd";
 
@@ -41,6 +43,9 @@ static void log_address(uint16_t nbd_port, uint16_t http_port)
         n = (int)strlen(text);
     }
     log_info("serving nbd://%.*s:%u/", n, text, nbd_port);
+    char uri[96];
+    ksnprintf(uri, sizeof uri, "nbd://%.*s:%u/", n, text, nbd_port);
+    guest_key_set("nbd.uri", slash ? uri : NULL);          /* for the host's administrator */
     if (http_port)
         log_info("status page http://%.*s:%u/, figures at /metrics", n, text, http_port);
 }
@@ -74,8 +79,8 @@ int app_main(int argc, char **argv)
     if (http_port)
         http_server_start(http_port);
     log_address(server.port, http_port);
-    struct wait_queue for_ever;
-    wait_queue_init(&for_ever);
-    for (;;)
-        wait_queue_sleep(&for_ever, RT_FOREVER, "clients");
+    shutdown_wait(RT_FOREVER);
+    log_info("closing %u connections", nbd_connection_count());
+    nbd_server_stop(FINISH_LIMIT_US);
+    return 0;
 }

@@ -7,6 +7,7 @@
 
 static struct nbd_server_config config;
 static uint64_t accepted, refused;
+static struct tcp_pcb *listener;
 
 /* One line a second at most: whoever knocks must not be able to flood the console. */
 static void refuse(struct tcp_pcb *pcb, const char *why)
@@ -56,7 +57,7 @@ int nbd_server_start(const struct nbd_server_config *c)
             tcp_abort(pcb);
         return -E_BUSY;
     }
-    struct tcp_pcb *listener = tcp_listen_with_backlog(pcb, TCP_DEFAULT_LISTEN_BACKLOG);
+    listener = tcp_listen_with_backlog(pcb, TCP_DEFAULT_LISTEN_BACKLOG);
     if (!listener) {
         tcp_abort(pcb);
         log_err("no memory to listen on port %u", c->port);
@@ -64,6 +65,14 @@ int nbd_server_start(const struct nbd_server_config *c)
     }
     tcp_accept(listener, on_accept);
     return 0;
+}
+
+void nbd_server_stop(uint64_t limit_us)
+{
+    if (listener)
+        tcp_close(listener);
+    listener = NULL;
+    nbd_connections_finish(limit_us);
 }
 
 void nbd_server_get_stats(struct nbd_server_stats *stats)

@@ -11,6 +11,10 @@ struct nbd_server_config {
 /* 0, or a negative error after a log line. */
 int nbd_server_start(const struct nbd_server_config *config);
 
+/* Lets nobody in any more, serves the requests that were received, closes all connections; what a client has not taken
+ * by the limit is dropped. Blocks. */
+void nbd_server_stop(uint64_t limit_us);
+
 struct nbd_server_stats {
     uint64_t accepted, refused;
     unsigned connections;

@@ -37,6 +37,8 @@ size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t byte
      * command that waited for buffers go on. */
     for (;;) {
         size_t n;
+        if (s->finishing && s->state <= NBD_REQUEST)
+            nbd_session_close(s);
         if (s->state == NBD_CLOSING)
             return bytes;
         n = s->state >= NBD_REQUEST ? nbd_transmit_input(s, data + taken, bytes - taken)
@@ -60,6 +62,13 @@ void nbd_session_close(struct nbd_session *s)
 void nbd_session_eof(struct nbd_session *s)
 {
     if (!s->disconnecting)
+        nbd_session_close(s);
+}
+
+void nbd_session_finish(struct nbd_session *s)
+{
+    s->finishing = true;
+    if (s->state <= NBD_REQUEST && !s->disconnecting)
         nbd_session_close(s);
 }
 

@@ -67,6 +67,7 @@ struct nbd_session {
     enum nbd_state state;
     bool ended;                               /* the transport is gone */
     bool disconnecting;                       /* close when nothing is in flight */
+    bool finishing;                           /* take no further request */
     bool close_told;                          /* the transport was asked to */
     unsigned references;                      /* operations, pieces and replies that point here */
     /* input being put together */
@@ -98,6 +99,8 @@ void nbd_session_start(struct nbd_session *s);
 size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t bytes);
 /* The client will send no more: close when what is in flight is answered. */
 void nbd_session_eof(struct nbd_session *s);
+/* The server ends: the request that is being received or issued is still served, then it closes as after eof. */
+void nbd_session_finish(struct nbd_session *s);
 /* Once a second or so; closes the connection when its disk is gone and nothing is in flight. */
 void nbd_session_tick(struct nbd_session *s);
 /* The transport is gone. released is called, now or when the disk has let go of the last operation. */

@@ -33,12 +33,25 @@ static void add_machine(struct text *t)
     row(t, "Loader", candela_loader());
     row(t, "Processor", arch_cpu_model());
     row(t, "Clock", rt_clock_name());
+    row(t, "Time", wall_text(value, sizeof(value)));
     ksnprintf(value, sizeof(value), "%llu d %02llu:%02llu:%02llu", (unsigned long long)(s / 86400),
               (unsigned long long)(s / 3600 % 24), (unsigned long long)(s / 60 % 60), (unsigned long long)(s % 60));
     row(t, "Up", value);
     ksnprintf(value, sizeof(value), "%llu of %llu MiB free", (unsigned long long)(memory.free_pages >> 8),
               (unsigned long long)(memory.ram_pages >> 8));
     row(t, "Memory", value);
+    text_add(t, "</table>\n");
+}
+
+/* What the host told: the administrator's keys, then what it says of itself. */
+static void add_host_keys(struct text *t)
+{
+    struct host_key key;
+    if (host_key_count() == 0)
+        return;
+    text_add(t, "<h2>Keys set by the host</h2><table>\n");
+    for (unsigned i = 0; host_key_at(i, &key); i++)
+        row(t, key.key, key.value);
     text_add(t, "</table>\n");
 }
 
@@ -131,6 +144,7 @@ void status_write(struct text *t)
     add_clients(t);
     add_network(t);
     add_machine(t);
+    add_host_keys(t);
     add_boot(t);
     text_add(t, "<h2>Counters</h2><table>\n");
     for (const struct metric *m = metric_first(); m; m = m->next)
