@@ -84,9 +84,9 @@ void hv_shutdown(void)
     if (hv_access(HV_ACCESS_REFERENCE_TSC))
         arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, 0);
     bounce_stop();
-    if (hv_state.hypercalls) {
-        hv_hypercall_stop();
+    bool introduced = hv_state.hypercalls;
+    hv_hypercall_stop();               /* this CPU's page may be there without the hypercall page */
+    if (introduced)
         arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, 0);
-    }
     hv_state.present = false;
 }
