@@ -36,6 +36,7 @@ struct boot_info {
     unsigned random_seed_bytes;
     uint64_t entry_counter;                /* cycle counter at the first instruction of ours that could read it */
     uint64_t efi_system_table;
+    uint64_t firmware_unix_s;              /* the firmware's time of day at the start; 0: not told */
     char note[160];                        /* what the entry wants logged once the console works */
 };
 

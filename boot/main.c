@@ -24,6 +24,7 @@
 #include "hv/hv.h"
 #include "rt/candela.h"
 #include "rt/net/net.h"
+#include "rt/services.h"
 #include "vmbus/vmbus.h"
 
 #define APP_STACK_BYTES  65536
@@ -209,6 +210,8 @@ void kernel_main(struct boot_info *boot)
     hv_clock_init();
     log_set_clock(rt_now_us);
     arch_irq_enable();
+    if (boot->firmware_unix_s != 0)
+        wall_seed(boot->firmware_unix_s * 1000000000, rt_now_100ns());
     phase("time");
     seed_random(boot);
     phase("random");

@@ -48,6 +48,10 @@ bool conf_append_load_options(char *cmdline, size_t size, const void *options, s
 /* Sorts the firmware's map in place, writes it as merged regions into info; what has no room is told in info->note. */
 void map_convert(struct boot_info *info, void *map, size_t bytes, size_t descriptor_bytes);
 
+/* ---- time.c ---- */
+/* Seconds since 1970-01-01 UTC; 0: it is no time, or one before that. */
+uint64_t efi_unix_seconds(const struct efi_time *time);
+
 /* ---- handoff_<arch>.S ---- */
 uint64_t efi_cycle_counter(void);
 /* Interrupts off and jump to the kernel's entry. */

@@ -101,6 +101,23 @@ _Static_assert(offsetof(struct efi_boot_services, handle_protocol) == 152, "UEFI
 _Static_assert(offsetof(struct efi_boot_services, exit_boot_services) == 232, "UEFI 4.4");
 _Static_assert(offsetof(struct efi_boot_services, locate_protocol) == 320, "UEFI 4.4");
 
+/* 8.3 */
+struct efi_time {
+    uint16_t year;                       /* 1900 to 9999 */
+    uint8_t month, day, hour, minute, second, pad1;
+    uint32_t nanosecond;
+    int16_t time_zone;                   /* minutes: UTC = local time + this; EFI_UNSPECIFIED_TIMEZONE: local time */
+    uint8_t daylight, pad2;
+};
+_Static_assert(sizeof(struct efi_time) == 16, "UEFI 8.3");
+#define EFI_UNSPECIFIED_TIMEZONE 0x7FF
+
+struct efi_runtime_services {
+    struct efi_table_header header;
+    efi_status_t (EFIAPI *get_time)(struct efi_time *time, void *capabilities);
+};
+_Static_assert(offsetof(struct efi_runtime_services, get_time) == 24, "UEFI 4.5");
+
 struct efi_configuration_table { struct efi_guid guid; void *table; };
 struct efi_system_table {
     struct efi_table_header header;
@@ -112,7 +129,7 @@ struct efi_system_table {
     struct efi_simple_text_output *con_out;
     efi_handle_t standard_error_handle;
     struct efi_simple_text_output *std_err;
-    void *runtime_services;
+    struct efi_runtime_services *runtime_services;
     struct efi_boot_services *boot_services;
     size_t number_of_table_entries;
     struct efi_configuration_table *configuration_table;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The UEFI entry's story: settings, framebuffer, random seed, ACPI, memory for the kernel, memory map, goodbye to boot
+ * The UEFI entry's story: settings, framebuffer, random seed, time, ACPI, memory for the kernel, memory map, goodbye to boot
  * services, jump. Until then every refusal is one line on the firmware's console and a status returned to firmware,
  * which goes on with the next boot entry.
  *
@@ -160,6 +160,13 @@ static void take_random(const struct efi_context *efi, struct boot_info *info)
         info->random_seed_bytes = sizeof(info->random_seed);
 }
 
+static void take_time(const struct efi_context *efi, struct boot_info *info)
+{
+    struct efi_time time;
+    if (efi->system->runtime_services->get_time(&time, NULL) == EFI_SUCCESS)
+        info->firmware_unix_s = efi_unix_seconds(&time);
+}
+
 static void take_tables(const struct efi_context *efi, struct boot_info *info)
 {
     static const struct efi_guid acpi_guid = EFI_ACPI_20_TABLE_GUID, dtb_guid = EFI_DTB_TABLE_GUID;
@@ -236,6 +243,7 @@ EFIAPI efi_status_t efi_main(efi_handle_t image, struct efi_system_table *system
         info->entry_counter = entry_counter;
         take_framebuffer(&efi, &info->framebuffer);
         take_random(&efi, info);
+        take_time(&efi, info);
         take_tables(&efi, info);
         efi_say(&efi, "starting");
         status = leave_boot_services(&efi, info);

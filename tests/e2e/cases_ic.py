@@ -5,6 +5,7 @@ import time
 import urllib.request
 
 import nbdclient as nbd
+from cases_boot import script
 from harness import Failure, case
 from labvm import Disk, POWER_OFF, REBOOT
 
@@ -190,6 +191,15 @@ def ic_time(t):
         t.check(-1 <= difference() <= 0, f"after a jump by {seconds} s: {difference()} s")
     t.check(re.search(r"<th>Time</th><td>2026-01-31 13:00:\d\d UTC", page(vm, "/")), "the status page tells the time")
     t.equal(metric(vm, "candela_time_steps_total"), 2, "steps")
+
+
+@case(limit_s=90)
+def ic_time_of_firmware(t):
+    """Without a host that tells it, the time of day is the firmware's."""
+    script(t, "image.sh", t.path("hello"))
+    vm = t.plain("uefi", t.path("hello.img"), extra=["-rtc", "base=2026-02-03T04:05:06"])
+    vm.expect(r"it is 2026-02-03 04:0[56]:\d\d UTC, says the firmware", 60)
+    vm.expect(r"^It is 2026-02-03 04:0[56]:\d\d UTC$", 30)
 
 
 @case(limit_s=150)

@@ -6,6 +6,7 @@
  */
 #include "boot/efi/conf.c"
 #include "boot/efi/map.c"
+#include "boot/efi/time.c"
 #include "tests/unit/test.h"
 
 static char cmdline[BOOT_CMDLINE_BYTES];
@@ -157,6 +158,34 @@ TEST(map_lengths_beyond_all_addresses_stay_so)
     CHECK_EQ(info.region_count, 3);
     CHECK(is(0, 0x100000, UINT64_MAX, MM_RAM) && is(1, 0x200000, 0x10000, MM_RAM));
     CHECK(info.regions[2].bytes > UINT64_MAX - info.regions[2].start.v);
+}
+
+/* ---- time ---- */
+
+static uint64_t unix_of(unsigned year, unsigned month, unsigned day, unsigned hour, int zone)
+{
+    return efi_unix_seconds(&(struct efi_time){.year = (uint16_t)year, .month = (uint8_t)month, .day = (uint8_t)day,
+                                               .hour = (uint8_t)hour, .minute = 45, .second = 1,
+                                               .time_zone = (int16_t)zone});
+}
+
+TEST(firmware_time)
+{
+    CHECK_EQ(unix_of(1970, 1, 1, 0, 0), 2701);
+    CHECK_EQ(unix_of(2026, 11, 20, 10, 0), 1795171501);
+    CHECK_EQ(unix_of(2026, 11, 20, 10, EFI_UNSPECIFIED_TIMEZONE), 1795171501);
+    CHECK_EQ(unix_of(2026, 11, 20, 10, -60), 1795171501 - 3600);      /* Berlin: UTC is an hour less */
+    CHECK_EQ(unix_of(2026, 11, 20, 10, 300), 1795171501 + 5 * 3600);  /* New York */
+    CHECK_EQ(unix_of(2000, 2, 29, 0, 0), 951785101);
+    CHECK_EQ(unix_of(2000, 3, 1, 0, 0), 951871501);
+    CHECK_EQ(unix_of(2100, 3, 1, 0, 0), 4107545101);
+    CHECK_EQ(unix_of(1969, 12, 31, 0, 0), 0);
+    CHECK_EQ(unix_of(0, 0, 0, 0, 0), 0);
+    CHECK_EQ(unix_of(2026, 13, 1, 0, 0), 0);
+    CHECK_EQ(unix_of(2026, 1, 32, 0, 0), 0);
+    CHECK_EQ(unix_of(2026, 1, 1, 24, 0), 0);
+    CHECK_EQ(unix_of(2026, 1, 1, 0, 1441), 0);
+    CHECK_EQ(unix_of(1970, 1, 1, 0, -1440), 0);
 }
 
 TEST_MAIN()
