@@ -33,6 +33,32 @@ static void prepare_sharing(void)
     hv_state.shareable = rc == 0;
 }
 
+/* One line for all that would be used, or that an operator would look for, and is not there. */
+static void name_missing(void)
+{
+    const struct { bool offered; const char *name; } services[] = {
+        {hv_access(HV_ACCESS_REFERENCE_COUNTER), "reference counter"},
+        {hv_access(HV_ACCESS_REFERENCE_TSC), "reference TSC page"},
+        {hv_access(HV_ACCESS_FREQUENCY) && hv_feature(HV_FEATURE_FREQUENCY_MSRS), "frequencies"},
+        {hv_access(HV_ACCESS_SYNIC), "synthetic interrupts"},
+        {hv_access(HV_ACCESS_STIMER), "synthetic timers"},
+        {hv_feature(HV_FEATURE_STIMER_DIRECT), "direct timers"},
+        {hv_access(HV_ACCESS_VP_INDEX), "processor index"},
+        {hv_access(HV_ACCESS_INTR_CTRL), "interrupt controller registers"},
+        {hv_recommends(HV_RECOMMEND_REMOTE_FLUSH), "TLB flush"},
+        {hv_access(HV_ACCESS_RESET), "reset"},
+        {hv_feature(HV_FEATURE_CRASH_MSRS), "crash reports"},
+    };
+    char text[256] = "";
+    size_t n = 0;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(services); i++)
+        if (!services[i].offered)
+            n += (size_t)ksnprintf(text + n, sizeof(text) - n, "%s%s", n ? ", " : "", services[i].name);
+    if (n)
+        log_info("not offered: %s", text);
+}
+
 bool hv_init(void)
 {
     struct arch_hv_features *f = &hv_state.features;
@@ -47,6 +73,7 @@ bool hv_init(void)
     hv_state.present = true;
     describe(f);
     log_info("%s", description);
+    name_missing();
     bearable = hv_isolation_detect();
     hv_vp_online(hv_vp_index());
 
