@@ -186,7 +186,7 @@ class KvmGuest(labvm.Machine):
         self.qemu, self.watch = qemu, watch
         socket_path = os.path.join(self.pipes, "qmp")
         self.arguments += ["-qmp", f"unix:{socket_path},server=on,wait=off"]
-        self.socket_path, self.qmp, self.kernel_trace = socket_path, None, None
+        self.socket_path, self.qmp, self.kernel_trace, self.kernel_seen = socket_path, None, None, None
 
     def start(self):
         super().start()
