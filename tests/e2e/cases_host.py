@@ -110,3 +110,18 @@ def host_without_privileges(t):
     vm.ended = 33
     says_once(t, vm, r"no VMBus", "no privileges")
     t.check("access denied" in vm.console, "why")
+
+
+@case(limit_s=90)
+def host_of_many_channels(t):
+    """A host with several channels for each device: the first is enough, no other is asked for; one processor and two."""
+    disk = t.random_disk("disk.img", 4)
+    with open(disk, "rb") as f:
+        content = f.read()
+    for cpus in (1, 2):
+        vm = t.lab(disks=[Disk(disk)], cpus=cpus, lab={"storvsp.channels": 4, "netvsp.queues": 4, "trace": "vmbus"})
+        with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
+            t.check(client.read(0, len(content)) == content, "the disk is read right")
+        t.end(vm)
+        offers = re.findall(r"offer (\w+): channel \d+\.(\d+)", vm.lines["lab"].text)
+        t.equal(sorted(o for o in offers if o[0] in ("storvsp", "netvsp")), [("netvsp", "0"), ("storvsp", "0")], "offers")

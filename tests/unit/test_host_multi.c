@@ -401,6 +401,28 @@ TEST(primary_rescinded_takes_all)
     host_destroy(host);
 }
 
+/* Linux does it so: after a rescind it tears no GPADL down. */
+TEST(released_with_gpadls)
+{
+    struct host_state before, state;
+
+    CHECK(with_controller());
+    host_get_state(host, &before);
+    CHECK_EQ(before.gpadls, 1);
+    host_remove_scsi(host, controller);
+    poll_all();
+    CHECK(rescinded(primary.relid));
+    post_relid(VMBUS_MSG_RELID_RELEASED, primary.relid);
+    poll_all();
+    host_get_state(host, &state);
+    CHECK_EQ(state.gpadls, 0);
+    CHECK_EQ(state.pages_mapped, before.pages_mapped - RING_PAGES);
+    CHECK_EQ(violations, 0);
+    post_relid(VMBUS_MSG_RELID_RELEASED, primary.relid);
+    CHECK_EQ(violations, 1);
+    host_destroy(host);
+}
+
 TEST(a_new_connection_begins_with_the_primary)
 {
     struct vmbus_msg_offer_channel offer = {.sub_channel_index = 9};

@@ -270,11 +270,6 @@ RULE(modify_target_vp, opened, "modify: channel", {
     post(4, &msg, sizeof(msg));
 })
 RULE(release_of_an_open_channel, opened, "was not rescinded", { message(VMBUS_MSG_RELID_RELEASED, relid); })
-RULE(release_with_gpadls, opened, "still has 1 GPADLs", {
-    host_rescind(host, relid);
-    poll_all();
-    message(VMBUS_MSG_RELID_RELEASED, relid);
-})
 RULE(message_for_a_released_relid, offered, "was not rescinded", {
     host_rescind(host, relid);
     poll_all();
