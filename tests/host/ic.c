@@ -153,8 +153,12 @@ static void ask_versions(struct host_ic *ic)
 static void too_late(struct host_ic *ic)
 {
     ic->seen.missed++;
-    host_log(ic->h, HOST_LOG_WARN, "%s: no answer to transaction %u, type %u", ic->kind->dev.name,
-             ic->asked.header.transaction, ic->asked.header.type);
+    if (!ic->silent)
+        host_log(ic->h, HOST_LOG_WARN, "%s: no answer to transaction %u, type %u", ic->kind->dev.name,
+                 ic->asked.header.transaction, ic->asked.header.type);
+    ic->silent = true;
+    host_trace(ic->h, HOST_TRACE_IC, "%s: no answer to transaction %u", ic->kind->dev.name,
+               ic->asked.header.transaction);
     give_up(ic);
     if (ic->stage == IC_NEGOTIATING)
         ic->stage = IC_NEW;
@@ -216,7 +220,7 @@ bool ic_open(struct host_chan *ch)
 
     ic->stage = IC_NEW;
     ic->due = HOST_NEVER;
-    ic->waiting = ic->spoiled = ic->renegotiate = ic->wanted = false;
+    ic->waiting = ic->spoiled = ic->renegotiate = ic->wanted = ic->silent = false;
     memset(ic->late, 0, sizeof(ic->late));
     memset(&ic->asked, 0, sizeof(ic->asked));
     return true;

@@ -55,6 +55,7 @@ struct host_ic {
     uint32_t asked_bytes;                         /* of the packet's payload, padded */
     uint8_t body[IC_BODY_MAX];
     uint64_t deadline;
+    bool silent;                                  /* no answer came in time, and none since: said once */
     uint8_t last_transaction;
     uint16_t late[256];                           /* per transaction: given up, the answer may still come */
 

@@ -163,7 +163,7 @@ enum host_take ic_packet(struct host_chan *ch, const struct host_packet *p)
                        ic->kind->dev.name, m.header.transaction);
     }
     check_echo(ic, p, &m);
-    ic->waiting = false;
+    ic->waiting = ic->silent = false;
     if (m.header.type == IC_NEGOTIATE)
         return negotiated(ic, body, m.header.body_bytes);
     ic->seen.answers++;

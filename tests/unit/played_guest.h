@@ -35,7 +35,7 @@ static uint8_t *ram;                    /* the guest's view; the model has its o
 static int ram_file;
 static struct host *host;
 static uint64_t now;
-static unsigned violations, interrupts;
+static unsigned violations, interrupts, warnings;
 static char last_violation[2048], all_violations[16384];
 static uint64_t deadline, own_deadline;     /* of VP 0, of the model itself */
 
@@ -105,7 +105,7 @@ static void op_timer(void *ctx, uint32_t vp, uint64_t when)
 static void op_log(void *ctx, enum host_log_level level, const char *text)
 {
     (void)ctx;
-    (void)level;
+    warnings += level == HOST_LOG_WARN;
     if (getenv("TEST_VERBOSE"))
         printf("host: %s\n", text);
 }

@@ -189,12 +189,15 @@ TEST(heartbeat_that_stops_is_missed_and_may_come_late)
     pass(MS(8000));
     CHECK_EQ(state()->missed, 5);
     CHECK_EQ(state()->requests, 6);
+    CHECK_EQ(warnings, 1);
     serve();                                                 /* all six at once */
     CHECK_EQ(state()->late, 5);
     CHECK_EQ(state()->answers, 1);
     live(10000);
     CHECK_EQ(state()->answers, 6);
     CHECK_EQ(state()->missed, 5);
+    pass(MS(8000));
+    CHECK_EQ(warnings, 2);                                   /* it had come back meanwhile */
     CHECK_EQ(violations, 0);
     host_destroy(host);
 }
