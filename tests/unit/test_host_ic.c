@@ -396,7 +396,8 @@ TEST(ic_every_fault_passes)
             CHECK(host_fault_count(host) >= number);
             CHECK(state()->negotiated);
             CHECK(state()->answers > 20);
-            CHECK_EQ(state()->missed, kind == HOST_FAULT_DROP || kind == HOST_FAULT_SHORT || kind == HOST_FAULT_GARBAGE);
+            CHECK_EQ(state()->missed,
+                     kind == HOST_FAULT_DROP || kind == HOST_FAULT_SHORT || kind == HOST_FAULT_GARBAGE);
             if (violations)
                 printf("%s", all_violations);
             CHECK_EQ(violations, 0);
@@ -436,7 +437,8 @@ TEST(ic_answer_to_garbage_is_not_judged)
 static void release(void)
 {
     struct vmbus_msg_relid gone = {.relid = 0};
-    struct vmbus_msg_gpadl_teardown tear = {.header = {.type = VMBUS_MSG_GPADL_TEARDOWN}, .relid = ic_relid, .gpadl = 5};
+    struct vmbus_msg_gpadl_teardown tear = {
+        .header = {.type = VMBUS_MSG_GPADL_TEARDOWN}, .relid = ic_relid, .gpadl = 5};
     struct vmbus_msg_relid released = {.header = {.type = VMBUS_MSG_RELID_RELEASED}, .relid = ic_relid};
 
     take(VMBUS_MSG_RESCIND_OFFER, &gone, sizeof(gone));

@@ -189,7 +189,8 @@ TEST(kvp_text_goes_both_ways)
 {
     static const char *const texts[] = {"a", "\xC3\xA4", "\xE2\x82\xAC", "\xF0\x9F\x98\x80", "\x7F\xC2\x80\xEF\xBF\xBF",
                                         ""};
-    static const char *const bad[] = {"\x80", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE2\x82", "\xFF"};
+    static const char *const bad[] = {"\x80", "\xC3", "\xC0\x80", "\xED\xA0\x80", "\xF4\x90\x80\x80", "\xE2\x82",
+                                      "\xFF"};
     static char key[300], value[1100];
 
     CHECK(ic_negotiated(HOST_IC_KVP));
