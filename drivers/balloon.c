@@ -25,6 +25,7 @@
 #define FLOOR_SHARE        8             /* of RAM */
 #define FLOOR_SHARE_MOST   (64ull << 20)
 #define REPORT_PERIOD_S    1
+#define START_DELAY_US     1000000ull
 #define ALIGNMENT_LOG2_MIB 7ull          /* hot-added ranges: as Linux asks, so hosts are used to it */
 #define FIRST_ID           0x1000u       /* answers that repeat an id can be told from hosts that count their own */
 
@@ -262,9 +263,13 @@ static void serve_requests(struct balloon *b, bool reports)
     }
 }
 
+/* Nothing waits for dynamic memory, the boot least of all: the device has its turn when that is over. */
 static void serve(struct balloon *b)
 {
     bool reports;
+
+    if (WAIT_UNTIL(&b->wait, b->stop, START_DELAY_US, "balloon: the end of the boot"))
+        return;
     int e = vmbus_open(b->channel, BALLOON_RING_BYTES, BALLOON_RING_BYTES, NULL, 0, wake, wake, b);
 
     if (e == 0)
@@ -294,7 +299,6 @@ static void balloon_task(void *arg)
 
 /* ---- life ---- */
 
-/* The handshake is left to the task: nothing waits for dynamic memory, the boot least of all. */
 static int probe(struct vmbus_channel *ch)
 {
     struct balloon *b;

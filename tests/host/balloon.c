@@ -13,7 +13,8 @@
 
 #define REPORT_100NS   (900 * HOST_TICKS_PER_MS)      /* reports come every second, not more often */
 #define ANSWER_100NS   (20000 * HOST_TICKS_PER_MS)    /* the guest may wait 10 s for room in its ring */
-#define SILENCE_100NS  (3000 * HOST_TICKS_PER_MS)
+#define SILENCE_100NS  (10000 * HOST_TICKS_PER_MS)
+#define FIRST_100NS    (60000 * HOST_TICKS_PER_MS)    /* Linux leaves out its first 45 reports */
 
 static const struct guid balloon_class = VMBUS_GUID_BALLOON;
 
@@ -337,7 +338,8 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
                        p->bytes);
         return HOST_TAKEN;
     }
-    if (b->guest_id != 0 && m->transaction_id != b->guest_id + 1)
+    /* Linux uses up a number for a report that it then does not send. */
+    if (b->guest_id != 0 && m->transaction_id - b->guest_id - 1 > 0xFFFF)
         host_strict(b->h, m, sizeof(*m), "balloon: transaction id %u after %u", m->transaction_id, b->guest_id);
     b->guest_id = m->transaction_id;
     host_trace(b->h, HOST_TRACE_BALLOON, "got type %u, %u bytes, id %u", m->type, m->size, m->transaction_id);
@@ -402,7 +404,7 @@ static const struct host_dev_ops balloon_ops = {
 void vballoon_audit(struct host *h)
 {
     struct host_balloon *b = h->balloon;
-    uint64_t now = host_now(h);
+    uint64_t now = host_now(h), silence;
 
     if (b == NULL || b->stage != BALLOON_READY || b->ch == NULL || b->ch->held)
         return;
@@ -410,10 +412,10 @@ void vballoon_audit(struct host *h)
         host_strict(h, NULL, 0, "balloon: no answer of type %u", b->now.answer);
         b->now.answer = 0;
     }
-    if (!b->doubtful && now - b->seen.last_report_100ns > SILENCE_100NS &&
-        !(b->cfg.no_reports && b->seen.version >= DM_VERSION_WIN10)) {
-        host_strict(h, NULL, 0, "balloon: no report for %llu ms",
-                    (unsigned long long)((now - b->seen.last_report_100ns) / HOST_TICKS_PER_MS));
+    silence = now - b->seen.last_report_100ns;
+    if (!b->doubtful && !(b->cfg.no_reports && b->seen.version >= DM_VERSION_WIN10) &&
+        silence > (b->reports ? SILENCE_100NS : FIRST_100NS)) {
+        host_strict(h, NULL, 0, "balloon: no report for %llu ms", (unsigned long long)(silence / HOST_TICKS_PER_MS));
         b->seen.last_report_100ns = now;
     }
 }

@@ -61,6 +61,7 @@ struct elf_segment { uint32_t type, flags; uint64_t offset, vaddr, paddr, filesz
 #define E820_ACPI       3
 
 static uint64_t low_bytes;                  /* guest RAM from address 0 on */
+static uint64_t kept_start, kept_bytes;     /* below 4 GiB, kept back */
 static struct { uint64_t start, bytes; } high[8];
 static unsigned high_count;
 
@@ -94,7 +95,9 @@ void direct_memory(const struct boot_info *boot)
         if (boot->regions[i].type == MM_RAM && start <= LAB_DIRECT_BYTES && end > LAB_DIRECT_BYTES)
             low_bytes = ALIGN_DOWN((end < FOUR_GIB ? end : FOUR_GIB) - LAB_DIRECT_BYTES, GUEST_BLOCK);
     }
-    low_bytes = MIN(low_bytes, wanted);
+    kept_bytes = low_bytes - MIN(low_bytes, wanted);
+    low_bytes -= kept_bytes;
+    kept_start = LAB_DIRECT_BYTES + low_bytes;
     if (low_bytes < GUEST_BLOCK)
         lab_end(LAB_END_FAULT, "QEMU was given too little memory: the lab keeps 64 MiB for itself");
     add_ram(0, LAB_DIRECT_BYTES, low_bytes);
@@ -112,6 +115,15 @@ void direct_memory(const struct boot_info *boot)
     log_info("guest memory: %llu MiB", (unsigned long long)(guest_ram_bytes() >> 20));
     if (lab_options.guest_mem_bytes && wanted > 0)
         log_warn("that is %llu MiB less than guest_mem asks for", (unsigned long long)(wanted >> 20));
+}
+
+uint64_t direct_kept_take(uint64_t bytes)
+{
+    if (bytes > kept_bytes)
+        return 0;
+    kept_bytes -= bytes;
+    kept_start += bytes;
+    return kept_start - bytes;
 }
 
 static void *must_have(uint64_t gpa, uint64_t bytes, const char *what)

@@ -28,5 +28,8 @@
 /* Guest memory from the machine's map, the guest's image into it, its tables, and vcpu 0 ready to run. */
 void direct_memory(const struct boot_info *boot);
 void direct_load(const struct boot_info *boot);
+/* So much of what guest_mem= kept back, for hot add: its address here, 0 when there is less. Not while it holds the
+ * guest's image, that is, after direct_load. */
+uint64_t direct_kept_take(uint64_t bytes);
 /* Tables at gpa (LAB_ACPI_BYTES there), RSDP at rsdp_gpa; returns the end of what was used. */
 uint64_t acpi_build(uint64_t gpa, uint64_t rsdp_gpa, unsigned cpus);

@@ -9,6 +9,7 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
+#include "tests/lab/x86_64/balloon.h"
 #include "tests/lab/x86_64/direct.h"
 #include "tests/lab/x86_64/firmware.h"
 #include "tests/lab/x86_64/glue.h"
@@ -287,7 +288,12 @@ void exit_npf(struct vcpu *v)
         vcpu_dump(v);
         lab_end(LAB_END_TRIPLE, "the guest went where nothing is");
     }
-    if (gpa - APIC_BASE_GPA < PAGE_BYTES) {
+    if (balloon_gone(gpa)) {
+        char text[128];
+        ksnprintf(text, sizeof(text), "the guest %s physical address %#llx, which it has given to the host (rip %#llx)",
+                  op.write ? "writes" : "reads", (unsigned long long)gpa, (unsigned long long)v->vmcb->save.rip);
+        report_violation(text);
+    } else if (gpa - APIC_BASE_GPA < PAGE_BYTES) {
         if (op.write)
             apic_guest_write(v, (uint32_t)(gpa - APIC_BASE_GPA), (uint32_t)op.value);
     } else {

@@ -50,7 +50,7 @@ static void *op_gpa_map(void *ctx, uint64_t gpa, size_t len, bool write)
 {
     (void)ctx;
     (void)write;
-    return guest_ptr(gpa, len);
+    return balloon_gone(gpa) ? NULL : guest_ptr(gpa, len);
 }
 
 static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
@@ -127,7 +127,7 @@ static void op_trace(void *ctx, enum host_trace category, const char *text)
 static const struct host_ops ops = {
     .alloc = op_alloc, .free = op_free, .gpa_map = op_gpa_map, .raise = op_raise, .now_100ns = op_now,
     .set_timer = op_set_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_guest_tsc, .crash = op_crash,
-    .power = op_power, .trace = op_trace,
+    .power = op_power, .trace = op_trace, .pages = balloon_pages,
 };
 
 /* ---- devices ---- */
@@ -187,7 +187,7 @@ int glue_init(void)
     for (unsigned i = 0; i < lab_nic_count; i++)
         if (!(settings.absent_nics >> i & 1) && !add_nic(i))
             log_err("nic %u could not be attached", i);
-    if (!ics_start(&settings.ic))
+    if (!ics_start(&settings.ic) || !balloon_start(&settings.balloon))
         return -E_NOMEM;
     lab_counters[CNT_BLOCK_REQUESTS] = 0;           /* the lab's own identification of the disks */
     return 0;
@@ -229,7 +229,7 @@ static bool command(const char *verb, const char *what, const char *more)
     struct lab_fault fault;
     unsigned n = 0;
     bool number = parse_index(what, &n), done;
-    if (ics_command(verb, what, more, &done))
+    if (ics_command(verb, what, more, &done) || balloon_command(verb, what, more, &done))
         return done;
     if (!strcmp(verb, "counters"))
         report_counters();

@@ -13,7 +13,7 @@
  *   pci.c virtio.c vblk.c vnet.c                back ends of storvsp and netvsp
  *   glue.c     the model's callbacks            report.c  counters, marks, profile, how a run ends
  *   ics.c      integration components: options, commands, reports
- *   ics.c      integration components: options, commands, reports
+ *   balloon.c  dynamic memory: likewise
  *   smp.c smp_start.S   further processors, the lock    watch.c  mark_at=
  *   direct.c acpi.c                            direct mode: loads the guest itself
  *
@@ -149,6 +149,7 @@ paddr_t npt_root(void);
 int guest_ram_window(uint64_t gpa, uint64_t hpa, uint64_t bytes);
 int guest_ram_add(uint64_t gpa, uint64_t hpa, uint64_t bytes);
 uint64_t guest_ram_bytes(void);
+uint64_t guest_ram_end(void);                       /* no guest RAM from here on */
 void *guest_ptr(uint64_t gpa, uint64_t bytes);      /* NULL when any of it is not guest RAM, or not contiguous here */
 bool guest_ptr_to_hpa(const void *p, uint64_t *hpa);
 

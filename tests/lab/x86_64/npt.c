@@ -118,6 +118,14 @@ uint64_t guest_ram_bytes(void)
     return sum;
 }
 
+uint64_t guest_ram_end(void)
+{
+    uint64_t end = 0;
+    for (unsigned i = 0; i < window_count; i++)
+        end = MAX(end, windows[i].gpa + windows[i].bytes);
+    return end;
+}
+
 void *guest_ptr(uint64_t gpa, uint64_t bytes)
 {
     for (unsigned i = 0; i < window_count; i++) {

@@ -10,6 +10,7 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/glue.h"
+#include "tests/lab/x86_64/balloon.h"
 #include "tests/lab/x86_64/ics.h"
 
 #define DEBUG_EXIT_PORT 0xF4
@@ -140,8 +141,10 @@ NORETURN void lab_end(enum lab_end how, const char *why)
     if (!ending) {
         ending = true;
         report_counters();
-        if (lab_host)
+        if (lab_host) {
             ics_report();
+            balloon_report();
+        }
         profile_print();
     }
     if (violations && (how == LAB_END_POWER_OFF || how == LAB_END_REBOOT || how == LAB_END_QUIT)) {

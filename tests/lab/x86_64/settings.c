@@ -32,6 +32,7 @@ void settings_defaults(struct lab_settings *s)
     host_scsi_config_default(&s->scsi);
     host_nic_config_default(&s->nic);
     host_ic_config_default(&s->ic);
+    balloon_defaults(&s->balloon);
     s->scsi_present = true;
 }
 
@@ -124,6 +125,8 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
 
     if (!strncmp(key, "fault.", 6))
         return settings_fault(&s->fault, key + 6, text);
+    if (!strncmp(key, "balloon.", 8))
+        return balloon_setting(&s->balloon, key + 8, text);
     if (!strncmp(key, "ic.", 3))
         return ics_setting(&s->ic, key + 3, text);
     if (!strcmp(key, "lun.absent"))
@@ -194,12 +197,13 @@ static uint32_t trace_bit(const char *word, size_t n)
 {
     static const struct { const char *name; uint32_t bits; } names[] = {
         {"tlfs", HOST_TRACE_TLFS}, {"vmbus", HOST_TRACE_VMBUS}, {"storvsp", HOST_TRACE_STORVSP},
-        {"netvsp", HOST_TRACE_NETVSP}, {"ring", HOST_TRACE_RING}, {"ic", HOST_TRACE_IC}, {"all", 0xFFFFFFFF},
+        {"netvsp", HOST_TRACE_NETVSP}, {"ring", HOST_TRACE_RING}, {"ic", HOST_TRACE_IC},
+        {"balloon", HOST_TRACE_BALLOON}, {"all", 0xFFFFFFFF},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (strlen(names[i].name) == n && !strncmp(names[i].name, word, n))
             return names[i].bits;
-    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, ic, all", word);
+    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, ic, balloon, all", word);
     return 0;
 }
 

@@ -2,6 +2,7 @@
 /* What the words with a dot on the lab's command line set in the model; settings.c lists them. */
 #pragma once
 #include "tests/host/host.h"
+#include "tests/lab/x86_64/balloon.h"
 
 struct lab_fault { uint32_t points; uint64_t number; enum host_fault_kind kind; };
 
@@ -10,6 +11,7 @@ struct lab_settings {
     struct host_scsi_config scsi;
     struct host_nic_config nic;          /* MAC, MTU and link come from the virtio NIC */
     struct host_ic_config ic;
+    struct lab_balloon_settings balloon;
     bool scsi_present;
     uint64_t absent_luns, absent_nics;   /* bit per number: plugged in later, by command */
     struct lab_fault fault;
