@@ -30,6 +30,9 @@ bool nbd_collect(struct nbd_session *s, unsigned want, const uint8_t **data, siz
     return true;
 }
 
+/* The server ends, and nothing that was begun is left to receive or to issue. */
+static bool has_finished(const struct nbd_session *s) { return s->finishing && s->state <= NBD_REQUEST; }
+
 size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t bytes)
 {
     size_t taken = 0;
@@ -37,14 +40,14 @@ size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t byte
      * command that waited for buffers go on. */
     for (;;) {
         size_t n;
-        if (s->finishing && s->state <= NBD_REQUEST)
+        if (has_finished(s))
             nbd_session_close(s);
         if (s->state == NBD_CLOSING)
             return bytes;
         n = s->state >= NBD_REQUEST ? nbd_transmit_input(s, data + taken, bytes - taken)
                                     : nbd_negotiate_input(s, data + taken, bytes - taken);
         taken += n;
-        if ((n == 0 || taken == bytes) && s->state != NBD_CLOSING)
+        if ((n == 0 || taken == bytes) && s->state != NBD_CLOSING && !has_finished(s))
             break;
     }
     return taken;
@@ -68,7 +71,7 @@ void nbd_session_eof(struct nbd_session *s)
 void nbd_session_finish(struct nbd_session *s)
 {
     s->finishing = true;
-    if (s->state <= NBD_REQUEST && !s->disconnecting)
+    if (has_finished(s) && !s->disconnecting)
         nbd_session_close(s);
 }
 

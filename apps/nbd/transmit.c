@@ -208,6 +208,8 @@ size_t nbd_transmit_input(struct nbd_session *s, const uint8_t *data, size_t byt
     while (going && (bytes > 0 || s->state == NBD_ISSUE)) {
         switch (s->state) {
         case NBD_REQUEST:
+            if (s->finishing)
+                return given - bytes;          /* the session closes */
             going = take_request(s, &data, &bytes);
             break;
         case NBD_ISSUE:

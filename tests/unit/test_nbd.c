@@ -6,6 +6,7 @@
  */
 #include "apps/nbd/internal.h"
 #include "tests/fake_arch/fake_arch.h"
+#include "tests/unit/child.h"
 #include "tests/unit/test.h"
 
 #define MIB          (1u << 20)
@@ -616,6 +617,76 @@ TEST(disc_answers_what_is_in_flight_and_closes)
 }
 
 /* ---- backpressure ---- */
+struct finish { size_t offered; unsigned replies; bool hold_disk; };
+
+static void finish_at(void *arg)
+{
+    const struct finish *f = arg;
+    struct seen seen;
+    start();
+    hello(true, "disk0");
+    play();
+    if (!in_transmission(true))
+        test_fail(__FILE__, __LINE__, "no transmission");
+    begin();
+    request(0, NBD_CMD_WRITE, 1, 4096, 8192);
+    payload(4096, 8192, 3);
+    request(0, NBD_CMD_READ, 2, 0, 65536);
+    request(0, NBD_CMD_WRITE, 3, 65536, 8192);
+    payload(65536, 8192, 4);
+    conn.input = script;
+    conn.input_bytes = f->offered;
+    conn.fed = 0;
+    if (f->hold_disk)
+        feed();
+    else
+        run();
+    nbd_session_finish(&conn.s);
+    nbd_session_finish(&conn.s);
+    conn.input_bytes = script_bytes;          /* the client goes on as if nothing were */
+    run();
+    read_replies(&seen, NULL);
+    CHECK(conn.closed && !seen.wrong);
+    CHECK_EQ(seen.done[1] + seen.done[2] + seen.done[3], f->replies);
+    for (unsigned i = 1; i <= f->replies; i++)
+        CHECK(seen.done[i] == 1 && seen.error[i] == 0);
+    if (f->replies)
+        CHECK_EQ(disks[0].bytes[4096 + 17], payload_byte(4096 + 17, 3));
+    CHECK(ended_clean());
+}
+
+/* Requests that came whole or have begun to are served, later ones are not; then the connection closes. */
+TEST(an_ending_server_serves_what_it_has)
+{
+    const size_t write = NBD_REQUEST_BYTES + 8192;
+    const struct finish cases[] = {
+        {0, 0, false}, {NBD_REQUEST_BYTES - 1, 0, false}, {NBD_REQUEST_BYTES, 1, false},
+        {NBD_REQUEST_BYTES + 100, 1, true}, {write, 1, true}, {write + 5, 1, false},
+        {write + NBD_REQUEST_BYTES, 2, true}, {2 * write + NBD_REQUEST_BYTES - 1, 3, true},
+        {2 * write + NBD_REQUEST_BYTES, 3, true},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        struct finish f = cases[i];
+        if (in_child(finish_at, &f) != FAKE_RETURNED)
+            test_fail(__FILE__, __LINE__, "case %u", i);
+    }
+}
+
+TEST(an_ending_server_does_not_negotiate)
+{
+    start();
+    begin();
+    put(3, 4);
+    option(NBD_OPT_LIST, 0);
+    conn.step = 7;
+    conn.input = script;
+    conn.input_bytes = 9;
+    feed();
+    nbd_session_finish(&conn.s);
+    run();
+    CHECK(conn.closed && ended_clean());
+}
+
 TEST(a_client_that_does_not_read_is_not_read_from)
 {
     struct seen seen;
