@@ -69,7 +69,9 @@ static enum host_take ndis_config(struct host_nic *n, const struct nvsp_message 
         host_violation(n->h, m, 20, "netvsp: NDIS configuration twice, too late, or in version 1");
         return HOST_FATAL;
     }
-    if (frame < NETVSP_FRAME_DEFAULT || frame > NETVSP_FRAME_MAX)
+    /* A smaller MTU than usual is the guest's right (Linux); its host goes on taking frames of the usual size. The usual
+     * MTU itself is one whose Ethernet header was forgotten. */
+    if (frame < NETVSP_FRAME_MIN || frame == NETVSP_FRAME_DEFAULT - 14 || frame > NETVSP_FRAME_MAX)
         host_strict(n->h, m, 20, "netvsp: NDIS configuration: frames of %u bytes", frame);
     if (frame < NETVSP_FRAME_DEFAULT || frame > NETVSP_FRAME_MAX || frame > limit)
         frame = NETVSP_FRAME_DEFAULT;

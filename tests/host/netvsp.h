@@ -11,6 +11,7 @@
 #define NETVSP_CONTROL_SECTIONS 16u       /* receive sections kept for control messages */
 #define NETVSP_CONTROL_MAX      4096u     /* longest control message taken */
 #define NETVSP_HEADER_MAX       256u      /* bytes of a frame that are copied to change headers */
+#define NETVSP_FRAME_MIN        82u         /* the least MTU of IPv4, 68, and the header */
 #define NETVSP_FRAME_DEFAULT    1514u
 #define NETVSP_FRAME_MAX        9216u
 #define NETVSP_VLAN_BYTES       4u
