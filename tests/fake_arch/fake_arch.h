@@ -39,6 +39,8 @@ extern uint64_t fake_shared_gpa_boundary;    /* this bit of a physical address s
  * Without a boundary both sides are the same. */
 void fake_isolate(uint64_t boundary);
 void fake_page_visible(uint64_t page, bool to_host);
+/* Off: only the book is kept, for tests in which millions of pages change hands. */
+void fake_sides_closed(bool on);
 unsigned fake_wrong_sides(void);             /* mappings in the vmap region that show a page from the wrong side */
 extern struct pt_format fake_pt_format;      /* a test may change max_leaf_level and break_before_make */
 

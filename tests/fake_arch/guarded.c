@@ -14,6 +14,7 @@ struct users { uint16_t readers, writers; };
 
 static struct users *users;
 static uint64_t view_bytes, open_pages;
+static bool relaxed;
 
 static void die(const char *what)
 {
@@ -29,6 +30,7 @@ void guarded_reset(int file, uint64_t bytes)
     }
     view_bytes = bytes;
     open_pages = 0;
+    relaxed = false;
     if (mmap((void *)VIEW_BASE, bytes, PROT_NONE, MAP_SHARED | NO_RESERVE, file, 0) == MAP_FAILED)
         die("mmap of the model's view");
     users = mmap(NULL, bytes / PAGE * sizeof(*users), PROT_READ | PROT_WRITE,
@@ -60,8 +62,15 @@ static void change(uint64_t at, bool write, int by)
         open_pages++;
     else if (after == PROT_NONE)
         open_pages--;
-    if (mprotect((void *)(VIEW_BASE + at / PAGE * PAGE), PAGE, after) != 0)
+    if (!relaxed && mprotect((void *)(VIEW_BASE + at / PAGE * PAGE), PAGE, after) != 0)
         die("mprotect of a guarded page");
+}
+
+void guarded_relax(void)
+{
+    if (mprotect((void *)VIEW_BASE, view_bytes, PROT_READ | PROT_WRITE) != 0)
+        die("mprotect of the model's view");
+    relaxed = true;
 }
 
 void *guarded_open(uint64_t at, bool write)

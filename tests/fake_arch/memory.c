@@ -36,6 +36,7 @@
 #define PAGES           (ARCH_DIRECT_BYTES / PAGE_BYTES)
 
 uint64_t fake_shared_gpa_boundary, fake_alias_at, fake_alias_of;
+static bool sides_closed = true;             /* see fake_sides_closed */
 static uint64_t *visible;                    /* isolated: bit n of word w, page 64w+n is the host's to see, too */
 static int memory_file = -1;
 static paddr_t root;
@@ -162,7 +163,7 @@ static uint64_t same_until(uint64_t page, uint64_t end)
 /* Closes what of a mapping lies on the wrong side. */
 static void close_wrong_side(uint64_t start, uint64_t bytes, uint64_t phys, bool shared)
 {
-    if (!visible || !fake_shared_gpa_boundary)
+    if (!visible || !fake_shared_gpa_boundary || !sides_closed)
         return;
     for (uint64_t page = phys / PAGE_BYTES, end = page + bytes / PAGE_BYTES, next; page < end; page = next) {
         next = same_until(page, end);
@@ -182,13 +183,15 @@ void fake_isolate(uint64_t boundary)
     fake_shared_gpa_boundary = boundary;
 }
 
+void fake_sides_closed(bool on) { sides_closed = on; }
+
 static void realise(uint64_t start, uint64_t end);
 
 void fake_page_visible(uint64_t page, bool to_host)
 {
     KASSERT(visible && page < PAGES && is_visible(page) != to_host);
     visible[page / 64] ^= 1ull << (page % 64);
-    if (fake_shared_gpa_boundary)
+    if (fake_shared_gpa_boundary && sides_closed)
         realise(ARCH_DIRECT_BASE + page * PAGE_BYTES, ARCH_DIRECT_BASE + (page + 1) * PAGE_BYTES);
 }
 
