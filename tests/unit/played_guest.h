@@ -134,10 +134,17 @@ static uint64_t op_tsc(void *ctx)
     return now * 200;
 }
 
+static bool op_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what)
+{
+    (void)ctx;
+    return what != HOST_PAGES_TAKEN || (gpn < RAM_PAGES && count <= RAM_PAGES - gpn);
+}
+
 static const struct host_ops ops = {
     .alloc = op_alloc, .free = op_free, .gpa_map = op_map, .gpa_unmap = op_unmap, .raise = op_raise,
     .now_100ns = op_now,
     .set_timer = op_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_tsc, .trace = op_trace,
+    .pages = op_pages,
 };
 
 static void poll_all(void)
