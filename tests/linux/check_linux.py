@@ -11,6 +11,7 @@ import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "e2e")]
+import cases_balloon                                          # noqa: E402,F401
 import cases_channels                                         # noqa: E402,F401
 import harness                                                # noqa: E402
 import linuximage                                             # noqa: E402
