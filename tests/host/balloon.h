@@ -50,6 +50,7 @@ struct host_balloon {
 /* false: overlaps with what is there, or no memory. */
 bool balloon_book_add(struct host_balloon *b, uint64_t first, uint64_t pages);
 bool balloon_book_overlaps(const struct balloon_book *book, uint64_t first, uint64_t pages);
-/* A piece of at most max pages, somewhere, taken out; the guest has to cope with any cut. pages 0: empty or no memory. */
+/* A piece of at most max pages, somewhere, taken out; the guest has to cope with any cut. pages 0: empty or no
+ * memory. */
 struct balloon_range balloon_book_cut(struct host_balloon *b, uint64_t max);
 void balloon_book_clear(struct host_balloon *b);

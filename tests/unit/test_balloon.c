@@ -577,14 +577,14 @@ TEST(lies_about_pages_given_back)
         page++;
     uint64_t whole = DM_RANGE(page, look()->ballooned_pages);
     CHECK_EQ(state.ballooned_ranges, 1);
-    lie_unballoon(2, DM_RANGE(page, 64), DM_RANGE(page + 63, 64), "pages back that it does not have");   /* overlap */
-    lie_unballoon(2, DM_RANGE(page, 64), DM_RANGE(page, 64), "pages back");                              /* twice */
-    lie_unballoon(2, DM_RANGE(page, 64), DM_RANGE(page - 1, 1), "pages back");                           /* never given */
-    lie_unballoon(1, DM_RANGE(page + 4000, 97), 0, "pages back");                                        /* too long */
-    lie_unballoon(1, DM_RANGE((1ull << 40) - 1, 0xFFFFFF), 0, "pages back");                             /* wrapping */
-    lie_unballoon(1, DM_RANGE(page, 0), 0, "pages back");                                                /* empty */
+    lie_unballoon(2, DM_RANGE(page, 64), DM_RANGE(page + 63, 64), "pages back that it does not have");
+    lie_unballoon(2, DM_RANGE(page, 64), DM_RANGE(page, 64), "pages back"); /* twice */
+    lie_unballoon(2, DM_RANGE(page, 64), DM_RANGE(page - 1, 1), "pages back"); /* never given */
+    lie_unballoon(1, DM_RANGE(page + 4000, 97), 0, "pages back"); /* too long */
+    lie_unballoon(1, DM_RANGE((1ull << 40) - 1, 0xFFFFFF), 0, "pages back"); /* wrapping */
+    lie_unballoon(1, DM_RANGE(page, 0), 0, "pages back"); /* empty */
     lie_unballoon(1, DM_RANGE(0, 1), 0, "pages back");
-    lie_unballoon(1, DM_RANGE(4 * GIB / PAGE_BYTES, 1), 0, "pages back");                                /* no memory */
+    lie_unballoon(1, DM_RANGE(4 * GIB / PAGE_BYTES, 1), 0, "pages back"); /* no memory */
     lie_unballoon(3, whole, whole, "more ranges than its message holds");
     lie_unballoon(0x20000002, whole, whole, "more ranges");
     lie_unballoon(UINT32_MAX, whole, whole, "more ranges");

@@ -93,7 +93,9 @@ static void report(uint64_t committed)
 
 static void give_list(uint32_t more_count, uint32_t reserved, unsigned n, const uint64_t *ranges)
 {
-    struct { struct dm_balloon_response m; uint64_t ranges[8]; } r = {.m = {.more_count = more_count, .reserved = reserved}};
+    struct { struct dm_balloon_response m; uint64_t ranges[8]; } r = {
+        .m = {.more_count = more_count, .reserved = reserved},
+    };
     for (unsigned i = 0; i < n; i++)
         r.ranges[i] = ranges[i];
     say(DM_BALLOON_RESPONSE, &r, (uint16_t)(sizeof(r.m) + n * 8));
