@@ -40,6 +40,10 @@ static void add_machine(struct text *t)
     ksnprintf(value, sizeof(value), "%llu of %llu MiB free", (unsigned long long)(memory.free_pages >> 8),
               (unsigned long long)(memory.ram_pages >> 8));
     row(t, "Memory", value);
+    if (memory.given_pages) {
+        ksnprintf(value, sizeof(value), "%llu MiB", (unsigned long long)(memory.given_pages >> 8));
+        row(t, "Memory taken by the host", value);
+    }
     text_add(t, "</table>\n");
 }
 

@@ -68,6 +68,8 @@ def memory_balloon_during_copy(t):
     t.run("nbdcopy", f"nbd://127.0.0.1:{vm.ports['nbd']}/disk0", t.path("copy.img"), limit_s=60)
     t.equal(sha256(t.path("copy.img")), sha256(path), "SHA-256 of the copy made at the floor")
     t.equal(metric(vm, "candela_memory_given_pages"), memory(vm)["ballooned"], "given pages by /metrics")
+    taken_mib = memory(vm)["ballooned"] // MIB_PAGES
+    t.check(f"taken by the host</th><td>{taken_mib} MiB" in page(vm, "/"), f"{taken_mib} MiB on the status page")
     all_back = request(vm, f"unballoon {1 << 20}")
     t.equal(all_back["ballooned"], 0, "after all came back")
     t.equal(metric(vm, "candela_memory_given_pages"), 0, "given pages by /metrics")
