@@ -26,6 +26,7 @@
 #define FLOOR_SHARE_MOST   (64ull << 20)
 #define REPORT_PERIOD_S    1
 #define START_DELAY_US     1000000ull
+#define ANSWER_DELAY_US    10000ull
 #define ALIGNMENT_LOG2_MIB 7ull          /* hot-added ranges: as Linux asks, so hosts are used to it */
 #define FIRST_ID           0x1000u       /* answers that repeat an id can be told from hosts that count their own */
 
@@ -227,10 +228,22 @@ static void report(struct balloon *b)
         balloon_counters.reports++;
 }
 
+/* Will this request be answered before the next one is read? */
+static bool wants_answer(const struct balloon *b)
+{
+    uint16_t type = b->in.header.type;
+    return type == DM_BALLOON_REQUEST || type == DM_HOT_ADD_REQUEST ||
+           (type == DM_UNBALLOON_REQUEST && !(b->in.unballoon.flags & DM_MORE));
+}
+
 static void handle(struct balloon *b)
 {
     uint16_t type = b->in.header.type, size = b->in.header.size;
 
+    /* QEMU (8.2 to 10.0) looks at the ring once more before it leaves the command that made it send the request, and
+     * aborts if it finds something there: an answer must not be faster than that. */
+    if (wants_answer(b))
+        task_sleep_us(ANSWER_DELAY_US);
     if (type == DM_BALLOON_REQUEST && size >= sizeof(struct dm_balloon_request))
         balloon_give(b);
     else if (type == DM_UNBALLOON_REQUEST && size >= sizeof(struct dm_unballoon_request))
