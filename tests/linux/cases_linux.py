@@ -2,10 +2,11 @@
 """Stock Linux on every way in, with its disks and networks, on hosts of every age."""
 import re
 
+import labvm
 import network
 import storage
 from etherpeer import Peer
-from guest import Guest
+from guest import MODULES, Guest
 from harness import case
 from labvm import Disk, UserNet, WireNet
 
@@ -13,14 +14,15 @@ MIB = 1 << 20
 FORWARD = {"http": 80}
 
 
-def check_facilities(t, log, version="5.3", smp=False):
+def check_facilities(t, log, version="5.3", smp=False, ipi=True):
     """Linux has found what the host offers, and uses it."""
     wanted = [r"^Hypervisor detected: Microsoft Hyper-V", r"^Hyper-V: Using hypercall for remote TLB flush",
-              r"^Hyper-V: Using IPI hypercalls", rf"hv_vmbus: Vmbus version:{re.escape(version)}$",
+              rf"hv_vmbus: Vmbus version:{re.escape(version)}$",
               r"^clocksource: Switched to clocksource hyperv_clocksource_tsc_page",
               r"^scsi host\d+: storvsc_host_t", r"scsi .*Direct-Access +Msft +Virtual Disk"]
     for pattern in wanted:
         t.check(re.search(pattern, log, re.M), f"the log says {pattern!r}")
+    t.equal("Hyper-V: Using IPI hypercalls" in log, ipi, "IPIs by hypercall")
     if smp:
         t.check(re.search(r"smp: Brought up 1 node, 2 CPUs", log), "two processors")
 
@@ -111,11 +113,14 @@ def linux_uefi_two_cpus(t):
     by_firmware(t, 2)
 
 
-def on_version(version):
+OFF, RESTART = ("off", "power off", labvm.POWER_OFF), ("restart", "restart", labvm.REBOOT)
+
+
+def on_version(version, end, poorer, timer):
     def run(t):
         source, target = t.random_disk("source.img", 8), t.random_disk("target.img", 8, seed=2)
         writes = storage.Writes(10, 8 * MIB, 8 * MIB, seed=3)
-        guest = Guest(t, lab={"vmbus.version": version}, disks=[Disk(source), Disk(target, writable=True)],
+        guest = Guest(t, lab={"vmbus.version": version, **poorer}, disks=[Disk(source), Disk(target, writable=True)],
                       files={"/etc/writes": writes.script()})
         check_bound(t, guest)
         storage.check_whole(t, guest, guest.disk(0), source)
@@ -123,12 +128,66 @@ def on_version(version):
         guest.dhcp()
         network.check_ping(t, guest, count=2)
         network.check_http(t, guest, 4 * MIB)
-        check_facilities(t, guest.check_log(), version)
-        guest.power_off()
+        check_facilities(t, guest.check_log(), version, ipi="hv.hints" not in poorer)
+        check_timer(t, guest, *timer)
+        guest.end_by_host(*end)
     run.__name__ = "linux_vmbus_" + version.replace(".", "_")
-    run.__doc__ = f"VMBus limited to {version} by the host: disk and network work."
+    run.__doc__ = f"VMBus limited to {version} by the host: disk and network work, and its request to end."
     return run
 
 
-for one in ("5.2", "5.0", "4.0", "3.0", "2.4"):
-    case(limit_s=90)(on_version(one))
+def check_timer(t, guest, name, interrupt):
+    """Which timer ticks while a program computes: HVS synthetic, HYP synthetic by messages, LOC the local APIC's."""
+    t.equal(guest.run("cat /sys/devices/system/clockevents/clockevent0/current_device").strip(), name, "its name")
+    before, after = ({row: int(n) for row, n in re.findall(r"^ *(LOC|HVS|HYP): +(\d+)", text, re.M)} for text in
+                     guest.run("cat /proc/interrupts; n=0; while [ $n -lt 50000 ]; do n=$((n + 1)); done; echo; "
+                               "cat /proc/interrupts").split("\n\n"))
+    ticks = {row: n - before[row] for row, n in after.items()}
+    t.check(ticks[interrupt] > 10 and all(n < ticks[interrupt] // 2 for row, n in ticks.items() if row != interrupt),
+            f"{name} ticks by {interrupt}: {ticks}")
+
+
+# Hosts of that age had less to offer: no synthetic timers; no direct ones; auto-EOI, and no IPIs by hypercall.
+DIRECT, MESSAGES, LOCAL = ("Hyper-V clockevent", "HVS"), ("Hyper-V clockevent", "HYP"), ("lapic", "LOC")
+NO_STIMER, NO_DIRECT = {"hv.access": "0xa67"}, {"hv.features": hex(1 << 8 | 1 << 10)}
+AUTO_EOI = {"hv.hints": hex(1 << 5 | 1 << 2)}
+for number, ending, lacking, timer in (("5.2", OFF, {}, DIRECT), ("5.0", RESTART, {}, DIRECT),
+                                       ("4.0", OFF, NO_STIMER, LOCAL), ("3.0", RESTART, NO_DIRECT, MESSAGES),
+                                       ("2.4", OFF, AUTO_EOI, DIRECT)):
+    case(limit_s=90)(on_version(number, ending, lacking, timer))
+
+
+@case(limit_s=150)
+def linux_reload(t):
+    """Adapters and drivers come and go: link, MTU, NIC, modules; at last a panic that the host hears."""
+    source = t.random_disk("source.img", 8)
+    nets = [UserNet(FORWARD), UserNet({})]
+    modules = [name for name in MODULES if name != "hv_balloon"]      # which cannot be unloaded
+    guest = Guest(t, disks=[Disk(source)], cpus=2, net=nets, modules=modules)
+    guest.dhcp()
+    check_carrier(t, guest)
+    for mtu in (1400, 1500):
+        guest.run(f"ip link set eth0 mtu {mtu}")
+        guest.dhcp()
+        network.check_ping(t, guest, count=2, size=mtu - 28)
+    for turn in range(2):
+        guest.vm.command("nic-remove 1", r"^lab-command: nic-remove 1.*: done")
+        guest.wait_for("[ $(ls -d /sys/class/net/eth* | wc -l) = 1 ]", f"an adapter goes, turn {turn}")
+        guest.vm.command("nic-add 1", r"^lab-command: nic-add 1.*: done")
+        guest.wait_for("[ $(ls -d /sys/class/net/eth* | wc -l) = 2 ]", f"and comes again, turn {turn}")
+    guest.dhcp("eth1")
+
+    guest.run(f"for m in {' '.join(reversed(modules))}; do rmmod $m || break; done; ! [ -d /sys/class/net/eth0 ]")
+    guest.run(f"load_modules {' '.join(modules)}")
+    storage.check_parallel(t, guest, guest.disk(0), source)
+    guest.dhcp()
+    network.check_http(t, guest, 4 * MIB)
+    check_facilities(t, guest.check_log(allowed=[r"Synchronize Cache\(10\) failed"]), smp=True)
+    text = guest.crash()
+    t.check("sysrq triggered crash" in text, f"the host has the text of the panic: {text[-500:]}")
+
+
+def check_carrier(t, guest):
+    for state, carrier in (("down", 0), ("up", 1)):
+        guest.vm.command(f"link 0 {state}", rf"^lab-command: link 0 {state}.*: done")
+        guest.wait_for(f"grep -qx {carrier} /sys/class/net/eth0/carrier", f"carrier after link {state}")

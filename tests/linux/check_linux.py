@@ -16,6 +16,7 @@ import cases_channels                                         # noqa: E402,F401
 import harness                                                # noqa: E402
 import linuximage                                             # noqa: E402
 import cases_linux                                            # noqa: E402,F401
+import cases_services                                         # noqa: E402,F401
 
 
 def main():

@@ -30,6 +30,7 @@ import subprocess
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FETCH_LIMIT_S = 900
+PROGRAMS = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 
 INIT_START = """#!/bin/busybox sh
@@ -100,7 +101,7 @@ def elf_section(elf, wanted):
 
 
 def module_needs(elf):
-    """Names of the modules that must be loaded before this one: what it links with, and what it asks for beside that."""
+    """Names of the modules to load before this one: what it links with, and with a "?" what it asks for beside that."""
     needs = []
     for field in elf_section(elf, ".modinfo").split(b"\0"):
         key, _, value = field.decode(errors="replace").partition("=")
@@ -268,7 +269,7 @@ def with_libraries(programs):
     """
     files = {}
     for program in programs:
-        where = program if "/" in program else shutil.which(program, path=os.defpath + ":/usr/sbin:/sbin:/usr/local/bin")
+        where = program if "/" in program else shutil.which(program, path=PROGRAMS)
         if not where or not os.path.exists(where):
             raise Unavailable(f"{program} is not installed: scripts/packages.sh check")
         files[where] = os.path.realpath(where)

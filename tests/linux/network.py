@@ -58,7 +58,8 @@ def check_http(t, guest, size, limit_s=120):
 
 def check_ping(t, guest, address="10.0.2.2", count=5, size=56):
     output = guest.run(f"ping -c {count} -A -w 10 -s {size} {address}", expect=None)
-    t.check(f"{count} packets received, 0% packet loss" in output, f"{count} pings of {size} bytes to {address}: {output}")
+    t.check(f"{count} packets received, 0% packet loss" in output,
+            f"{count} pings of {size} bytes to {address}: {output}")
 
 
 def check_peer(t, guest, interface, peer):
