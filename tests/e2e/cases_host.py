@@ -93,7 +93,7 @@ def says_once(t, vm, pattern, what):
 @case(limit_s=60)
 def host_offers_nothing(t):
     """A bus without a device: the machine comes up, says what it has not, and goes on."""
-    vm = t.lab(ready=None, disks=[], net=[], lab={"storvsp.present": 0, "ic.all": 0})
+    vm = t.lab(ready=None, disks=[], net=[], lab={"storvsp.present": 0, "ic.all": 0, "balloon.present": 0})
     vm.expect(r"\bno (NIC|network)\b", READY_S)
     vm.expect(r"\bno disks?\b", READY_S)
     says_once(t, vm, r"vmbus: 0 offers", "no offers")
