@@ -109,28 +109,26 @@ static const struct use_rule uses[USES] = {
 
 static uint64_t without_boundary(const struct host *h, uint64_t gpa)
 {
-    if (h->visible == NULL || h->cfg.boundary_bit == 0)
+    if (h->book == NULL || h->cfg.boundary_bit == 0)
         return gpa;
     return gpa & ~(1ull << h->cfg.boundary_bit);
 }
 
-static bool visible(const struct host *h, uint64_t gpn)
-{
-    return h->visible == NULL || (gpn < h->cfg.ram_pages && (h->visible[gpn / 8] & (1u << (gpn % 8))));
-}
-
 void *host_map(struct host *h, enum host_use use, uint64_t gpa, size_t len)
 {
+    bool counted = h->book != NULL && uses[use].shared;
     void *p;
 
     gpa = without_boundary(h, gpa);
     if (len == 0 || len > HV_PAGE_SIZE - (gpa & HV_PAGE_MASK))
         return NULL;
-    if (uses[use].shared && !visible(h, gpa >> HV_PAGE_SHIFT))
+    if (counted && !host_page_enter(h, gpa >> HV_PAGE_SHIFT))
         return NULL;
     p = h->ops.gpa_map(h->ctx, gpa, len, uses[use].write);
     if (p != NULL)
         h->mapped[use]++;
+    else if (counted)
+        host_page_leave(h, gpa >> HV_PAGE_SHIFT);
     return p;
 }
 
@@ -141,8 +139,11 @@ void host_unmap(struct host *h, enum host_use use, uint64_t gpa, size_t len)
         return;
     }
     h->mapped[use]--;
+    gpa = without_boundary(h, gpa);
     if (h->ops.gpa_unmap != NULL)
-        h->ops.gpa_unmap(h->ctx, without_boundary(h, gpa), len, uses[use].write);
+        h->ops.gpa_unmap(h->ctx, gpa, len, uses[use].write);
+    if (h->book != NULL && uses[use].shared)
+        host_page_leave(h, gpa >> HV_PAGE_SHIFT);
 }
 
 uint64_t host_now(struct host *h)
@@ -276,9 +277,7 @@ struct host *host_create(const struct host_config *cfg, const struct host_ops *o
     list_init(&h->alarms);
     h->alarm_told = HOST_NEVER;
     h->vp = host_alloc(h, h->cfg.vps * sizeof(*h->vp));
-    if (h->cfg.isolation_type != HV_ISOLATION_NONE)
-        h->visible = host_alloc(h, h->cfg.ram_pages / 8 + 1);
-    if (h->vp == NULL || (h->cfg.isolation_type != HV_ISOLATION_NONE && h->visible == NULL)) {
+    if (h->vp == NULL || (h->cfg.isolation_type != HV_ISOLATION_NONE && !host_book_create(h))) {
         host_destroy(h);
         return NULL;
     }
@@ -318,9 +317,7 @@ void host_reset(struct host *h)
     vballoon_reset(h);
     unmap_registers(h);
     reset_registers(h);
-    if (h->visible != NULL)
-        memset(h->visible, 0, h->cfg.ram_pages / 8 + 1);
-    h->visible_pages = 0;
+    host_book_clear(h);
 }
 
 bool host_poll(struct host *h)

@@ -109,6 +109,7 @@ struct host_config {
     uint8_t boundary_bit;           /* shared GPA boundary = 1 << boundary_bit */
     uint64_t ram_pages;             /* highest guest page + 1; needed only with isolation */
     bool scramble_on_change;        /* a page's content is lost when its visibility changes */
+    uint16_t visibility_batch;      /* 0, or: visibility calls stop after so many pages and are continued */
 
     /* VMBus */
     uint32_t vmbus_min, vmbus_max;  /* VMBUS_VERSION_*: known versions between them are accepted */

@@ -200,7 +200,7 @@ struct host {
     uint32_t tsc_sequence;
     struct host_vp *vp;
     uint32_t mapped[USES];                        /* pieces of guest memory */
-    uint8_t *visible;                             /* isolated: a bit per page; NULL: all is visible */
+    uint32_t **book;                              /* isolated: host_isolation.c; NULL: all is visible */
     uint64_t visible_pages;
 
     struct host_vmbus vmbus;
@@ -238,6 +238,14 @@ enum host_fault_kind host_fault(struct host *h, enum host_fault_point point);
 void host_alarm_init(struct host_alarm *alarm, void (*fired)(struct host_alarm *alarm));
 void host_alarm_set(struct host *h, struct host_alarm *alarm, uint64_t due);   /* HOST_NEVER: not any more */
 void host_alarms_fired(struct host *h);           /* those that are due */
+
+/* ---- host_isolation.c: the book of visible pages ---------------------------------------------------- */
+
+bool host_book_create(struct host *h);            /* all private; false: no memory */
+void host_book_clear(struct host *h);
+/* The host begins to look at a page, so that it can't become private until host_page_leave. False: it is private. */
+bool host_page_enter(struct host *h, uint64_t gpn);
+void host_page_leave(struct host *h, uint64_t gpn);
 
 /* ---- host_report.c ---------------------------------------------------------------------------------- */
 

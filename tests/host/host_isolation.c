@@ -2,20 +2,113 @@
 /*
  * host_isolation.c: which pages of an isolated guest the host may see (TLFS: isolated virtual machines).
  *
- * One bit per page, all private at the start. host_map() asks this book for everything that VMBus
- * looks at. A page that a live GPADL names must not become private: a real host would then fault
- * on it.
+ * A word per page, all private at the start: 0 private, else 1 and as many more as there are uses of the page by the
+ * host now. The words come in chunks, made when the first page of one becomes visible. host_map() asks this book for
+ * everything that VMBus looks at, and enters the use: a page that a live GPADL, the monitor or a packet under way
+ * names can't become private, whoever has its address (a real host would fault on it). Nor can a page become visible
+ * that the hypervisor keeps its own things in.
  */
 #include "tests/host/host_internal.h"
 
-static bool page_visible(const struct host *h, uint64_t gpn)
+#define CHUNK_PAGES 512u
+
+static uint64_t chunks(const struct host *h) { return h->cfg.ram_pages / CHUNK_PAGES + 1; }
+
+bool host_book_create(struct host *h)
 {
-    return (h->visible[gpn / 8] & (1u << (gpn % 8))) != 0;
+    h->book = host_alloc(h, chunks(h) * sizeof(h->book[0]));
+    return h->book != NULL;
+}
+
+void host_book_clear(struct host *h)
+{
+    h->visible_pages = 0;
+    for (uint64_t i = 0; h->book != NULL && i < chunks(h); i++) {
+        if (h->book[i] != NULL)
+            memset(h->book[i], 0, CHUNK_PAGES * sizeof(h->book[i][0]));
+    }
+}
+
+/* The word of a page; NULL: it is private, and so is its chunk. */
+static uint32_t *word_of(const struct host *h, uint64_t gpn)
+{
+    if (gpn >= h->cfg.ram_pages || h->book[gpn / CHUNK_PAGES] == NULL)
+        return NULL;
+    return &h->book[gpn / CHUNK_PAGES][gpn % CHUNK_PAGES];
+}
+
+bool host_page_enter(struct host *h, uint64_t gpn)
+{
+    uint32_t *word = word_of(h, gpn);
+
+    if (word == NULL || *word == 0 || *word == UINT32_MAX)
+        return false;
+    ++*word;
+    return true;
+}
+
+void host_page_leave(struct host *h, uint64_t gpn)
+{
+    uint32_t *word = word_of(h, gpn);
+
+    if (word == NULL || *word <= 1)
+        host_violation(h, &gpn, 8, "the model itself: a page is left that nobody looked at");
+    else
+        --*word;
+}
+
+/* Of the hypervisor, inside guest memory: nothing for the host to see. */
+static const char *overlay_at(const struct host *h, uint64_t gpn)
+{
+    if ((h->hypercall_msr & HV_MSR_PAGE_ENABLE) && h->hypercall_msr >> HV_PAGE_SHIFT == gpn)
+        return "the hypercall page";
+    if (h->tsc_page != NULL && h->reference_tsc >> HV_PAGE_SHIFT == gpn)
+        return "the reference TSC page";
+    for (uint32_t i = 0; i < h->cfg.vps; i++) {
+        if ((h->vp[i].messages != NULL && h->vp[i].simp >> HV_PAGE_SHIFT == gpn) ||
+            (h->vp[i].flags != NULL && h->vp[i].siefp >> HV_PAGE_SHIFT == gpn))
+            return "a SynIC page";
+    }
+    return NULL;
+}
+
+static bool open_page(struct host *h, uint64_t gpn)
+{
+    uint32_t **chunk = &h->book[gpn / CHUNK_PAGES];
+
+    if (*chunk == NULL)
+        *chunk = host_alloc(h, CHUNK_PAGES * sizeof(**chunk));
+    if (*chunk == NULL)
+        return false;
+    (*chunk)[gpn % CHUNK_PAGES] = 1;
+    h->visible_pages++;
+    return true;
+}
+
+/* In the state that it shall have already, or not to be had; else HV_STATUS_SUCCESS and *change. */
+static uint16_t may_change(struct host *h, uint64_t gpn, bool want, bool *change)
+{
+    const uint32_t *word = word_of(h, gpn);
+    const char *overlay;
+
+    *change = (word != NULL && *word != 0) != want;
+    if (*change && !want && *word > 1) {
+        host_violation(h, &gpn, 8, "visibility: page made private while %s uses it",
+                       vgpadl_covers(h, gpn) ? "a GPADL or the monitor" : "a packet");
+        return HV_STATUS_OPERATION_DENIED;
+    }
+    overlay = *change && want ? overlay_at(h, gpn) : NULL;
+    if (overlay != NULL) {
+        host_violation(h, &gpn, 8, "visibility: page made visible that is %s", overlay);
+        return HV_STATUS_OPERATION_DENIED;
+    }
+    return HV_STATUS_SUCCESS;
 }
 
 static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
 {
-    bool want = visibility == HV_VISIBILITY_READ_WRITE;
+    bool want = visibility == HV_VISIBILITY_READ_WRITE, changes;
+    uint16_t status;
     void *page;
 
     if (h->cfg.boundary_bit > HV_PAGE_SHIFT && (gpn & (1ull << (h->cfg.boundary_bit - HV_PAGE_SHIFT)))) {
@@ -27,17 +120,17 @@ static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
         host_violation(h, &gpn, 8, "visibility: page outside of memory");
         return HV_STATUS_OPERATION_DENIED;
     }
-    if (page_visible(h, gpn) == want) {
+    status = may_change(h, gpn, want, &changes);
+    if (status == HV_STATUS_SUCCESS && changes && want && !open_page(h, gpn))
+        status = HV_STATUS_INSUFFICIENT_MEMORY;
+    if (status != HV_STATUS_SUCCESS || !changes) {
         host_unmap(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE);
-        return HV_STATUS_SUCCESS;
+        return status;
     }
-    if (!want && vgpadl_covers(h, gpn)) {
-        host_unmap(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE);
-        host_violation(h, &gpn, 8, "visibility: page made private while a GPADL or the monitor uses it");
-        return HV_STATUS_OPERATION_DENIED;
+    if (!want) {
+        *word_of(h, gpn) = 0;
+        h->visible_pages--;
     }
-    h->visible[gpn / 8] ^= (uint8_t)(1u << (gpn % 8));
-    h->visible_pages += want ? 1 : -1ull;
     if (h->cfg.scramble_on_change)
         memset(page, 0xA5, HV_PAGE_SIZE);
     host_unmap(h, USE_VISIBILITY, gpn << HV_PAGE_SHIFT, HV_PAGE_SIZE);

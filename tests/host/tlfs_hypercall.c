@@ -81,6 +81,7 @@ static uint16_t check_control(struct frame *f)
 {
     struct host *h = f->h;
     const struct call *c = f->call;
+    uint16_t batch = h->cfg.rep_batch;
 
     if ((f->control & HV_CONTROL_RESERVED_MASK) || (f->control & HV_CONTROL_NESTED)) {
         host_violation(h, &f->control, 8, "%s: reserved bits in the control word", c->name);
@@ -102,8 +103,10 @@ static uint16_t check_control(struct frame *f)
         return HV_STATUS_INVALID_HYPERCALL_INPUT;
     }
     f->last = f->count;
-    if (h->cfg.rep_batch != 0 && f->count - f->start > h->cfg.rep_batch)
-        f->last = f->start + h->cfg.rep_batch;
+    if (c->code == HVCALL_MODIFY_HOST_VISIBILITY && h->cfg.visibility_batch != 0)
+        batch = h->cfg.visibility_batch;
+    if (batch != 0 && f->count - f->start > batch)
+        f->last = f->start + batch;
     f->in_bytes = c->in_bytes + 8u * hv_control_varhead(f->control) + f->count * c->in_element;
     return HV_STATUS_SUCCESS;
 }

@@ -67,7 +67,7 @@ uint32_t vgpadl_count(const struct host *h, uint32_t relid)
 
 static uint64_t gpn_mask(const struct host *h)
 {
-    if (h->visible == NULL || h->cfg.boundary_bit <= HV_PAGE_SHIFT)
+    if (h->book == NULL || h->cfg.boundary_bit <= HV_PAGE_SHIFT)
         return UINT64_MAX;
     return ~(1ull << (h->cfg.boundary_bit - HV_PAGE_SHIFT));
 }
