@@ -22,8 +22,10 @@ export DISK MEM CPUS ARGS
 WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wwrite-strings
 ARCHFLAGS_x86_64 := -mno-red-zone -mgeneral-regs-only -mcmodel=kernel
 ARCHFLAGS_arm64  := -mgeneral-regs-only -mstrict-align -mno-outline-atomics
+# Messages to the host must not carry what the stack held before: compilers from GCC 15 on zero a union's unused bytes when told.
+ZERO := $(shell $(CC) -fzero-init-padding-bits=unions -x c -E /dev/null >/dev/null 2>&1 && echo -fzero-init-padding-bits=unions)
 FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem lib/include -isystem $(shell $(CC) -print-file-name=include 2>/dev/null) \
-        -fno-pie -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common -ffunction-sections -fdata-sections
+        -fno-pie -fno-stack-protector -fno-omit-frame-pointer -fno-asynchronous-unwind-tables -fno-common -ffunction-sections -fdata-sections $(ZERO)
 KFLAGS := $(FREE) $(ARCHFLAGS_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
 NETINC := -Irt/net -I$(LWIP)/src/include -I$(LWIP)/contrib/addons/tcp_isn
 LDFLAGS := -nostdlib -static -z noexecstack -z max-page-size=4096 --gc-sections --fatal-warnings --no-undefined --build-id=none

@@ -101,12 +101,12 @@ void netvsc_reply(struct netvsc *n, const struct rndis_header *header, const voi
         netvsc_lie(n, "an RNDIS answer too short", header->length);
         return;
     }
-    memcpy(&id, (const char *)message + sizeof(*header), sizeof(id));
+    copy_once(&id, (const char *)message + sizeof(*header), sizeof(id));
     if (!n->reply_waiting || header->type != n->reply_type || id != n->request_id) {
         netvsc_lie(n, "an RNDIS answer to no request", id);
         return;
     }
-    memcpy(n->reply, message, bytes);
+    copy_once(n->reply, message, bytes);
     n->reply_bytes = bytes;
     n->reply_waiting = false;
     wait_queue_wake_all(&n->wait);

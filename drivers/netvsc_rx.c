@@ -170,7 +170,7 @@ static void link_speed(struct netvsc *n, const void *message, const struct rndis
 
     if (m->buffer_length < sizeof(speed) || m->buffer_offset > body || sizeof(speed) > body - m->buffer_offset)
         return;
-    memcpy(&speed, (const char *)message + RNDIS_OFFSET_BASE + m->buffer_offset, sizeof(speed));
+    copy_once(&speed, (const char *)message + RNDIS_OFFSET_BASE + m->buffer_offset, sizeof(speed));
     n->nic.link_speed_mbps = speed / 10000;
 }
 
@@ -182,7 +182,7 @@ static void indication(struct netvsc *n, const void *message, const struct rndis
         netvsc_lie(n, "a status indication too short", header->length);
         return;
     }
-    memcpy(&m, message, sizeof(m));
+    copy_once(&m, message, sizeof(m));
     m.header = *header;                  /* the length that was checked */
     NETVSC_COUNT(n, indications);
     switch (m.status) {

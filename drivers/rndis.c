@@ -96,7 +96,7 @@ const char *rndis_header_parse(const void *message, uint32_t bytes, struct rndis
 {
     if (bytes < sizeof(*header))
         return "shorter than a header";
-    memcpy(header, message, sizeof(*header));
+    copy_once(header, message, sizeof(*header));
     if (header->length < sizeof(*header))
         return "a length smaller than a header";
     if (header->length > bytes)
@@ -123,13 +123,13 @@ static const char *parse_ppis(const char *at, uint32_t left, struct rndis_rx *rx
 
         if (left < sizeof(ppi))
             return "packet information cut short";
-        memcpy(&ppi, at, sizeof(ppi));
+        copy_once(&ppi, at, sizeof(ppi));
         if (ppi.bytes < sizeof(ppi) || ppi.bytes > left)
             return "packet information of a wrong size";
         if (ppi.type == RNDIS_PPI_CHECKSUM || ppi.type == RNDIS_PPI_VLAN) {
             if (ppi.data_offset < sizeof(ppi) || ppi.bytes < sizeof(word) || ppi.data_offset > ppi.bytes - sizeof(word))
                 return "packet information with a wrong offset";
-            memcpy(&word, at + ppi.data_offset, sizeof(word));
+            copy_once(&word, at + ppi.data_offset, sizeof(word));
             if (ppi.type == RNDIS_PPI_CHECKSUM)
                 take_checksum(word, rx);
             else
@@ -148,7 +148,7 @@ const char *rndis_rx_parse(const void *message, uint32_t bytes, struct rndis_rx 
 
     if (bytes < sizeof(p))
         return "shorter than a data message";
-    memcpy(&p, message, sizeof(p));
+    copy_once(&p, message, sizeof(p));
     if (p.header.type != RNDIS_PACKET)
         return "not a data message";
     if (p.header.length < sizeof(p) || p.header.length > bytes)

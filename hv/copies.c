@@ -41,7 +41,8 @@ void *copies_take(struct copies *c, const void *shared, size_t bytes)
         return NULL;
     memcpy(&c->free, buffer, sizeof(c->free));
     c->in_use++;
-    return memcpy(buffer, shared, bytes);
+    copy_once(buffer, shared, bytes);
+    return buffer;
 }
 
 void copies_give(struct copies *c, void *copy)

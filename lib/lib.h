@@ -32,6 +32,14 @@
 #define NORETURN          __attribute__((noreturn))
 #define UNUSED            __attribute__((unused))
 
+/* Copies from memory that another may write meanwhile: what is checked afterwards is the copy, and the compiler must
+ * not read the original again in its stead. */
+static inline void copy_once(void *to, const void *from, size_t bytes)
+{
+    __builtin_memcpy(to, from, bytes);
+    __atomic_signal_fence(__ATOMIC_SEQ_CST);
+}
+
 /*
  * Formatted printing: %c %s %d %i %u %x %X %p %% with flags "-0+# ", width, precision (also '*') and the
  * lengths hh h l ll z t j. Returns the length the whole text would have; always terminates when size > 0.

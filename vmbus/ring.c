@@ -57,6 +57,20 @@ static inline void copy_out(void *to, const void *from, uint32_t bytes)
         memcpy(t, f, 8);
 }
 
+/* The host may change it meanwhile: each word is read once, and what was read is what is checked. */
+static inline struct vmbus_packet_header read_descriptor(const uint8_t *from)
+{
+    union {
+        uint64_t words[2];
+        struct vmbus_packet_header descriptor;
+    } once;
+
+    _Static_assert(sizeof(once.descriptor) == sizeof(once.words), "two words");
+    once.words[0] = __atomic_load_n((const uint64_t *)(const void *)from, __ATOMIC_RELAXED);
+    once.words[1] = __atomic_load_n((const uint64_t *)(const void *)from + 1, __ATOMIC_RELAXED);
+    return once.descriptor;
+}
+
 void ring_init(struct ring *r, void *control, void *data, uint32_t size)
 {
     *r = (struct ring){.control = control, .data = data, .size = size};
@@ -190,7 +204,7 @@ int ring_read(struct ring *r, void *buf, uint32_t capacity)
     }
     if (UNLIKELY(available < RING_PACKET_SPACE(sizeof(d))))
         return -E_PROTO;
-    memcpy(&d, r->data + r->mine, sizeof(d));
+    d = read_descriptor(r->data + r->mine);
     uint32_t bytes = d.length8 * 8u, offset = d.data_offset8 * 8u;
     if (UNLIKELY(bytes < sizeof(d) || offset < sizeof(d) || offset > bytes || bytes > capacity ||
                  bytes > available - VMBUS_PACKET_TRAILER_BYTES))

@@ -295,6 +295,8 @@ uint64_t host_set_vp_registers(struct host *h, uint32_t vp, const uint8_t *in,
 uint64_t host_flush_call(struct host *h, uint32_t vp, uint64_t control, const uint8_t *in, uint32_t in_bytes,
                          uint32_t last);
 uint64_t host_ipi_call(struct host *h, uint32_t vp, uint64_t control, const uint8_t *in, uint32_t in_bytes);
+/* An isolated guest must not show the host what its memory held before: bytes of a message from `used` on are zero. */
+void host_check_unused(struct host *h, const void *message, size_t bytes, size_t used, const char *what);
 uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *in, uint32_t last);
 
 /* ---- vmbus_server.c, vmbus_channel.c, vmbus_gpadl.c ------------------------------------------------- */

@@ -139,6 +139,18 @@ static uint16_t change(struct host *h, uint64_t gpn, uint32_t visibility)
     return HV_STATUS_SUCCESS;
 }
 
+void host_check_unused(struct host *h, const void *message, size_t bytes, size_t used, const char *what)
+{
+    const uint8_t *p = message;
+
+    for (size_t i = used; h->visible != NULL && i < bytes; i++) {
+        if (p[i] != 0) {
+            host_violation(h, message, bytes, "%s: byte %u has no meaning and shows old memory", what, (uint32_t)i);
+            return;
+        }
+    }
+}
+
 uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *in, uint32_t last)
 {
     struct hv_modify_visibility head;

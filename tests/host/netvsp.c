@@ -311,6 +311,33 @@ static enum host_take completion(struct host_chan *ch, const struct host_packet 
     return HOST_TAKEN;
 }
 
+/* Bytes of a message from the guest that have a meaning. */
+static size_t used_bytes(uint32_t type)
+{
+    const struct nvsp_message *m = NULL;
+
+    switch (type) {
+    case NVSP_INIT:
+        return sizeof(m->type) + sizeof(m->init);
+    case NVSP_SEND_RECEIVE_BUFFER:
+    case NVSP_SEND_SEND_BUFFER:
+        return sizeof(m->type) + sizeof(m->buffer);
+    case NVSP_SUBCHANNEL:
+        return sizeof(m->type) + sizeof(m->subchannel);
+    case NVSP_SEND_NDIS_CONFIG:
+        return sizeof(m->type) + sizeof(m->ndis_config);
+    case NVSP_SEND_NDIS_VERSION:
+        return sizeof(m->type) + sizeof(m->ndis_version);
+    case NVSP_REVOKE_RECEIVE_BUFFER:
+    case NVSP_REVOKE_SEND_BUFFER:
+        return sizeof(m->type) + sizeof(m->revoke);
+    case NVSP_SEND_RNDIS_PACKET:
+        return sizeof(m->type) + sizeof(m->rndis);
+    default:
+        return sizeof(*m);
+    }
+}
+
 static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
 {
     struct host_nic *n = ch->device;
@@ -323,6 +350,7 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
         return HOST_FATAL;
     }
     memcpy(&m, p->data, p->bytes < sizeof(m) ? p->bytes : sizeof(m));
+    host_check_unused(n->h, p->data, p->bytes, used_bytes(m.type), "netvsp");
     if (needs_completion(m.type) && !(p->flags & VMBUS_PACKET_FLAG_COMPLETION)) {
         host_violation(n->h, &m, 16, "netvsp: message %u asks for no completion", m.type);
         return HOST_FATAL;

@@ -322,6 +322,21 @@ static enum host_take execute(struct host_chan *ch, const struct host_packet *p,
 
 /* ---- the channel ------------------------------------------------------------------------------------ */
 
+/* Bytes of a packet from the guest that have a meaning. */
+static size_t used_bytes(uint32_t operation)
+{
+    switch (operation) {
+    case VSTOR_OP_EXECUTE_SRB:
+        return VSTOR_PACKET_BYTES;
+    case VSTOR_OP_QUERY_PROTOCOL_VERSION:
+        return VSTOR_PACKET_HEADER_BYTES + sizeof(struct vstor_version);
+    case VSTOR_OP_CREATE_SUB_CHANNELS:
+        return VSTOR_PACKET_HEADER_BYTES + sizeof(uint16_t);
+    default:
+        return VSTOR_PACKET_HEADER_BYTES;
+    }
+}
+
 static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
 {
     struct host_scsi *s = ch->device;
@@ -334,6 +349,7 @@ static enum host_take packet(struct host_chan *ch, const struct host_packet *p)
         return HOST_FATAL;
     }
     memcpy(&v, p->data, p->bytes < sizeof(v) ? p->bytes : sizeof(v));
+    host_check_unused(s->h, p->data, p->bytes, used_bytes(v.operation), "storvsp");
     if (v.flags != VSTOR_FLAG_REQUEST_COMPLETION)
         host_strict(s->h, &v, 16, "storvsp: vstor flags %#x", v.flags);
     switch (v.operation) {
