@@ -32,6 +32,7 @@ LAB_START_S = 60
 F_SETPIPE_SZ = 1031
 # tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
+PHYSICAL_BITS = 40                                    # of addresses, unless QEMU is told otherwise
 
 # tests/lab/x86_64/lab.h, enum lab_end: QEMU's exit code is value << 1 | 1.
 LAB_ENDS = {
@@ -346,6 +347,12 @@ def lab_environment():
     return dict(word.split("=", 1) for word in words)
 
 
+def processor(options):
+    """QEMU's word for the processor: addresses wide enough for the shared boundary of an isolated machine."""
+    boundary = int(options.get("isolation.boundary", 0))
+    return "EPYC,+svm,+npt" + (f",phys-bits={boundary + 1}" if boundary >= PHYSICAL_BITS else "")
+
+
 class LabVM(Machine):
     """The lab (a Hyper-V for tests) with a Candela image as its guest.
 
@@ -368,7 +375,7 @@ class LabVM(Machine):
         nets = net if net is not None else [UserNet(forward or {})]
         options = {"guest_mem": f"{guest_bytes // MIB}M", "cpus": cpus, **lab_environment(), **(lab or {})}
         words = " ".join(f"{k}={v}" for k, v in options.items()) + (" -- " + cmdline if cmdline else "")
-        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus),
+        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", processor(options), "-smp", str(cpus),
                      *acceleration(icount, cpus), *memory(LAB_OWN_BYTES + guest_bytes),
                      "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
                      "-kernel", kernel, "-initrd", image, "-append", words]
@@ -412,8 +419,9 @@ class LabFirmwareVM(LabVM):
         folder = os.path.join(work, "lab-volume", "EFI", "BOOT")
         os.makedirs(folder, exist_ok=True)
         shutil.copyfile(lab_efi, os.path.join(folder, "BOOTX64.EFI"))
-        words = " ".join(f"{k}={v}" for k, v in {"cpus": cpus, **lab_environment(), **(lab or {})}.items())
-        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC,+svm,+npt", "-smp", str(cpus),
+        options = {"cpus": cpus, **lab_environment(), **(lab or {})}
+        words = " ".join(f"{k}={v}" for k, v in options.items())
+        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", processor(options), "-smp", str(cpus),
                      *acceleration(False, cpus), *memory(parse_size(mem)), *firmware(work),
                      "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
                      "-fw_cfg", f"name=opt/lab/options,string={words}",

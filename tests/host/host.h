@@ -517,6 +517,8 @@ struct host_state {
     uint64_t pages_mapped;          /* of the guest's memory, by the model, now; a page counts once per use */
 };
 void host_get_state(const struct host *h, struct host_state *state);
+/* Of an isolated guest: may the host look at the page? Of others: always. */
+bool host_page_visible(const struct host *h, uint64_t gpn);
 uint32_t host_scsi_relid(const struct host_scsi *s);              /* 0: gone */
 uint32_t host_nic_relid(const struct host_nic *n);
 /* The VMBus instance GUID as "{...}", small letters; "" when the offer is gone. */

@@ -37,6 +37,13 @@ static uint32_t *word_of(const struct host *h, uint64_t gpn)
     return &h->book[gpn / CHUNK_PAGES][gpn % CHUNK_PAGES];
 }
 
+bool host_page_visible(const struct host *h, uint64_t gpn)
+{
+    const uint32_t *word = h->book != NULL ? word_of(h, gpn) : NULL;
+
+    return h->book == NULL || (word != NULL && *word != 0);
+}
+
 bool host_page_enter(struct host *h, uint64_t gpn)
 {
     uint32_t *word = word_of(h, gpn);

@@ -19,6 +19,7 @@
 #include "tests/lab/x86_64/balloon.h"
 #include "tests/lab/x86_64/direct.h"
 #include "tests/lab/x86_64/glue.h"
+#include "tests/lab/x86_64/isolation.h"
 #include "drivers/balloon_wire.h"
 
 #define MIB            (1ull << 20)
@@ -112,7 +113,7 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
     (void)ctx;
     switch (what) {
     case HOST_PAGES_TAKEN:
-        if (!is_memory(gpa, bytes))
+        if (!is_memory(gpa, bytes) || isolation_any_visible(gpa, bytes))
             return false;
         npt_unmap(gpa, bytes);
         return true;

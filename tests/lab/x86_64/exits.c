@@ -13,6 +13,7 @@
 #include "tests/lab/x86_64/direct.h"
 #include "tests/lab/x86_64/firmware.h"
 #include "tests/lab/x86_64/glue.h"
+#include "tests/lab/x86_64/isolation.h"
 
 #define VECTOR_UD 6
 #define VECTOR_GP 13
@@ -185,6 +186,7 @@ void exit_hypercall(struct vcpu *v)
         read_xmm(regs);
     uint64_t result = host_hypercall(lab_host, v->index, &control, regs);
     glue_model_called();
+    isolation_sync(v);
     if (control != before) {
         if (wide) {
             v->gprs[GPR_RCX] = control;
@@ -281,6 +283,8 @@ void exit_npf(struct vcpu *v)
     struct svm_control *c = &v->vmcb->control;
     uint64_t gpa = c->exit_info2, info = c->exit_info1;
     struct mmio_op op;
+    if (!balloon_gone(gpa) && isolation_fault(v, gpa, info))
+        return;
     if ((info & SVM_NPF_FETCH) || !(info & SVM_NPF_FINAL) || !mmio_decode(v, &op)) {
         const char *use = info & SVM_NPF_FETCH ? "code" : info & SVM_NPF_FINAL ? "an access the lab can't decode"
                                                                                : "its page tables";

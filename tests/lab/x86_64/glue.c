@@ -9,6 +9,7 @@
 #include <string.h>
 #include "tests/lab/x86_64/glue.h"
 #include "tests/lab/x86_64/ics.h"
+#include "tests/lab/x86_64/isolation.h"
 #include "tests/lab/x86_64/pci.h"
 #include "tests/lab/x86_64/settings.h"
 #include "hv/hv_wire.h"
@@ -128,6 +129,7 @@ static const struct host_ops ops = {
     .alloc = op_alloc, .free = op_free, .gpa_map = op_gpa_map, .raise = op_raise, .now_100ns = op_now,
     .set_timer = op_set_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_guest_tsc, .crash = op_crash,
     .power = op_power, .trace = op_trace, .pages = balloon_pages,
+    .visibility = isolation_visibility,
 };
 
 /* ---- devices ---- */
@@ -168,6 +170,7 @@ int glue_init(void)
     settings_parse(&settings, lab_options.host_words, lab_options.trace);
     glue_xmm_hypercalls = (settings.host.features & (HV_FEATURE_XMM_INPUT | HV_FEATURE_XMM_OUTPUT)) != 0;
 
+    isolation_start(&settings.isolation, &settings.host);
     lab_host = host_create(&settings.host, &ops, NULL);
     if (!lab_host)
         return -E_NOMEM;
@@ -233,6 +236,8 @@ static bool command(const char *verb, const char *what, const char *more)
         return done;
     if (!strcmp(verb, "counters"))
         report_counters();
+    else if (!strcmp(verb, "isolation"))
+        isolation_report();
     else if (!strcmp(verb, "mark"))
         report_mark(*what ? what : "mark");
     else if (!strcmp(verb, "quit"))

@@ -13,7 +13,7 @@
  *   pci.c virtio.c vblk.c vnet.c                back ends of storvsp and netvsp
  *   glue.c     the model's callbacks            report.c  counters, marks, profile, how a run ends
  *   ics.c      integration components: options, commands, reports
- *   balloon.c  dynamic memory: likewise
+ *   balloon.c  dynamic memory: likewise         isolation.c   private and shared memory: likewise
  *   smp.c smp_start.S   further processors, the lock    watch.c  mark_at=
  *   direct.c acpi.c                            direct mode: loads the guest itself
  *
@@ -144,6 +144,7 @@ int npt_init(void);
 int npt_map(uint64_t gpa, uint64_t hpa, uint64_t bytes, unsigned attr);
 void npt_unmap(uint64_t gpa, uint64_t bytes);
 int npt_protect(uint64_t gpa, uint64_t bytes, unsigned attr);
+bool npt_mapped(uint64_t gpa);
 paddr_t npt_root(void);
 /* A stretch of guest RAM for the model alone, or mapped for the guest too. */
 int guest_ram_window(uint64_t gpa, uint64_t hpa, uint64_t bytes);

@@ -84,6 +84,8 @@ int npt_protect(uint64_t gpa, uint64_t bytes, unsigned attr)
     return protect_range(&nested_space, va(gpa), bytes, attr);
 }
 
+bool npt_mapped(uint64_t gpa) { return map_lookup(&nested_space, va(gpa), NULL, NULL, NULL); }
+
 /* ---- guest RAM ---- */
 #define MAX_WINDOWS 64
 static struct { uint64_t gpa, hpa, bytes; uint8_t *base; } windows[MAX_WINDOWS];

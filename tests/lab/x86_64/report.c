@@ -5,6 +5,7 @@
  *   lab-mark: NAME guest_instructions=... ...   one line at an event the lab sees, or on the command "mark NAME"
  *   lab-profile: ADDRESS COUNT                  profile=N: the most frequent guest RIPs
  *   lab-ic: NAME ...                            the integration components (ics.c)
+ *   lab-memory: ..., lab-isolation: ...         dynamic and isolated memory (balloon.c, isolation.c)
  *   lab-end: WORD exit=N: why                   last line; QEMU exits with N
  */
 #define LOG_ROOM "lab"
@@ -12,6 +13,7 @@
 #include "tests/lab/x86_64/glue.h"
 #include "tests/lab/x86_64/balloon.h"
 #include "tests/lab/x86_64/ics.h"
+#include "tests/lab/x86_64/isolation.h"
 
 #define DEBUG_EXIT_PORT 0xF4
 #define PROFILE_SLOTS   8192u
@@ -144,6 +146,7 @@ NORETURN void lab_end(enum lab_end how, const char *why)
         if (lab_host) {
             ics_report();
             balloon_report();
+            isolation_report();
         }
         profile_print();
     }

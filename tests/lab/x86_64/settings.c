@@ -11,6 +11,7 @@
  *   vmbus.response_bytes=12 (of the answer to a contact, as old hosts)   vmbus.message_connection=1 (told by 5.0+)
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
  *   ic.shutdown=0   ic.kvp.versions=3.0,4.0   ic.time=...   and others: the integration components, see ics.c
+ *   isolation=vbs   isolation.boundary=38   and others: isolated machines, see isolation.c
  *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
  *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register ic
  *             visibility balloon
@@ -127,6 +128,8 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
         return settings_fault(&s->fault, key + 6, text);
     if (!strncmp(key, "balloon.", 8))
         return balloon_setting(&s->balloon, key + 8, text);
+    if (!strncmp(key, "isolation", 9))
+        return isolation_setting(&s->isolation, &s->host, key + 9, text);
     if (!strncmp(key, "ic.", 3))
         return ics_setting(&s->ic, key + 3, text);
     if (!strcmp(key, "lun.absent"))

@@ -3,6 +3,7 @@
 #pragma once
 #include "tests/host/host.h"
 #include "tests/lab/x86_64/balloon.h"
+#include "tests/lab/x86_64/isolation.h"
 
 struct lab_fault { uint32_t points; uint64_t number; enum host_fault_kind kind; };
 
@@ -12,6 +13,7 @@ struct lab_settings {
     struct host_nic_config nic;          /* MAC, MTU and link come from the virtio NIC */
     struct host_ic_config ic;
     struct lab_balloon_settings balloon;
+    struct lab_isolation_settings isolation;
     bool scsi_present;
     uint64_t absent_luns, absent_nics;   /* bit per number: plugged in later, by command */
     struct lab_fault fault;
