@@ -108,6 +108,18 @@ TEST(a_gib_in_one_range)
     CHECK_EQ(stats().given_pages, 0);
 }
 
+/* What coming online costs is not taken from what has to stay. */
+TEST(the_limit_holds_when_memory_comes_online)
+{
+    struct page_range r;
+    fake_arch_boot(4 * GIB);
+    uint64_t keep = stats().free_pages - GIB / PAGE_BYTES;
+    CHECK(page_give(UINT64_MAX, keep, &r));
+    CHECK_EQ(stats().free_pages, keep);
+    CHECK(r.pages < GIB / PAGE_BYTES && r.pages > GIB / PAGE_BYTES - 80);
+    CHECK(!page_give(1, keep, &r));
+}
+
 /* Ranges that cross the border of two zones are one to the host. */
 TEST(back_across_a_border)
 {
