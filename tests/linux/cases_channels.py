@@ -107,6 +107,16 @@ def check_moved(t, guest, source):
     storage.check_parallel(t, guest, "/dev/sda", source)
 
 
+def check_offline(t, guest, source):
+    """A processor that no channel is told on may go, and come back."""
+    online = f"/sys/devices/system/cpu/cpu{CPUS - 1}/online"
+    guest.run(f"echo 0 > {online}")
+    storage.check_parallel(t, guest, "/dev/sda", source)
+    guest.run(f"echo 1 > {online}")
+    move_channels(t, guest, STORAGE, CPUS - 1)
+    storage.check_parallel(t, guest, "/dev/sda", source)
+
+
 def rebind_storage(t, guest, source):
     """The driver leaves the device, closes all channels, and comes back."""
     name = guest.run(f"basename {STORAGE}").strip()
@@ -117,7 +127,7 @@ def rebind_storage(t, guest, source):
     check_storage(t, guest, source)
 
 
-@case(limit_s=180)
+@case(limit_s=240)
 def linux_channels(t):
     """Storage and network by as many channels as there are processors; another number, other tables and processors."""
     source = t.random_disk("source.img", 16)
@@ -147,6 +157,7 @@ def linux_channels(t):
     check_spread(t, guest, every)
     network.check_http(t, guest, 16 * MIB)
     check_moved(t, guest, source)
+    check_offline(t, guest, source)
     rebind_storage(t, guest, source)
     guest.vm.command("nic-remove 0", r"^lab-command: nic-remove 0.*: done")
     guest.wait_for("! [ -e /sys/class/net/eth0 ]", "the card goes")
@@ -157,3 +168,21 @@ def linux_channels(t):
     network.check_http(t, guest, 4 * MIB)
     guest.check_log()
     guest.power_off()
+
+
+@case(limit_s=120)
+def linux_channels_of_old_hosts(t):
+    """The oldest versions that have sub-channels, with monitor pages: two processors, a channel for each."""
+    source = t.random_disk("source.img", 8)
+    guest = Guest(t, cpus=2, disks=[Disk(source)], lab={"vmbus.version": "2.4", "vmbus.monitor": "1",
+                                                        "storvsp.version": "5.1", "netvsp.version": "5.0"})
+    check_bound(t, guest, channels=2)
+    storage.check_parallel(t, guest, "/dev/sda", source)
+    guest.dhcp()
+    network.check_http(t, guest, 8 * MIB)
+    used = interrupts(guest, STORAGE) + interrupts(guest, NETWORK)
+    t.check(all(n > 0 for n in used), f"interrupts of each channel: {used}")
+    guest.check_log()
+    guest.power_off()
+    counters = guest.vm.counters()
+    t.check(counters["host_monitor_signals"] > 100, f"signals by monitor page: {counters['host_monitor_signals']}")
