@@ -150,7 +150,7 @@ void host_check_unused(struct host *h, const void *message, size_t bytes, size_t
 {
     const uint8_t *p = message;
 
-    for (size_t i = used; h->visible != NULL && i < bytes; i++) {
+    for (size_t i = used; h->book != NULL && i < bytes; i++) {
         if (p[i] != 0) {
             host_violation(h, message, bytes, "%s: byte %u has no meaning and shows old memory", what, (uint32_t)i);
             return;
