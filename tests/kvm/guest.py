@@ -103,7 +103,10 @@ class Qmp:
 
     def answer(self, name, **arguments):
         """QEMU's whole answer: {"return": ...} or {"error": ...}."""
-        self.socket.sendall((json.dumps({"execute": name, "arguments": arguments}) + "\n").encode())
+        try:
+            self.socket.sendall((json.dumps({"execute": name, "arguments": arguments}) + "\n").encode())
+        except OSError:
+            raise labvm.VMError(f"QEMU has ended and can't be asked for {name}") from None
         with self.changed:
             if not self.changed.wait_for(lambda: self.answers or self.closed, QMP_LIMIT_S) or not self.answers:
                 raise labvm.VMError(f"QEMU does not answer {name}")
@@ -216,10 +219,10 @@ class KvmGuest(labvm.Machine):
     def trace(self):
         return self.qemu_errors()
 
-    def traced(self, pattern, limit_s):
-        """Waits for a line of QEMU's trace; returns the match."""
+    def traced(self, pattern, limit_s, begin=0):
+        """Waits for a line of QEMU's trace behind offset `begin`; returns the match."""
         deadline = time.monotonic() + limit_s
-        while not (found := re.search(pattern, self.trace, re.M)):
+        while not (found := re.search(pattern, self.trace[begin:], re.M)):
             if self.poll() is not None or time.monotonic() > deadline:
                 raise labvm.VMError(f"no {pattern!r} in QEMU's trace within {limit_s} s ({labvm.exit_text(self.poll())})")
             time.sleep(0.2)
