@@ -4,6 +4,7 @@
  * them; the room that brings both up introduces them.
  */
 #include "boot/figures.h"
+#include "hv/dma.h"
 #include "rt/candela.h"
 #include "vmbus/vmbus.h"
 
@@ -44,6 +45,14 @@ static struct metric figures[] = {
     {.name = "candela_hv_shared_pages", .help = "Pages shared with the host now", .read = read_counter,
      .arg = &shmem_stats.pages_shared, .gauge = true},
     COUNTER("hv_leaked_pages", shmem_stats.pages_leaked, "Shared pages that the host did not give back"),
+    /* Of isolated machines; 0 elsewhere. */
+    COUNTER("dma_bounced", dma_stats.bounced, "Transfers that went through the bounce pool"),
+    COUNTER("dma_bounced_bytes", dma_stats.bounced_bytes, "Bytes copied to and from the bounce pool"),
+    COUNTER("dma_bounce_waits", dma_stats.refusals, "Transfers that found no room in the bounce pool and waited"),
+    {.name = "candela_dma_bounce_pages", .help = "Pages of the bounce pool", .read = read_counter,
+     .arg = &dma_stats.pages, .gauge = true},
+    {.name = "candela_dma_bounce_pages_lent", .help = "Pages of the bounce pool in use now", .read = read_counter,
+     .arg = &dma_stats.pages_lent, .gauge = true},
     COUNTER("vmbus_messages_dropped", vmbus_counters.messages_dropped, "Channel messages that made no sense"),
     COUNTER("vmbus_offers", vmbus_counters.offers, "Channels offered"),
     COUNTER("vmbus_rescinds", vmbus_counters.rescinds, "Offers withdrawn"),

@@ -160,6 +160,39 @@ TEST(isolated_sixteen_megabytes_through_two)
     all_returned();
 }
 
+/* The same machine with its shared side elsewhere, or with none: disk and network as everywhere. */
+static void at_boundary(void *bit)
+{
+    static uint8_t seen[64 * 512];
+
+    isolated_boundary_bit = (unsigned)(uintptr_t)bit;
+    machine("hv.bounce=2M net.recv_buffer=256K");
+    uint8_t *data = kmalloc(sizeof(seen));
+    struct blk_device *d = blk_get("disk0");
+    CHECK(d != NULL && data != NULL);
+    for (unsigned i = 0; i < 20; i++) {
+        pattern(data, sizeof(seen), i);
+        CHECK_EQ(blk_write(d, 1000 * i, 64, data, 0), 0);
+        CHECK(blk_mem_access(backing, 1000 * i, seen, 64, false));
+        CHECK(!memcmp(seen, data, sizeof(seen)));
+        memset(data, 0, sizeof(seen));
+        CHECK_EQ(blk_read(d, 1000 * i, 64, data), 0);
+        CHECK(!memcmp(seen, data, sizeof(seen)));
+    }
+    frames_meanwhile(0);
+    kfree(data);
+    blk_put(d);
+    all_returned();
+}
+
+TEST(isolated_traffic_at_each_boundary)
+{
+    static const unsigned bits[] = {0, 37, 39, 45, 47};
+
+    for (unsigned i = 0; i < ARRAY_SIZE(bits); i++)
+        CHECK_EQ(in_child(at_boundary, (void *)(uintptr_t)bits[i]), FAKE_RETURNED);
+}
+
 /* The pool is full of another's requests: a NIC whose frame found no room is told when there is some. */
 TEST(isolated_pool_full_of_another_s)
 {
