@@ -323,7 +323,6 @@ void vchan_offer(struct host_chan *ch);                       /* when the guest 
 bool vchan_create_subs(struct host_chan *primary, uint32_t count);
 void vchan_offer_subs(struct host_chan *primary);
 void vchan_rescind_subs(struct host_chan *primary);
-uint32_t vchan_subs(const struct host_chan *primary);         /* that are not rescinded */
 void vchan_rescind(struct host_chan *ch);
 void vchan_shut(struct host_chan *ch);                        /* the device stops; the ring is given up */
 /* vchan_shut, now or when its requests are done */

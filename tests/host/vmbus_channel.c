@@ -124,15 +124,6 @@ static struct host_chan *next_sub(const struct host_chan *primary, uint32_t reli
     return NULL;
 }
 
-uint32_t vchan_subs(const struct host_chan *primary)
-{
-    uint32_t n = 0;
-
-    for (struct host_chan *ch = next_sub(primary, 0); ch != NULL; ch = next_sub(primary, ch->relid))
-        n++;
-    return n;
-}
-
 bool vchan_create_subs(struct host_chan *primary, uint32_t count)
 {
     for (uint32_t i = 1; i <= count; i++) {
