@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The UEFI entry's story: settings, framebuffer, random seed, time, ACPI, memory for the kernel, memory map, goodbye to
- * boot services, jump. Until then every refusal is one line on the firmware's console and a status returned to firmware,
- * which goes on with the next boot entry.
+ * The UEFI entry's story: settings, framebuffer, random seed, time, ACPI, memory for the kernel, memory map, goodbye
+ * to boot services, jump. Until then every refusal is one line on the firmware's console and a status returned to
+ * firmware, which goes on with the next boot entry.
  *
  * Assumes what UEFI promises an application: 64-bit mode, identity mapping, 128 KiB of stack.
  */
