@@ -233,7 +233,7 @@ static bool wants_answer(const struct balloon *b)
 {
     uint16_t type = b->in.header.type;
     return type == DM_BALLOON_REQUEST || type == DM_HOT_ADD_REQUEST ||
-           (type == DM_UNBALLOON_REQUEST && !(b->in.unballoon.flags & DM_MORE));
+           (type == DM_UNBALLOON_REQUEST && !(balloon_unballoon(b)->flags & DM_MORE));
 }
 
 static void handle(struct balloon *b)

@@ -25,22 +25,26 @@ struct balloon {
     uint32_t version;
     uint32_t last_id;                    /* of the messages sent */
     uint64_t lie_reported_at;
+    uint64_t returned_pages;             /* by the parts of an unballoon request so far */
     /* The message received last, whole and checked for its length; zeros behind it. */
     union {
         struct dm_header header;
         struct dm_answer answer;
         struct dm_balloon_request balloon;
-        struct dm_unballoon_request unballoon;
         struct dm_hot_add_request hot_add;
         struct dm_info info;
-        uint8_t bytes[DM_MESSAGE_MAX];
+        uint64_t words[DM_MESSAGE_MAX / sizeof(uint64_t)];
     } in;
-    union {
-        struct dm_balloon_response balloon;
-        uint8_t bytes[DM_MESSAGE_MAX];
-    } out;
+    uint64_t out[DM_MESSAGE_MAX / sizeof(uint64_t)];
     struct page_range ranges[DM_RANGES_MAX];
 };
+
+/* The two messages that end in as many ranges as there are. */
+static inline const struct dm_unballoon_request *balloon_unballoon(const struct balloon *b)
+{
+    return (const void *)&b->in;
+}
+static inline struct dm_balloon_response *balloon_out(struct balloon *b) { return (void *)b->out; }
 
 struct balloon_counters { uint64_t reports, requests, partial, hot_added_pages, lies; };
 extern struct balloon_counters balloon_counters;

@@ -43,7 +43,7 @@ static bool append(struct page_range *ranges, unsigned *count, const struct page
 /* Tells the host about the list. What it can't be told it doesn't get. */
 static int send_part(struct balloon *b, unsigned count, bool more)
 {
-    struct dm_balloon_response *m = &b->out.balloon;
+    struct dm_balloon_response *m = balloon_out(b);
     size_t bytes = sizeof(*m) + count * sizeof(m->ranges[0]);
     int e;
 
@@ -100,7 +100,7 @@ void balloon_give(struct balloon *b)
 
 static bool decode(struct balloon *b, unsigned *count)
 {
-    const struct dm_unballoon_request *m = &b->in.unballoon;
+    const struct dm_unballoon_request *m = balloon_unballoon(b);
 
     if (m->count > (m->header.size - sizeof(*m)) / sizeof(m->ranges[0])) {
         balloon_lie(b, "more ranges than its message holds", m->count);
@@ -115,7 +115,7 @@ static bool decode(struct balloon *b, unsigned *count)
 void balloon_take_back(struct balloon *b)
 {
     struct dm_unballoon_response answer = {.header.type = DM_UNBALLOON_RESPONSE};
-    bool more = b->in.unballoon.flags & DM_MORE;
+    bool more = balloon_unballoon(b)->flags & DM_MORE;
     uint64_t pages = 0;
     unsigned count;
 
@@ -126,10 +126,13 @@ void balloon_take_back(struct balloon *b)
         if (page_take_back(b->ranges, count))
             balloon_lie(b, "pages back that it does not have, in a list from page", count ? b->ranges[0].first : 0);
         else
-            log_info("%s: the host gave %llu MiB back", b->name, mib(pages));
+            b->returned_pages += pages;
     }
-    if (!more)
-        balloon_send(b, &answer, sizeof(answer));
+    if (more)
+        return;
+    log_info("%s: the host gave %llu MiB back", b->name, mib(b->returned_pages));
+    b->returned_pages = 0;
+    balloon_send(b, &answer, sizeof(answer));
 }
 
 /* ---- hot add ---- */
