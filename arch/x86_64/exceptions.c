@@ -56,11 +56,13 @@ static void print_registers(const struct x86_frame *f, uint64_t cr2)
 /* What the address behind a page fault is, as far as anyone can tell; "" when nobody can. */
 static void explain_address(uint64_t address, char *text, size_t bytes)
 {
+    void (*note)(vaddr_t address, char *text, size_t bytes) = fault_note;
     text[0] = '\0';
+    fault_note = NULL;      /* what broke the task list may break its reader: that fault is reported without it */
     if (address - (uint64_t)boot_stack_guard < PAGE_BYTES)
         ksnprintf(text, bytes, "stack overflow in the boot task");
-    else if (fault_note != NULL)
-        fault_note(va(address), text, bytes);
+    else if (note != NULL)
+        note(va(address), text, bytes);
     if (text[0] == '\0' && address < PAGE_BYTES)
         ksnprintf(text, bytes, "null pointer");
 }
