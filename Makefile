@@ -65,7 +65,7 @@ lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
 help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
 	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
-	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab)'
+	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab) -kvm (Candela on KVM)'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
 	@echo 'make iso         GRUB rescue ISO of APP'
 	@echo 'make bench       figures, one JSON object a line; bench-native only the ones of this machine'
@@ -115,7 +115,7 @@ $(O)/libcandela-hv.a: $(call objs,$(call src,hv vmbus drivers))
 	@rm -f $@; $(CROSS)ar rcs $@ $^
 check-compile: $(call objs,$(call src,$(DIRS)))
 
--include tests/unit/unit.mk
+-include tests/unit/unit.mk tests/fuzz/fuzz.mk
 
 # ---- commands ----
 packages: ; @sh scripts/packages.sh check
@@ -131,7 +131,7 @@ iso: fetch
 	@sh scripts/iso.sh $(ARCH) $(APP)
 check: fetch
 	@$(MAKE) $(SUB) all hosted
-	@$(PY) tests/check.py house hosted lab linux
+	@$(PY) tests/check.py house hosted lab linux kvm
 check-hosted: fetch
 	@$(MAKE) $(SUB) hosted
 	@$(PY) tests/check.py hosted

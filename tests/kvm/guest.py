@@ -173,7 +173,8 @@ class KvmGuest(labvm.Machine):
     def __init__(self, work, qemu, app="hello", flags=FLAGS, cpus=1, mem="256M", cmdline="loglevel=debug", bridge=True,
                  boot=None, watch=False, extra=()):
         hyperv = ",".join("hv-" + flag for flag in flags)
-        arguments = ["-machine", "q35", "-accel", "kvm",
+        # What firmware would only wait for is left out.
+        arguments = ["-machine", "q35" + (",sata=off,smbus=off,i8042=off" if boot else ""), "-accel", "kvm",
                      "-cpu", "host,kvm=off" + ("," + hyperv if hyperv else ""), "-smp", str(cpus), "-m", mem,
                      "-nodefaults", "-vga", "none", "-S"]
         if boot:

@@ -18,13 +18,15 @@ What L1 must have, found by trying:
   lock when a guest exits (do_vmexit), so that one sent at that instant by the other processor is lost. Several L1 side
   by side are as fast and share nothing.
 - A periodic tick (nohz=off highres=off): an interrupt of the machine lost like that is found at the next tick.
-- kvm.min_timer_period_us=250000. QEMU up to 10 aborts when a guest of L1 lowers its task priority (CR8) while KVM has
-  an interrupt waiting for it: that path sets an interrupt without the emulator's lock. Candela never writes CR8; OVMF
-  does at the end of each tick of its periodic 10 ms timer, and when a busy machine runs that late, the next one waits
-  already. KVM is therefore told not to tick faster than four times a second.
+- For the firmware, an L1 of its own with kvm.min_timer_period_us=1000000. QEMU up to 10 aborts when a guest of L1
+  lowers its task priority (CR8) while KVM has an interrupt waiting for it: that path sets an interrupt without the
+  emulator's lock. Candela never writes CR8; OVMF does at the end of each tick of its periodic 10 ms timer, and when a
+  busy machine runs that a period late, the next tick waits already. KVM is therefore told not to tick faster than once
+  a second, and no other guest is there to make it late.
 """
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -42,11 +44,12 @@ KVM_CHECK_EXTENSION, KVM_GET_API_VERSION = 0xAE03, 0xAE00
 CAPABILITIES = {"KVM_CAP_HYPERV": 44, "KVM_CAP_HYPERV_SYNIC2": 148, "KVM_CAP_HYPERV_VP_INDEX": 151,
                 "KVM_CAP_HYPERV_TLBFLUSH": 155, "KVM_CAP_HYPERV_SEND_IPI": 161, "KVM_CAP_HYPERV_CPUID": 167,
                 "KVM_CAP_HYPERV_ENFORCE_CPUID": 199}
+ALONE = ("guest_ovmf",)
 L1_BYTES = 2 << 30
 L1_JOBS = 3                                           # guests at a time: they wait more than they compute
 L1_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "kvm_amd")
 L1_WORDS = "console=ttyS0 quiet panic=-1 mitigations=off clocksource=tsc tsc=reliable nohz=off highres=off"
-L1_TIMER_US = 250000
+CALM_US = 1000000
 L1_INIT = """
 mkdir -p /mnt
 mount -t 9p -o trans=virtio,version=9p2000.L,ro,msize=262144,cache=loose host /mnt || poweroff -f
@@ -57,7 +60,7 @@ mount --bind /dev /mnt/dev
 mount -t sysfs sysfs /mnt/sys
 mount -t tracefs tracefs /mnt/sys/kernel/tracing
 echo "L1 up after $(cut -d' ' -f1 /proc/uptime) s, clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
-echo @TIMER@ > /sys/module/kvm/parameters/min_timer_period_us
+@BEFORE@
 echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled
 [ -c /dev/kvm ] || echo "L1 has no /dev/kvm"
 chroot /mnt /usr/bin/env TMPDIR=/run/tmp PYTHONDONTWRITEBYTECODE=1 @COMMAND@
@@ -153,6 +156,9 @@ class Direct:
             self.process.wait()
         self.log.close()
 
+    def hopeless(self, _):
+        return None
+
     def words(self):
         """What is to be read when it ended early."""
         with open(self.log.name, encoding="utf-8", errors="replace") as f:
@@ -162,13 +168,13 @@ class Direct:
 class L1(labvm.Machine):
     """A Linux with KVM in emulation, in which inside.py runs the cases."""
 
-    def __init__(self, folder, number, linux, qemu, names):
-        work = os.path.join(folder, f"l1-{number}")
+    def __init__(self, folder, label, linux, qemu, names, jobs, before=""):
+        work = os.path.join(folder, f"l1-{label}")
         os.makedirs(work, exist_ok=True)
         # Inside, the folder of the results has another name; everything else lies where it does here.
         program = "/run/work/qemu" if qemu.path.startswith(folder + os.sep) else qemu.path
-        command = [sys.executable, os.path.join(HERE, "inside.py"), "/run/work", program, "nested", str(L1_JOBS), *names]
-        init = L1_INIT.replace("@TIMER@", str(L1_TIMER_US)).replace("@COMMAND@", shlex.join(command))
+        command = [sys.executable, os.path.join(HERE, "inside.py"), "/run/work", program, "nested", str(jobs), *names]
+        init = L1_INIT.replace("@BEFORE@", before).replace("@COMMAND@", shlex.join(command))
         initramfs = linux.initramfs(os.path.join(work, "initramfs"), L1_MODULES, init)
         khz = counter_khz()
         words = L1_WORDS + (f" tsc_early_khz={khz}" if khz else "")
@@ -182,24 +188,35 @@ class L1(labvm.Machine):
 
     def words(self):
         """What is to be read when it ended early."""
-        text = self.console[-3000:]
-        return f"L1: {labvm.exit_text(self.poll())} {self.qemu_errors()}\n{text}"
+        return f"L1: {labvm.exit_text(self.poll())} {self.qemu_errors()}\n{self.console[-3000:]}"
+
+    def hopeless(self):
+        """Why the cases of this one can't be run here, if that is so."""
+        return "the emulator died of its own mistake (nested.py tells of it): " + found[0] \
+            if (found := re.search(r"tcg_handle_interrupt: assertion failed.*", self.qemu_errors())) else None
 
 
 class Nested:
-    """The cases under as many L1 as the machine has processors for, at most two."""
+    """The cases under two L1 (one, where there is only one processor), the ones for firmware under one more."""
 
     def __init__(self, folder, qemu, names):
         linux = linuximage.Linux()
-        count = 1 if len(names) == 1 or (os.cpu_count() or 1) == 1 else 2
-        self.machines = []
+        others = [name for name in names if name not in ALONE]
+        alone = [name for name in names if name in ALONE]
+        self.alone, self.machines = None, []
         try:
-            for number in range(count):
-                self.machines.append(L1(folder, number, linux, qemu, names))
-                self.machines[-1].start()
+            if alone:
+                calm = f"echo {CALM_US} > /sys/module/kvm/parameters/min_timer_period_us"
+                self.alone = self.start(L1(folder, "firmware", linux, qemu, alone, 1, calm))
+            for number in range(min(len(others), os.cpu_count() or 1, 2)):
+                self.start(L1(folder, number, linux, qemu, others, L1_JOBS))
         except BaseException:
             self.stop()
             raise
+
+    def start(self, machine):
+        self.machines.append(machine)
+        return machine.start()
 
     def poll(self):
         codes = [machine.poll() for machine in self.machines]
@@ -209,5 +226,9 @@ class Nested:
         for machine in self.machines:
             machine.stop()
 
+    def hopeless(self, name):
+        return self.alone.hopeless() if name in ALONE and self.alone else None
+
     def words(self):
-        return "\n".join(machine.words() for machine in self.machines)
+        ended_badly = [machine for machine in self.machines if machine.poll()]
+        return "\n".join(machine.words() for machine in ended_badly or self.machines)
