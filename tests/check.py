@@ -5,6 +5,7 @@
 A part prints PASS:/FAIL:/SKIP: lines and ends in "N passed, N failed[, N skipped]"; the last line here is the sum.
 A program that dies, hangs or prints no such line counts as one failure, with what it printed.
 """
+import concurrent.futures
 import glob
 import os
 import re
@@ -19,6 +20,8 @@ HOSTED_LIMIT_S = 300
 LAB_LIMIT_S = 2400
 LINUX_LIMIT_S = 1500
 KVM_LIMIT_S = 600
+HOSTED_JOBS = 2
+running = set()
 
 
 def end(process):
@@ -37,6 +40,7 @@ def run(command, limit_s, quiet):
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                stdin=subprocess.DEVNULL, start_new_session=True)
+    running.add(process)
     limit = threading.Timer(limit_s, end, [process])
     limit.start()
     try:
@@ -46,11 +50,10 @@ def run(command, limit_s, quiet):
             if not quiet and not SUMMARY.match(line):
                 print(line, flush=True)
         process.wait()
-    except KeyboardInterrupt:
-        sys.exit(130)
     finally:
         limit.cancel()
         end(process)
+        running.discard(process)
     if time.monotonic() - started >= limit_s:
         lines.append(f"FAIL: {name}: still running after {limit_s} s")
     for line in lines:
@@ -77,7 +80,8 @@ def hosted():
     if not sources:
         print("FAIL: there is no hosted test")
         return [(0, 1, 0)]
-    return [run(["build/hosted/" + os.path.basename(s)[:-2]], HOSTED_LIMIT_S, True) for s in sources]
+    with concurrent.futures.ThreadPoolExecutor(HOSTED_JOBS) as pool:
+        return list(pool.map(lambda s: run(["build/hosted/" + os.path.basename(s)[:-2]], HOSTED_LIMIT_S, True), sources))
 
 
 def lab():
@@ -106,13 +110,20 @@ def main():
     for part in sys.argv[1:]:
         if part not in PARTS:
             sys.exit(f"check.py: no part {part!r}; there are: {', '.join(PARTS)}")
+        started = time.monotonic()
         subtotal = [sum(column) for column in zip(*PARTS[part]())]
         if len(sys.argv) > 2:
-            print(f"check-{part}: {subtotal[0]} passed, {subtotal[1]} failed, {subtotal[2]} skipped", flush=True)
+            print(f"check-{part}: {subtotal[0]} passed, {subtotal[1]} failed, {subtotal[2]} skipped in "
+                  f"{time.monotonic() - started:.0f} s", flush=True)
         total = [a + b for a, b in zip(total, subtotal)]
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")
-    return 1 if total[1] or not total[0] else 0
+    return 1 if total[1] or not total[0] + total[2] else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        for process in list(running):
+            end(process)
+        os._exit(130)
