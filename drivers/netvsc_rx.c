@@ -211,17 +211,19 @@ static void indication(struct netvsc *n, const void *message, const struct rndis
 static void message_in(struct netvsc *n, struct netvsc_rx_packet *packet, char *message, uint32_t bytes)
 {
     struct rndis_header header;
-    const char *wrong = rndis_header_parse(message, bytes, &header);
+    const char *wrong;
 
+    if (rndis_is_data(message, bytes)) {
+        data_message(n, packet, message, bytes);
+        return;
+    }
+    wrong = rndis_header_parse(message, bytes, &header);
     if (wrong) {
         netvsc_lie(n, wrong, bytes);
         packet->status = NVSP_STATUS_INVALID_RNDIS_PACKET;
         return;
     }
     switch (header.type) {
-    case RNDIS_PACKET:
-        data_message(n, packet, message, bytes);
-        break;
     case RNDIS_INITIALIZE | RNDIS_COMPLETE:
     case RNDIS_QUERY | RNDIS_COMPLETE:
     case RNDIS_SET | RNDIS_COMPLETE:
@@ -265,6 +267,7 @@ void netvsc_rx_packet_in(struct netvsc *n, const struct vmbus_packet *p)
     struct netvsc_rx_packet *packet = n->rx_free;
     uint32_t count = 0;
     const char *wrong = check_packet(n, p, &count);
+    const uint32_t buffer_bytes = (uint32_t)(n->receive.pages * PAGE_BYTES);
 
     NETVSC_COUNT(n, rx_packets);
     if (!packet) {
@@ -285,8 +288,7 @@ void netvsc_rx_packet_in(struct netvsc *n, const struct vmbus_packet *p)
     for (uint32_t i = 0; i < count; i++) {
         struct vmbus_transfer_range range;
         memcpy(&range, ranges + i * sizeof(range), sizeof(range));
-        if (range.byte_offset > n->receive.pages * PAGE_BYTES ||
-            range.byte_count > n->receive.pages * PAGE_BYTES - range.byte_offset) {
+        if (range.byte_offset > buffer_bytes || range.byte_count > buffer_bytes - range.byte_offset) {
             netvsc_lie(n, "a range outside the receive buffer", range.byte_offset);
             packet->status = NVSP_STATUS_FAILURE;
             continue;

@@ -7,6 +7,7 @@
 
 #define TCP_CHECKSUM_OFFSET 16
 #define ETHERNET_BYTES      14u
+#define UNLIKELY(c)         __builtin_expect(!!(c), 0)
 
 /* ---- sending ---- */
 
@@ -43,24 +44,21 @@ static uint32_t lso_word(const struct nic_tx *tx)
 
 uint32_t rndis_tx_header(void *out, const struct nic_tx *tx)
 {
-    uint32_t header = rndis_tx_header_bytes(tx);
-    struct rndis_packet p = {
+    bool word = wants_word(tx), lso = tx->flags & NIC_TX_LSO;
+    const uint32_t fixed = sizeof(struct rndis_packet), header = fixed + (word ? sizeof(struct rndis_ppi_word) : 0);
+
+    *(struct rndis_packet *)out = (struct rndis_packet){
         .header = {RNDIS_PACKET, header + tx->total_bytes},
         .data_offset = header - RNDIS_OFFSET_BASE,
         .data_length = tx->total_bytes,
+        .ppi_offset = word ? fixed - RNDIS_OFFSET_BASE : 0,
+        .ppi_length = word ? sizeof(struct rndis_ppi_word) : 0,
     };
-
-    if (wants_word(tx)) {
-        bool lso = tx->flags & NIC_TX_LSO;
-        struct rndis_ppi_word w = {
-            .ppi = {sizeof(w), lso ? RNDIS_PPI_LSO : RNDIS_PPI_CHECKSUM, sizeof(w.ppi)},
+    if (word)
+        *(struct rndis_ppi_word *)(void *)((char *)out + fixed) = (struct rndis_ppi_word){
+            .ppi = {sizeof(struct rndis_ppi_word), lso ? RNDIS_PPI_LSO : RNDIS_PPI_CHECKSUM, sizeof(struct rndis_ppi)},
             .value = lso ? lso_word(tx) : checksum_word(tx),
         };
-        p.ppi_offset = sizeof(p) - RNDIS_OFFSET_BASE;
-        p.ppi_length = sizeof(w);
-        memcpy((char *)out + sizeof(p), &w, sizeof(w));
-    }
-    memcpy(out, &p, sizeof(p));
     return header;
 }
 
@@ -114,61 +112,75 @@ static void take_checksum(uint32_t word, struct rndis_rx *rx)
         rx->flags |= NIC_RX_CSUM_BAD;
 }
 
+/* A word of memory that the host can still change: read exactly once. */
+typedef const volatile uint32_t __attribute__((aligned(1), may_alias)) shared_word;
+
+static inline uint32_t word_at(const char *message, size_t offset)
+{
+    return *(shared_word *)(message + offset);
+}
+
 /* The elements in [at, at + left). Each step is at least an element's header long, so it ends. */
 static const char *parse_ppis(const char *at, uint32_t left, struct rndis_rx *rx)
 {
     while (left > 0) {
-        struct rndis_ppi ppi;
-        uint32_t word;
-
-        if (left < sizeof(ppi))
+        if (UNLIKELY(left < sizeof(struct rndis_ppi)))
             return "packet information cut short";
-        copy_once(&ppi, at, sizeof(ppi));
-        if (ppi.bytes < sizeof(ppi) || ppi.bytes > left)
+        uint32_t bytes = word_at(at, offsetof(struct rndis_ppi, bytes));
+        uint32_t type = word_at(at, offsetof(struct rndis_ppi, type));
+        if (UNLIKELY(bytes < sizeof(struct rndis_ppi) || bytes > left))
             return "packet information of a wrong size";
-        if (ppi.type == RNDIS_PPI_CHECKSUM || ppi.type == RNDIS_PPI_VLAN) {
-            if (ppi.data_offset < sizeof(ppi) || ppi.bytes < sizeof(word) || ppi.data_offset > ppi.bytes - sizeof(word))
+        if (type == RNDIS_PPI_CHECKSUM || type == RNDIS_PPI_VLAN) {
+            uint32_t offset = word_at(at, offsetof(struct rndis_ppi, data_offset)), word;
+            if (UNLIKELY(offset < sizeof(struct rndis_ppi) || bytes < sizeof(word) || offset > bytes - sizeof(word)))
                 return "packet information with a wrong offset";
-            copy_once(&word, at + ppi.data_offset, sizeof(word));
-            if (ppi.type == RNDIS_PPI_CHECKSUM)
+            word = word_at(at, offset);
+            if (type == RNDIS_PPI_CHECKSUM)
                 take_checksum(word, rx);
             else
                 rx->vlan = (uint16_t)((word >> RNDIS_VLAN_ID_SHIFT) & RNDIS_VLAN_ID_MASK);
         }
-        at += ppi.bytes;
-        left -= ppi.bytes;
+        at += bytes;
+        left -= bytes;
     }
     return NULL;
 }
 
+bool rndis_is_data(const void *message, uint32_t bytes)
+{
+    return bytes >= sizeof(struct rndis_packet) && word_at(message, 0) == RNDIS_PACKET;
+}
+
 const char *rndis_rx_parse(const void *message, uint32_t bytes, struct rndis_rx *rx)
 {
-    struct rndis_packet p;
-    uint32_t body;
+    const uint32_t least = sizeof(struct rndis_packet) - RNDIS_OFFSET_BASE;
+    const char *m = message;
+    uint32_t length, body, offset, frame_bytes, ppi_bytes;
 
-    if (bytes < sizeof(p))
+    if (UNLIKELY(bytes < sizeof(struct rndis_packet)))
         return "shorter than a data message";
-    copy_once(&p, message, sizeof(p));
-    if (p.header.type != RNDIS_PACKET)
+    if (UNLIKELY(word_at(m, offsetof(struct rndis_packet, header.type)) != RNDIS_PACKET))
         return "not a data message";
-    if (p.header.length < sizeof(p) || p.header.length > bytes)
+    length = word_at(m, offsetof(struct rndis_packet, header.length));
+    if (UNLIKELY(length < sizeof(struct rndis_packet) || length > bytes))
         return "a length that does not fit its range";
-    body = p.header.length - RNDIS_OFFSET_BASE;
-    if (p.data_offset < sizeof(p) - RNDIS_OFFSET_BASE || p.data_offset > body)
+    body = length - RNDIS_OFFSET_BASE;
+    offset = word_at(m, offsetof(struct rndis_packet, data_offset));
+    if (UNLIKELY(offset < least || offset > body))
         return "a frame outside the message";
-    if (p.data_length > body - p.data_offset)
+    frame_bytes = word_at(m, offsetof(struct rndis_packet, data_length));
+    if (UNLIKELY(frame_bytes > body - offset))
         return "a frame beyond the message";
-    if (p.data_length < ETHERNET_BYTES)
+    if (UNLIKELY(frame_bytes < ETHERNET_BYTES))
         return "a frame shorter than its header";
-    rx->frame_offset = RNDIS_OFFSET_BASE + p.data_offset;
-    rx->frame_bytes = p.data_length;
-    rx->flags = 0;
-    rx->vlan = 0;
-    if (p.ppi_length == 0)
+    *rx = (struct rndis_rx){.frame_offset = RNDIS_OFFSET_BASE + offset, .frame_bytes = frame_bytes};
+    ppi_bytes = word_at(m, offsetof(struct rndis_packet, ppi_length));
+    if (ppi_bytes == 0)
         return NULL;
-    if (p.ppi_offset < sizeof(p) - RNDIS_OFFSET_BASE || p.ppi_offset > body || p.ppi_length > body - p.ppi_offset)
+    offset = word_at(m, offsetof(struct rndis_packet, ppi_offset));
+    if (UNLIKELY(offset < least || offset > body || ppi_bytes > body - offset))
         return "packet information outside the message";
-    return parse_ppis((const char *)message + RNDIS_OFFSET_BASE + p.ppi_offset, p.ppi_length, rx);
+    return parse_ppis(m + RNDIS_OFFSET_BASE + offset, ppi_bytes, rx);
 }
 
 /* ---- control ---- */

@@ -26,6 +26,8 @@ struct rndis_rx {
     uint32_t flags;                /* enum nic_rx_flag */
     uint16_t vlan;
 };
+/* Looks like one; whether it is, the next function says. */
+bool rndis_is_data(const void *message, uint32_t bytes);
 /* Checks the data message in [message, message + bytes). NULL when good, else what is wrong with it. */
 const char *rndis_rx_parse(const void *message, uint32_t bytes, struct rndis_rx *rx);
 /* The type and the length of any message; NULL when the length is sound. */

@@ -81,7 +81,8 @@ static void frame_done(struct pbuf *p)
     free_count++;
 }
 
-static struct pbuf *wrap(struct nic *nic, const struct nic_rx *rx)
+/* Of the frame, `bytes` from `at` on are what lwIP is to see. */
+static struct pbuf *wrap(struct nic *nic, const struct nic_rx *rx, uint32_t at, uint32_t bytes)
 {
     struct rx_frame *f = list_entry(list_pop_front(&free_frames), struct rx_frame, node);
     free_count--;
@@ -94,26 +95,26 @@ static struct pbuf *wrap(struct nic *nic, const struct nic_rx *rx)
         timer_arm_100ns(&hold_timer, rt_now_100ns() + US_100NS(HOLD_US));
     f->custom.custom_free_function = frame_done;
     list_push_back(&held, &f->node);
-    return pbuf_alloced_custom(PBUF_RAW, (u16_t)rx->bytes, PBUF_REF, &f->custom, rx->frame, (u16_t)rx->bytes);
+    return pbuf_alloced_custom(PBUF_RAW, (u16_t)bytes, PBUF_REF, &f->custom, f->frame + at, (u16_t)bytes);
 }
 
-static struct pbuf *copy(struct nic *nic, const struct nic_rx *rx)
+/* A function of its own, so that the way without a copy need not save registers. */
+static __attribute__((noinline)) struct pbuf *copy(struct nic *nic, const struct nic_rx *rx, uint32_t at,
+                                                   uint32_t bytes)
 {
-    struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)rx->bytes, PBUF_RAM);
+    struct pbuf *p = pbuf_alloc(PBUF_RAW, (u16_t)bytes, PBUF_RAM);
     if (p)
-        memcpy(p->payload, rx->frame, rx->bytes);
+        memcpy(p->payload, (const uint8_t *)rx->frame + at, bytes);
+    else
+        nic->stats.rx_dropped++;
     nic->ops->rx_release(nic, rx->token);
     return p;
 }
 
-/* NULL: dropped. */
-static struct pbuf *take(struct nic *nic, const struct nic_rx *rx, bool brief)
+/* NULL: dropped. by_reference: when there are descriptors enough. */
+static struct pbuf *take(struct nic *nic, const struct nic_rx *rx, uint32_t at, uint32_t bytes, bool by_reference)
 {
-    bool by_reference = free_count > reserve && (brief || (rx->bytes > SMALL_BYTES && !net_rx_is_fragment(rx)));
-    struct pbuf *p = by_reference ? wrap(nic, rx) : copy(nic, rx);
-    if (!p)
-        nic->stats.rx_dropped++;
-    return p;
+    return by_reference && free_count > reserve ? wrap(nic, rx, at, bytes) : copy(nic, rx, at, bytes);
 }
 
 /*
@@ -148,39 +149,42 @@ static void relocate(struct rx_segment *s, const void *frame, const struct pbuf 
     s->tcp += by;
 }
 
+/* Of a chain, from its pieces' lengths. */
+static void count_chain(struct pbuf *p, uint32_t bytes)
+{
+    for (; p; bytes -= p->len, p = p->next)
+        p->tot_len = (u16_t)bytes;
+}
+
 /*
  * Segments of one connection that follow each other without a gap become one long segment, a chain of their pbufs: the
  * protocols then run once for all of them. Returns how many frames were taken, at least one.
  */
 static unsigned feed_segments(struct netif *netif, struct nic *nic, const struct nic_rx *frames, unsigned count,
-                              struct rx_segment *first)
+                              struct rx_segment *s)
 {
-    struct pbuf *p = take(nic, &frames[0], false);
+    /* Without the frame's padding. */
+    struct pbuf *p = take(nic, &frames[0], 0, s->head_bytes + s->data_bytes, frames[0].bytes > SMALL_BYTES), *last = p;
     struct rx_segment next;
-    uint32_t data_bytes = first->data_bytes, end;
     unsigned n = 1;
     if (!p)
         return 1;
-    relocate(first, frames[0].frame, p);
-    end = net_rx_end(first);
-    pbuf_realloc(p, (u16_t)(first->head_bytes + first->data_bytes));    /* without the frame's padding */
+    relocate(s, frames[0].frame, p);
     while (n < MIN(count, JOIN_MAX) && net_rx_is_segment(&frames[n], &next) &&
-           data_bytes + next.data_bytes <= JOIN_BYTES_MAX && net_rx_continues(first, end, &next)) {
-        struct pbuf *q = take(nic, &frames[n], false);
-        if (!q) {
-            n++;
+           s->data_bytes + next.data_bytes <= JOIN_BYTES_MAX && net_rx_continues(s, &next)) {
+        const struct nic_rx *rx = &frames[n++];
+        struct pbuf *q = take(nic, rx, next.head_bytes, next.data_bytes, rx->bytes > SMALL_BYTES);
+        if (!q)
             break;
-        }
-        relocate(&next, frames[n].frame, q);
-        net_rx_join(first, &next, data_bytes + next.data_bytes);
-        pbuf_realloc(q, (u16_t)(next.head_bytes + next.data_bytes));
-        pbuf_remove_header(q, next.head_bytes);
-        pbuf_cat(p, q);
-        data_bytes += next.data_bytes;
-        end += next.data_bytes;
+        last->next = q;
+        last = q;
+        net_rx_join(s, &next);
         joined++;
+    }
+    if (last != p) {
+        count_chain(p, s->head_bytes + s->data_bytes);
+        net_rx_write_joined(s);
         joined_now = true;
-        n++;
     }
     feed(netif, p, frames[0].flags);
     joined_now = false;
@@ -193,26 +197,26 @@ void net_rx_input(struct netif *netif, struct nic *nic, struct nic_rx *frames, u
         const struct nic_rx *rx = &frames[i];
         struct rx_segment here, next;
         struct pbuf *p;
-        bool acknowledges = false;
+        bool by_reference = true;       /* an acknowledgement is gone at once */
         taken = 1;
         if (net_rx_is_segment(rx, &here)) {
             if (here.data_bytes) {
                 taken = feed_segments(netif, nic, rx, count - i, &here);
                 continue;
             }
-            acknowledges = true;
             if (i + 1 < count && net_rx_is_segment(rx + 1, &next) && net_rx_is_superseded(&here, &next)) {
                 skipped++;
                 nic->ops->rx_release(nic, rx->token);
                 continue;
             }
-        }
-        if (!net_rx_is_sound(rx)) {
+        } else if (!net_rx_is_sound(rx)) {
             nic->stats.rx_dropped++;
             nic->ops->rx_release(nic, rx->token);
             continue;
+        } else {
+            by_reference = rx->bytes > SMALL_BYTES && !net_rx_is_fragment(rx);
         }
-        p = take(nic, rx, acknowledges);
+        p = take(nic, rx, 0, rx->bytes, by_reference);
         if (p)
             feed(netif, p, rx->flags);
     }

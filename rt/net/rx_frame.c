@@ -21,6 +21,9 @@
 static uint16_t be16(const uint8_t *p) { return (uint16_t)(p[0] << 8 | p[1]); }
 static uint32_t be32(const uint8_t *p) { return (uint32_t)be16(p) << 16 | be16(p + 2); }
 static void put16(uint8_t *p, uint32_t v) { p[0] = (uint8_t)(v >> 8); p[1] = (uint8_t)v; }
+static void put32(uint8_t *p, uint32_t v) { put16(p, v >> 16); put16(p + 2, v); }
+static uint64_t load64(const uint8_t *p) { uint64_t v; memcpy(&v, p, sizeof(v)); return v; }
+static uint32_t load32(const uint8_t *p) { uint32_t v; memcpy(&v, p, sizeof(v)); return v; }
 
 static bool is_extension(uint8_t next)
 {
@@ -103,50 +106,48 @@ bool net_rx_is_segment(const struct nic_rx *rx, struct rx_segment *s)
     if (total > rx->bytes - SIZEOF_ETH_HDR || total < ip_bytes + TCP_BYTES)
         return false;
     s->tcp = s->ip + ip_bytes;
+    if (s->tcp[12] != TCP_BYTES / 4 << 4 || (s->tcp[13] & ~TCP_PSH) != TCP_ACK)
+        return false;
+    s->head_bytes = SIZEOF_ETH_HDR + ip_bytes + TCP_BYTES;
+    s->data_bytes = total - ip_bytes - TCP_BYTES;
+    s->sequence = be32(s->tcp + TCP_SEQUENCE_AT);
+    s->acknowledge = be32(s->tcp + TCP_ACKNOWLEDGE_AT);
+    memcpy(&s->window, s->tcp + TCP_WINDOW_AT, sizeof(s->window));
     s->push = s->tcp[13] & TCP_PSH;
-    s->head_bytes = (uint16_t)(SIZEOF_ETH_HDR + ip_bytes + TCP_BYTES);
-    s->data_bytes = (uint16_t)(total - ip_bytes - TCP_BYTES);
-    return s->tcp[12] == TCP_BYTES / 4 << 4 && (s->tcp[13] & ~TCP_PSH) == TCP_ACK;
+    return true;
 }
 
 /* Addresses and ports lie side by side. */
 static bool same_connection(const struct rx_segment *a, const struct rx_segment *b)
 {
-    if (a->six != b->six)
+    if (a->six != b->six || load32(a->tcp) != load32(b->tcp))
         return false;
-    for (int at = a->six ? -32 : -8; at < TCP_SEQUENCE_AT; at += 4) {
-        uint32_t word, other;
-        memcpy(&word, a->tcp + at, sizeof(word));
-        memcpy(&other, b->tcp + at, sizeof(other));
-        if (word != other)
+    for (int at = a->six ? -32 : -8; at < 0; at += 8)
+        if (load64(a->tcp + at) != load64(b->tcp + at))
             return false;
-    }
     return true;
 }
 
 bool net_rx_is_superseded(const struct rx_segment *a, const struct rx_segment *b)
 {
-    return a->data_bytes == 0 && b->data_bytes == 0 &&
-           (int32_t)(be32(b->tcp + TCP_ACKNOWLEDGE_AT) - be32(a->tcp + TCP_ACKNOWLEDGE_AT)) > 0 &&
-           be32(a->tcp + TCP_SEQUENCE_AT) == be32(b->tcp + TCP_SEQUENCE_AT) && same_connection(a, b);
+    return a->data_bytes == 0 && b->data_bytes == 0 && (int32_t)(b->acknowledge - a->acknowledge) > 0 &&
+           a->sequence == b->sequence && same_connection(a, b);
 }
 
-uint32_t net_rx_end(const struct rx_segment *s) { return be32(s->tcp + TCP_SEQUENCE_AT) + s->data_bytes; }
-
-bool net_rx_continues(const struct rx_segment *a, uint32_t end, const struct rx_segment *b)
+bool net_rx_continues(const struct rx_segment *a, const struct rx_segment *b)
 {
     /* An acknowledgement that goes back is old news in the wrong order: not to be joined. */
-    return b->data_bytes > 0 && be32(b->tcp + TCP_SEQUENCE_AT) == end && same_connection(a, b) &&
-           (int32_t)(be32(b->tcp + TCP_ACKNOWLEDGE_AT) - be32(a->tcp + TCP_ACKNOWLEDGE_AT)) >= 0;
+    return b->data_bytes > 0 && b->sequence == a->sequence + a->data_bytes &&
+           (int32_t)(b->acknowledge - a->acknowledge) >= 0 && same_connection(a, b);
 }
 
-void net_rx_join(struct rx_segment *first, const struct rx_segment *last, uint32_t data_bytes)
+void net_rx_write_joined(const struct rx_segment *s)
 {
-    memcpy(first->tcp + TCP_ACKNOWLEDGE_AT, last->tcp + TCP_ACKNOWLEDGE_AT, 4);
-    memcpy(first->tcp + TCP_WINDOW_AT, last->tcp + TCP_WINDOW_AT, 2);
-    first->tcp[13] |= last->tcp[13] & TCP_PSH;
-    if (first->six)
-        put16(first->ip + 4, TCP_BYTES + data_bytes);
+    put32(s->tcp + TCP_ACKNOWLEDGE_AT, s->acknowledge);
+    memcpy(s->tcp + TCP_WINDOW_AT, &s->window, sizeof(s->window));
+    s->tcp[13] |= s->push;
+    if (s->six)
+        put16(s->ip + 4, TCP_BYTES + s->data_bytes);
     else
-        put16(first->ip + 2, IP_HLEN + TCP_BYTES + data_bytes);
+        put16(s->ip + 2, IP_HLEN + TCP_BYTES + s->data_bytes);
 }

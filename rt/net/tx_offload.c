@@ -101,9 +101,10 @@ static bool net_tx_large(const struct pbuf *p, const struct netif *netif, const 
 bool net_tx_offload(struct nic_tx *tx, struct pbuf *p, struct netif *netif, const struct nic *nic)
 {
     uint8_t *frame = p->payload, *ip = frame + ETH_BYTES;
+    const uint32_t mtu = net_mtu();     /* the device's; lwIP's own is larger while it makes large sends */
     tx->flags = 0;
     tx->transport_offset = 0;
-    if (p->tot_len > (uint32_t)net_mtu() + ETH_BYTES && !net_tx_large(p, netif, nic))
+    if (p->tot_len > mtu + ETH_BYTES && !net_tx_large(p, netif, nic))
         return false;
     if (p->len < ETH_BYTES + IP4_MIN_BYTES)
         return true;
@@ -149,7 +150,11 @@ bool net_tx_offload(struct nic_tx *tx, struct pbuf *p, struct netif *netif, cons
     }
     if (sum_field + 2 > frame + p->len)
         return false;
-    uint64_t sum = net_checksum(ip + address_at, (int)address_bytes);
+    uint64_t sum = 0;
+    for (uint32_t word; address_bytes > 0; address_at += sizeof(word), address_bytes -= sizeof(word)) {
+        memcpy(&word, ip + address_at, sizeof(word));
+        sum += word;
+    }
     sum += (uint16_t)((payload_bytes & 0xff) << 8 | payload_bytes >> 8);    /* in memory order, like the sums */
     sum += (uint16_t)(protocol << 8);
     uint16_t seed = fold(sum);
@@ -161,10 +166,10 @@ bool net_tx_offload(struct nic_tx *tx, struct pbuf *p, struct netif *netif, cons
         memcpy(sum_field, &whole, 2);
         return true;
     }
-    if (p->tot_len > (uint32_t)net_mtu() + ETH_BYTES)
+    if (p->tot_len > mtu + ETH_BYTES)
         flag |= NIC_TX_LSO;
     tx->transport_offset = (uint16_t)(ETH_BYTES + ip_bytes);
-    tx->mss = (uint16_t)(net_mtu() - ip_bytes - TCP_BYTES);
+    tx->mss = (uint16_t)(mtu - ip_bytes - TCP_BYTES);
     tx->flags = flag | (type == ETHTYPE_IPV6 ? NIC_TX_IP6 : 0);
     return true;
 }
