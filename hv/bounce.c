@@ -20,6 +20,8 @@
 #include "hv/bounce.h"
 #include "hv/shmem.h"
 
+#define UNLIKELY(c)     __builtin_expect(!!(c), 0)
+
 #define CHUNK_PAGES     DMA_BOUNCE_PAGES_MOST
 #define CHUNK_BYTES     (CHUNK_PAGES * PAGE_BYTES)
 #define CHUNK_WORDS     (CHUNK_PAGES / 64)
@@ -30,17 +32,11 @@
 #define RESERVE_LIMIT   S_100NS(1)
 #define GROWTH_PAUSE    S_100NS(1)          /* after memory for a chunk was not to be had */
 
-struct bounce_extent {
-    struct bounce_extent *next;             /* of the same request */
-    uint32_t chunk;
-    uint16_t first, pages;                  /* in the chunk */
-};
-
 struct chunk {
     struct shmem memory;
     size_t free_pages;
     uint64_t free[CHUNK_WORDS];             /* bit n of word w: page 64w+n is not lent */
-    struct bounce_extent extent[CHUNK_PAGES];   /* by first page */
+    struct bounce_extent extent[CHUNK_PAGES];   /* by first page, which tells virt and frames once and for all */
 };
 
 bool bounce_active;
@@ -61,7 +57,7 @@ static struct {
 
 /* ---- size ---- */
 
-static bool grow(void)
+static __attribute__((noinline)) bool grow(void)
 {
     struct chunk *c;
     int rc = -E_NOMEM;
@@ -79,6 +75,12 @@ static bool grow(void)
     }
     for (unsigned w = 0; w < CHUNK_WORDS; w++)
         c->free[w] = UINT64_MAX;
+    for (unsigned i = 0; i < CHUNK_PAGES; i++) {
+        c->extent[i].virt = (char *)c->memory.virt + i * PAGE_BYTES;
+        c->extent[i].frames = c->memory.frames + i;
+        c->extent[i].chunk = pool.chunks;
+        c->extent[i].first = (uint16_t)i;
+    }
     c->free_pages = CHUNK_PAGES;
     pool.chunk[pool.chunks++] = c;
     pool.free_pages += CHUNK_PAGES;
@@ -160,54 +162,93 @@ static unsigned next_run(const struct chunk *c, unsigned *at, unsigned most)
     return MIN(n, most);
 }
 
-static void mark(struct chunk *c, unsigned page, unsigned n, bool free)
+static inline void mark_word(struct chunk *c, unsigned page, unsigned n, bool free)
 {
-    for (unsigned some; n > 0; page += some, n -= some) {
-        unsigned bit = page % 64;
-        some = MIN(n, 64 - bit);
-        uint64_t bits = (some == 64 ? UINT64_MAX : BIT(some) - 1) << bit;
-        KASSERT((c->free[page / 64] & bits) == (free ? 0 : bits));
-        c->free[page / 64] ^= bits;
-    }
+    uint64_t bits = (n == 64 ? UINT64_MAX : BIT(n) - 1) << (page % 64);
+
+    KASSERT((c->free[page / 64] & bits) == (free ? 0 : bits));
+    c->free[page / 64] ^= bits;
 }
 
-static struct bounce_extent *lend(unsigned chunk, unsigned page, unsigned n)
+/* Short runs lie in one word, and most runs are short. */
+static inline void mark(struct chunk *c, unsigned page, unsigned n, bool free)
 {
-    struct chunk *c = pool.chunk[chunk];
+    while (UNLIKELY(page % 64 + n > 64)) {
+        unsigned some = 64 - page % 64;
+        mark_word(c, page, some, free);
+        page += some;
+        n -= some;
+    }
+    mark_word(c, page, n, free);
+}
+
+static inline struct bounce_extent *lend(struct chunk *c, unsigned page, unsigned n)
+{
     struct bounce_extent *e = &c->extent[page];
 
     mark(c, page, n, false);
     c->free_pages -= n;
     pool.free_pages -= n;
-    pool.rover = chunk;
-    *e = (struct bounce_extent){.chunk = chunk, .first = (uint16_t)page, .pages = (uint16_t)n};
+    pool.rover = e->chunk;
+    e->next = NULL;
+    e->pages = (uint16_t)n;
     return e;
 }
 
-static struct bounce_extent *lend_one_run(unsigned pages)
+/* Bit i is left: n free pages of the word begin there. */
+static inline uint64_t runs_of(uint64_t word, unsigned n)
 {
-    for (unsigned i = 0; i < pool.chunks && i < CHUNKS_SEARCHED; i++) {
-        unsigned chunk = (pool.rover + i) % pool.chunks;
-        const struct chunk *c = pool.chunk[chunk];
-        if (c->free_pages < pages)
-            continue;
-        for (unsigned at = 0, n; (n = next_run(c, &at, pages)) > 0; at += n) {
-            if (n == pages)
-                return lend(chunk, at, n);
-        }
+    for (unsigned have = 1, more; have < n && word; have += more) {
+        more = MIN(have, n - have);
+        word &= word >> more;
+    }
+    return word;
+}
+
+/* Requests are short: most find a run inside one word of the first chunk looked at. */
+static struct bounce_extent *lend_short_run(struct chunk *c, unsigned pages)
+{
+    for (unsigned w = 0; w < CHUNK_WORDS; w++) {
+        uint64_t runs = runs_of(c->free[w], pages);
+        if (runs)
+            return lend(c, w * 64 + (unsigned)__builtin_ctzll(runs), pages);
     }
     return NULL;
 }
 
+static __attribute__((noinline)) struct bounce_extent *lend_long_run(struct chunk *c, unsigned pages)
+{
+    for (unsigned at = 0, n; (n = next_run(c, &at, pages)) > 0; at += n) {
+        if (n == pages)
+            return lend(c, at, n);
+    }
+    return NULL;
+}
+
+static struct bounce_extent *lend_one_run(unsigned pages)
+{
+    struct bounce_extent *e = NULL;
+    unsigned chunk = pool.rover;
+
+    for (unsigned i = 0; !e && i < pool.chunks && i < CHUNKS_SEARCHED; i++) {
+        struct chunk *c = pool.chunk[chunk];
+        if (c->free_pages >= pages)
+            e = pages <= 64 ? lend_short_run(c, pages) : lend_long_run(c, pages);
+        if (++chunk == pool.chunks)
+            chunk = 0;
+    }
+    return e;
+}
+
 /* There are so many, somewhere. */
-static struct bounce_extent *lend_runs(unsigned pages)
+static __attribute__((noinline)) struct bounce_extent *lend_runs(unsigned pages)
 {
     struct bounce_extent *first = NULL, **link = &first;
 
     for (unsigned i = 0; pages > 0; i++) {
         KASSERT(i < pool.chunks);
         for (unsigned at = 0, n; pages > 0 && (n = next_run(pool.chunk[i], &at, pages)) > 0; at += n) {
-            *link = lend(i, at, n);
+            *link = lend(pool.chunk[i], at, n);
             link = &(*link)->next;
             pages -= n;
         }
@@ -225,7 +266,7 @@ static bool may_take(size_t pages)
     return pages <= pool.free_pages && kept <= pool.free_pages - pages;
 }
 
-static void refuse(size_t pages)
+static __attribute__((noinline)) void refuse(size_t pages)
 {
     uint64_t now = rt_now_100ns();
 
@@ -244,7 +285,7 @@ struct bounce_extent *bounce_alloc(size_t pages)
     struct bounce_extent *e;
 
     KASSERT(pages > 0 && pages <= CHUNK_PAGES);
-    if (__builtin_expect(!may_take(pages), 0) && !(grow() && may_take(pages))) {
+    if (UNLIKELY(!may_take(pages)) && !(grow() && may_take(pages))) {
         refuse(pages);
         return NULL;
     }
@@ -269,18 +310,6 @@ void bounce_free(struct bounce_extent *e)
     }
     if (!list_empty(&pool.waiters))
         event_raise(&pool.room);
-}
-
-const struct bounce_extent *bounce_run(const struct bounce_extent *e, struct bounce_run *run)
-{
-    const struct chunk *c = pool.chunk[e->chunk];
-
-    *run = (struct bounce_run){
-        .virt = (char *)c->memory.virt + e->first * PAGE_BYTES,
-        .frames = c->memory.frames + e->first,
-        .pages = e->pages,
-    };
-    return e->next;
 }
 
 /* ---- waiting ---- */

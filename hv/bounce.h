@@ -14,11 +14,14 @@ int bounce_init(void);
 /* Everything goes back; what is still lent is leaked. */
 void bounce_stop(void);
 
-/* Lent pages as runs that lie together. pages: at most DMA_BOUNCE_PAGES_MOST. NULL: no room now. */
-struct bounce_extent;
+/* Lent pages that lie together. A request has one such run or several. */
+struct bounce_extent {
+    struct bounce_extent *next;             /* of the same request */
+    char *virt;
+    const uint64_t *frames;
+    uint32_t chunk;
+    uint16_t first, pages;                  /* in the chunk */
+};
+/* pages: at most DMA_BOUNCE_PAGES_MOST. NULL: no room now. */
 struct bounce_extent *bounce_alloc(size_t pages);
 void bounce_free(struct bounce_extent *first);
-
-struct bounce_run { char *virt; const uint64_t *frames; size_t pages; };
-/* What an extent is, and the one behind it (NULL: the last). */
-const struct bounce_extent *bounce_run(const struct bounce_extent *extent, struct bounce_run *run);

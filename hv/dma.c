@@ -104,38 +104,52 @@ static int map_spans(struct dma_mapping *m, const struct dma_span *spans, unsign
 
 /* ---- the isolated machine ---- */
 
-/* Between the spans and the run of bytes that begins at the mapping's offset. */
-static void copy(const struct dma_mapping *m, const struct dma_span *spans, unsigned count, bool to_host)
+/* Between the spans and the run of bytes that begins at the mapping's offset, however both are cut. */
+static __attribute__((noinline)) void copy_cut(const struct dma_mapping *m, const struct dma_span *spans,
+                                               unsigned count, bool to_host)
 {
-    const struct bounce_extent *next = m->bounce;
-    struct bounce_run run;
-    size_t at = m->offset, left = 0;
+    const struct bounce_extent *e = m->bounce;
+    size_t at = m->offset, left = e->pages * PAGE_BYTES - at;
 
     for (unsigned i = 0; i < count; i++) {
         char *span = va_ptr(va_of(spans[i].addr));
         for (size_t bytes = spans[i].bytes, some; bytes > 0; bytes -= some, left -= some, span += some, at += some) {
             if (left == 0) {
-                KASSERT(next);
-                next = bounce_run(next, &run);
-                if (at >= PAGE_BYTES)
-                    at = 0;                 /* only the first run begins inside a page */
-                left = run.pages * PAGE_BYTES - at;
+                e = e->next;
+                KASSERT(e);
+                at = 0;
+                left = e->pages * PAGE_BYTES;
             }
             some = MIN(bytes, left);
             if (to_host)
-                memcpy(run.virt + at, span, some);
+                memcpy(e->virt + at, span, some);
             else
-                memcpy(span, run.virt + at, some);
+                memcpy(span, e->virt + at, some);
         }
         dma_stats.bounced_bytes += spans[i].bytes;
     }
+}
+
+static void copy(const struct dma_mapping *m, const struct dma_span *spans, unsigned count, bool to_host)
+{
+    const struct bounce_extent *e = m->bounce;
+
+    if (count != 1 || e->next) {
+        copy_cut(m, spans, count, to_host);
+        return;
+    }
+    KASSERT(spans->bytes <= m->bytes);
+    if (to_host)
+        memcpy(e->virt + m->offset, spans->addr, spans->bytes);
+    else
+        memcpy(va_ptr(va_of(spans->addr)), e->virt + m->offset, spans->bytes);
+    dma_stats.bounced_bytes += spans->bytes;
 }
 
 static int bounce(struct dma_mapping *m, const struct dma_span *spans, unsigned count, bool to_host, uint64_t *frames,
                   unsigned max)
 {
     uint64_t pages = ((uint64_t)m->offset + m->bytes + PAGE_MASK) >> PAGE_SHIFT;
-    struct bounce_run run;
 
     if (pages > max || pages > DMA_BOUNCE_PAGES_MOST)
         return -E_INVAL;
@@ -143,9 +157,9 @@ static int bounce(struct dma_mapping *m, const struct dma_span *spans, unsigned 
     if (!m->bounce)
         return -E_AGAIN;
     m->frames = (uint32_t)pages;
-    for (const struct bounce_extent *e = m->bounce; e; frames += run.pages) {
-        e = bounce_run(e, &run);
-        memcpy(frames, run.frames, run.pages * sizeof(*frames));
+    for (const struct bounce_extent *e = m->bounce; e; e = e->next) {
+        for (unsigned i = 0; i < e->pages; i++)
+            *frames++ = e->frames[i];
     }
     if (to_host)
         copy(m, spans, count, true);

@@ -330,10 +330,8 @@ TEST(bounce_pool_in_pieces)
         CHECK(e == 0 || e == -E_AGAIN);
         waits += e != 0;
         served += e == 0;
-        if (e == 0) {
-            struct bounce_run run;
-            cut += bounce_run(live[i].m.bounce, &run) != NULL;
-        }
+        if (e == 0)
+            cut += ((struct bounce_extent *)live[i].m.bounce)->next != NULL;
         if (e)
             fake_time_advance(S_100NS(1));
     }
