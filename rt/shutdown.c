@@ -126,7 +126,8 @@ static void flush_done(struct blk_request *r)
     wait_queue_wake_all(&f->done_wait);
 }
 
-static void flush_disk(struct blk_device *d)
+/* False: the request is still with the disk, which must stay, too. */
+static bool flush_disk(struct blk_device *d)
 {
     struct flush *f = kzalloc(sizeof(*f));
     int error = f ? 0 : -E_NOMEM;
@@ -143,16 +144,17 @@ static void flush_disk(struct blk_device *d)
     }
     if (error != 0 && error != -E_NOTSUP && error != -E_REMOVED)
         log_err("%s: the last flush failed: %s", d->name, error_name(error));
-    if (error != -E_TIMEOUT)
-        kfree(f);
+    if (error == -E_TIMEOUT)
+        return false;
+    kfree(f);
+    return true;
 }
 
 void shutdown_flush_disks(void *arg UNUSED)
 {
     struct blk_device *d;
     for (unsigned n = 0; (d = blk_get_index(n)) != NULL; n++) {
-        if (!d->read_only && d->has_flush && !d->removed)
-            flush_disk(d);
-        blk_put(d);
+        if (d->read_only || !d->has_flush || d->removed || flush_disk(d))
+            blk_put(d);
     }
 }

@@ -275,6 +275,18 @@ TEST(a_disk_that_hangs_has_a_limit)
     task_sleep_us(1000);
 }
 
+TEST(a_disk_that_hangs_and_goes)
+{
+    fake_arch_boot(16 * MIB);
+    add_disks();
+    disks[0].hang = true;
+    shutdown_flush_disks(NULL);
+    blk_unregister(&disks[0].d);                   /* the bus is left, and the request is still there */
+    disks[0].status = -E_REMOVED;
+    answer(&disks[0]);
+    task_sleep_us(1000);
+}
+
 TEST(flush_without_memory)
 {
     fake_arch_boot(16 * MIB);
