@@ -13,6 +13,7 @@
 #   --cached        print what the cache holds; fail rather than touch the network
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
 #   LINUX_PACKAGE   another package than the two above, or that of one version: linux-image-6.1.0-56-amd64
+#   LINUX_BACKPORT  not empty: the newer one of the release's backports, if these have one
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -30,14 +31,15 @@ case "${LINUX_PACKAGE:-} $ID $ID_LIKE " in
 esac
 
 # A folder appears under its last name only when it is whole.
-for dir in "$cache/linux/$meta"-[0-9]*; do
+place=$cache/linux/${LINUX_BACKPORT:+backport-}$meta
+for dir in "$place"-[0-9]*; do
     [ -d "$dir/boot" ] && newest=$dir
 done
 if [ -n "${newest:-}" ]; then
     echo "$newest"
     exit 0
 fi
-[ "${1:-}" != --cached ] || die "the cache $cache holds no $meta yet; run scripts/fetch-linux.sh once"
+[ "${1:-}" != --cached ] || die "the cache $cache holds no $meta${LINUX_BACKPORT:+ of the backports} yet; run scripts/fetch-linux.sh once"
 
 for tool in apt-get apt-cache dpkg-deb; do
     command -v $tool >/dev/null || die "$tool is missing"
@@ -77,9 +79,23 @@ download() {
     (mkdir -p "$work/debs" && cd "$work/debs" && rm -f ./*.deb && apt-get -q download $(packages)) > "$work/log" 2>&1
 }
 
-apt_root_machine "$work"
-if ! download; then
+# Lists of our own, of the release and its backports, which come first.
+backports() {
     apt_root "$work"
+    apt_only_entries "$work"
+    release=${UBUNTU_CODENAME:-$VERSION_CODENAME}
+    echo "APT::Default-Release \"$release-backports\";" >> "$work/apt.conf"
+    apt_archives main > "$work/found"
+    while read -r uri key; do
+        for suite in "$release" "$release-backports"; do
+            apt_entry deb "$uri" "$suite" main "$key"
+        done
+    done < "$work/found" > "$work/parts/linux.sources"
+}
+
+[ -n "${LINUX_BACKPORT:-}" ] || apt_root_machine "$work"
+if [ -n "${LINUX_BACKPORT:-}" ] || ! download; then
+    if [ -n "${LINUX_BACKPORT:-}" ]; then backports; else apt_root "$work"; fi
     # An archive of somebody else's may be out of reach; what counts is whether the kernel is there afterwards.
     apt-get -q update > "$work/update.log" 2>&1 || true
     download || {
@@ -96,7 +112,7 @@ for deb in "$work"/debs/*.deb; do
 done
 ls "$work"/tree/boot/vmlinuz-* > /dev/null 2>&1 || die "$meta $version holds no boot/vmlinuz"
 rm -rf "$work/tree/usr/share"
-dir=$cache/linux/$meta-$(echo "$version" | tr '/:~' '___')
+dir=$place-$(echo "$version" | tr '/:~' '___')
 # Two may fetch at once: the first to finish wins, and both find a whole tree.
 mv -T "$work/tree" "$dir" 2>/dev/null || [ -d "$dir/boot" ] || die "cannot move the kernel to $dir"
 echo "fetch-linux: $meta $version unpacked" >&2
