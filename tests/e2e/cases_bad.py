@@ -4,9 +4,10 @@ import os
 import re
 
 from harness import READY_S, case
-from labvm import CRASH, POWER_OFF, QUIT, REBOOT, ROOT, TRIPLE_FAULT, VIOLATION, Disk
+from labvm import CRASH, POWER_OFF, QUIT, REBOOT, ROOT, TRIPLE_FAULT, VIOLATION, Disk, UserNet
 
 MEM_MIB = 64
+ISOLATED = {"isolation": "vbs", "isolation.boundary": 38}
 IMAGE = os.path.join(ROOT, "build", "x86_64", "badguest.elf")
 
 # args= -> the violation that must be reported
@@ -21,9 +22,28 @@ BROKEN_RULES = {
 }
 
 
-def bad_guest(t, way, disk=None):
-    return t.lab(ready=None, image=IMAGE, mem=f"{MEM_MIB}M", net=[], disks=[Disk(disk)] if disk else [],
-                 cmdline=f"args={way} badguest.mib={MEM_MIB}")
+# In an isolated machine: args= -> what is reported. Memory used on its wrong side ends the run there and then.
+WRONG_SIDES = {
+    "read-private-side": r"reads physical address 0x[0-9a-f]{6,8}, the private side of a page that it shares",
+    "write-private-side": r"writes physical address 0x[0-9a-f]{6,8}, the private side of a page that it shares",
+    "copy-private-side": r"reads physical address 0x[0-9a-f]{6,8}, the private side of a page that it shares",
+    "read-shared-side": r"reads physical address 0x40[0-9a-f]{8}, the shared side of a private page",
+    "write-shared-side": r"writes physical address 0x40[0-9a-f]{8}, the shared side of a private page",
+    "execute-shared": r"executes physical address 0x40[0-9a-f]{8}, which is shared memory",
+}
+NAMED_OR_TAKEN_BACK = {
+    "name-ring": r"GPADL 0x7777: page 0x[0-9a-f]+ is not visible memory",
+    "name-buffer": r"GPADL 0x7777: page 0x[0-9a-f]+ is not visible memory",
+    "name-monitor-pages": r"contact: monitor pages: both, aligned and visible, or none",
+    "name-data": r"channel 1: page 0x[0-9a-f]+ is not visible memory",
+    "take-back-ring": r"page made private while a GPADL or the monitor uses it",
+    "take-back-data": r"page made private while a packet uses it",
+}
+
+
+def bad_guest(t, way, disk=None, **options):
+    return t.lab(ready=None, image=IMAGE, mem=f"{MEM_MIB}M", disks=[Disk(disk)] if disk else [],
+                 cmdline=f"args={way} badguest.mib={MEM_MIB}", **{"net": [], **options})
 
 
 def ends(t, vm, way, expected, word):
@@ -44,6 +64,36 @@ def bad_broken_rules(t):
         reported = re.findall(r"^.*VIOLATION: (.*)$", lab, re.M)
         t.check(any(re.search(violation, line, re.I) for line in reported), f"{way}: reported: {reported}")
     ends(t, bad_guest(t, "nothing", disk), "nothing", POWER_OFF, "power-off")
+
+
+def reported(t, lab, way, violation):
+    lines = re.findall(r"^.*VIOLATION: (.*)$", lab, re.M)
+    t.check(any(re.search(violation, line) for line in lines), f"{way}: reported: {lines}")
+
+
+@case(limit_s=120)
+def bad_isolated_sides(t):
+    """Isolated memory touched, copied or executed on its wrong side: one line with the address, the side and the RIP."""
+    disk = t.random_disk("disk.img", 1)
+    for way, violation in WRONG_SIDES.items():
+        vm = bad_guest(t, way, disk, lab=ISOLATED)
+        lab = ends(t, vm, way, VIOLATION, "violation")
+        reported(t, lab, way, violation + r" \(rip 0x[0-9a-f]+\)$")
+        t.check("badguest: " not in vm.console, f"{way}: the guest went no further")
+
+
+@case(limit_s=120)
+def bad_isolated_pages(t):
+    """Private pages named to the host in each of the four places, and pages in use made private: all refused, and told."""
+    for way, violation in NAMED_OR_TAKEN_BACK.items():
+        lab = {**ISOLATED, "ramdisk": "1M", "latency": 2000000 if way == "take-back-data" else 0}
+        vm = bad_guest(t, way, lab=lab, net=[UserNet({})])
+        vm.expect("VIOLATION", READY_S, "lab")
+        if way.startswith("take-back"):
+            vm.expect("badguest: 1 pages stay with the host", READY_S)
+        else:
+            vm.command("quit")                        # where the host has hung up, the guest's goodbye is a long one
+        reported(t, ends(t, vm, way, VIOLATION, "violation"), way, violation)
 
 
 @case(limit_s=120)

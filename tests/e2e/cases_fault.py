@@ -15,11 +15,11 @@ LIMIT_S = 700
 ENDS_IN = (0x5A, 0xA5)
 
 
-def boots(t, disk, point, kind, number):
-    """Boots with that fault; time without work is skipped (-icount sleep=off), so that limits cost nothing."""
+def boots(t, disk, point, kind, number, icount=True):
+    """Boots with that fault; icount: time without work is skipped (sleep=off), so that limits cost nothing."""
     name = f"{point}, reply {number}: {kind}"
     try:
-        vm = t.lab(ready=None, app="hello", disks=[Disk(disk)], icount=True,
+        vm = t.lab(ready=None, app="hello", disks=[Disk(disk)], icount=icount,
                    lab={f"fault.{point}": f"{kind},{number}", "tick": 1000})
         t.equal(vm.wait(READY_S), POWER_OFF, "QEMU's exit code")
         vm.ended = POWER_OFF

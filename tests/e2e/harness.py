@@ -61,6 +61,7 @@ class Test:
         self.machines = []
         self.running = []
         self.sockets = None
+        self.lab_options, self.guest_words = {}, ""    # of every machine of this case
         shutil.rmtree(self.work, ignore_errors=True)
         os.makedirs(self.work)
 
@@ -92,6 +93,8 @@ class Test:
     def lab(self, ready="nbd", **options):
         """The lab with Candela; returns when the service named by `ready` answers (None: at once)."""
         options.setdefault("forward", NBD_PORTS)
+        options["lab"] = {**self.lab_options, **(options.get("lab") or {})}
+        options["cmdline"] = f"{options.get('cmdline', '')} {self.guest_words}".strip()
         vm = labvm.LabVM(self._machine_folder(), **options)
         return self._start(vm, ready)
 

@@ -264,7 +264,9 @@ class Machine:
         if not found or self.poll() is not None:
             return None
         size = len(line.text)
-        time.sleep(PANIC_REPORT_S)                    # for the rest of the report, and for the lab to end the machine
+        deadline = time.monotonic() + PANIC_REPORT_S  # for the rest of the report, and for the lab to end the machine
+        while self.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.1)
         return found[0].strip() if self.poll() is None and len(line.text) == size else None
 
     def kill(self):
