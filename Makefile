@@ -68,7 +68,7 @@ help:
 	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab) -kvm (Candela on KVM)'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
 	@echo 'make iso         GRUB rescue ISO of APP'
-	@echo 'make bench       figures, one JSON object a line; bench-native only the ones of this machine'
+	@echo 'make bench       figures of Candela and of stock Linux; bench-native only the ones of this machine'
 	@echo 'make fetch       packages and the lwIP source (run and check do it themselves)'
 	@echo 'make clean       remove build/        (V=1 shows the compiler calls)'
 
