@@ -17,7 +17,8 @@
 _Static_assert((unsigned)KEYS_EXTERNAL == IC_KVP_POOL_EXTERNAL && (unsigned)KEYS_GUEST == IC_KVP_POOL_GUEST &&
                (unsigned)KEYS_AUTO == IC_KVP_POOL_AUTO && (unsigned)KEYS_AUTO_EXTERNAL == IC_KVP_POOL_AUTO_EXTERNAL &&
                (unsigned)KEY_POOLS == IC_KVP_POOLS && (unsigned)FACT_FQDN == IC_KVP_AUTO_FQDN &&
-               (unsigned)FACT_ARCHITECTURE == IC_KVP_AUTO_ARCHITECTURE && (unsigned)FACT_COUNT == IC_KVP_AUTO_COUNT,
+               (unsigned)FACT_ARCHITECTURE == IC_KVP_AUTO_ARCHITECTURE && (unsigned)FACT_COUNT == IC_KVP_AUTO_COUNT &&
+               KEYS_NAME_UTF16_BYTES == IC_KVP_KEY_BYTES && KEYS_VALUE_UTF16_BYTES == IC_KVP_VALUE_BYTES,
                "the runtime counts as the protocol does");
 
 static const struct ic_version versions[] = {{5, 0}, {4, 0}, {3, 0}, {1, 0}};

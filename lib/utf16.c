@@ -94,3 +94,18 @@ int utf16_from_utf8(uint8_t *to, size_t room, const char *from)
         from += n;
     }
 }
+
+int utf16_bytes(const char *from)
+{
+    int bytes = 0;
+    for (;;) {
+        uint32_t c;
+        size_t n = utf8_next(from, &c);
+        if (n == 0)
+            return -E_INVAL;
+        bytes += c >= BEYOND ? 4 : 2;
+        if (c == 0)
+            return bytes;
+        from += n;
+    }
+}

@@ -13,3 +13,5 @@ int utf8_from_utf16(char *to, size_t room, const uint8_t *from, size_t bytes);
 /* Writes UTF-16 with its zero word. Returns the bytes written, the zero word included, or -E_INVAL: not UTF-8;
  * -E_RANGE. */
 int utf16_from_utf8(uint8_t *to, size_t room, const char *from);
+/* How many bytes that would write, or -E_INVAL. */
+int utf16_bytes(const char *from);

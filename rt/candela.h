@@ -104,7 +104,8 @@ struct host_key_watcher {
     struct host_key_watcher *next;
 };
 void host_key_watch(struct host_key_watcher *w);
-/* What the host's administrator can read; NULL withdraws it. 0, -E_INVAL: too long, -E_NOSPC: too many, -E_NOMEM. */
+/* What the host's administrator can read; NULL withdraws it. 0; -E_INVAL: an empty key, more than 255 or (the value)
+ * 1023 UTF-16 words, or not UTF-8; -E_NOSPC: too many; -E_NOMEM. */
 int guest_key_set(const char *key, const char *value);
 
 /* ---- how the application is, for the host's heartbeat: healthy from the start until it says otherwise ---- */

@@ -9,6 +9,7 @@
  */
 #define LOG_ROOM "keys"
 #include <string.h>
+#include "lib/utf16.h"
 #include "rt/candela.h"
 #include "rt/services.h"
 
@@ -53,10 +54,17 @@ static void account(enum key_pool pool, const struct entry *e, int sign)
     total_bytes += (uint64_t)((int64_t)sign * (e->key_bytes + e->value_bytes));
 }
 
+static bool fits(const char *text, size_t bytes, size_t most, unsigned utf16_most)
+{
+    int wide = bytes <= most ? utf16_bytes(text) : -E_INVAL;
+    return wide >= 0 && (unsigned)wide <= utf16_most;
+}
+
 int keys_set(enum key_pool pool, const char *key, const char *value)
 {
     size_t key_bytes = strlen(key) + 1, value_bytes = strlen(value) + 1;
-    if (!kept(pool) || key_bytes == 1 || key_bytes > KEYS_NAME_BYTES || value_bytes > KEYS_VALUE_BYTES)
+    if (!kept(pool) || key_bytes == 1 || !fits(key, key_bytes, KEYS_NAME_BYTES, KEYS_NAME_UTF16_BYTES) ||
+        !fits(value, value_bytes, KEYS_VALUE_BYTES, KEYS_VALUE_UTF16_BYTES))
         return -E_INVAL;
     struct entry *old = find(pool, key);
     uint64_t before = old ? old->key_bytes + old->value_bytes : 0;
