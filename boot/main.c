@@ -211,7 +211,7 @@ void kernel_main(struct boot_info *boot)
     log_set_clock(rt_now_us);
     arch_irq_enable();
     if (boot->firmware_unix_s != 0)
-        wall_seed(boot->firmware_unix_s * 1000000000, rt_now_100ns());
+        wall_seed(boot->firmware_unix_s, rt_now_100ns());
     phase("time");
     seed_random(boot);
     phase("random");

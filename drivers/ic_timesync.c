@@ -11,8 +11,7 @@
 #include "hv/hv.h"
 #include "rt/services.h"
 
-/* Beyond the year 2554 nanoseconds since 1970 leave 64 bits. */
-#define UNIX_100NS_MAX (UINT64_MAX / 100)
+#define UNIX_100NS_MAX (WALL_UNIX_NS_MAX / 100)
 
 static const struct ic_version versions[] = {{4, 0}, {3, 0}, {1, 0}};
 

@@ -22,10 +22,12 @@ struct wall_sample {
     bool set;                     /* an order, not a hint */
     const char *source;           /* "host"; a literal */
 };
-/* 0: taken; -E_RANGE: from the future or too old, ignored; -E_AGAIN: far from our clock, taken when the next agrees. */
+/* Later times are nobody's: the difference of two times has its sign, and the clock has years left to count on. */
+#define WALL_UNIX_NS_MAX 8000000000000000000ull         /* 2223 */
+/* 0: taken; -E_RANGE: from the future, too old or later than WALL_UNIX_NS_MAX, ignored; -E_AGAIN: far from our clock, taken when the next agrees. */
 int wall_sample(const struct wall_sample *sample);
 /* The time as firmware had it at boot: better than nothing, until the host tells. */
-void wall_seed(uint64_t unix_ns, uint64_t at_100ns);
+void wall_seed(uint64_t unix_s, uint64_t at_100ns);
 void wall_init(void);
 
 /* ---- key-value pairs ---- */
@@ -38,13 +40,15 @@ enum key_pool {                   /* numbered as the protocol of the host's numb
     KEYS_AUTO_INTERNAL,
     KEY_POOLS
 };
-#define KEYS_NAME_BYTES  768u     /* longest key and value with zeroes: the protocol's 255 and 1023 UTF-16 words */
+#define KEYS_NAME_UTF16_BYTES  512u   /* the protocol's fields for key and value: both must fit there with a zero, or a */
+#define KEYS_VALUE_UTF16_BYTES 2048u  /* host that enumerates would get no further than this pair */
+#define KEYS_NAME_BYTES  768u     /* room for the same as UTF-8 */
 #define KEYS_VALUE_BYTES 3072u
 #define KEYS_MAX         256u     /* of all pools together; */
 #define KEYS_BYTES_MAX   65536u   /* and their text */
 
 struct key_pair { const char *key, *value; };
-/* Adds or replaces. 0; -E_INVAL: empty key, or one of them too long; -E_NOSPC: over a limit; -E_NOMEM. */
+/* Adds or replaces. 0; -E_INVAL: empty key, or one of them too long or not UTF-8; -E_NOSPC: over a limit; -E_NOMEM. */
 int keys_set(enum key_pool pool, const char *key, const char *value);
 int keys_delete(enum key_pool pool, const char *key);                 /* 0; -E_NOENT */
 /* Of the n-th pair in order of arrival. False: there are fewer. Valid until the next set or delete. */

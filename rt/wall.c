@@ -135,6 +135,10 @@ int wall_sample(const struct wall_sample *s)
         return -E_RANGE;
     }
     uint64_t unix_ns = s->unix_ns + (uint64_t)(age * 100);
+    if (s->unix_ns > WALL_UNIX_NS_MAX || unix_ns > WALL_UNIX_NS_MAX) {      /* or from before 1970, and wrapped */
+        stats.ignored++;
+        return -E_RANGE;
+    }
     if (!wall.source) {
         first(now, unix_ns, s->source);
         return 0;
@@ -158,8 +162,8 @@ int wall_sample(const struct wall_sample *s)
         rebase(now, ours, offset);
         return 0;
     }
-    int64_t change = offset - wall.suspect_ns;
-    if (wall.suspected && change > -WALL_AGREE_NS && change < WALL_AGREE_NS) {
+    int64_t change = wall.suspected ? offset - wall.suspect_ns : WALL_AGREE_NS;
+    if (change > -WALL_AGREE_NS && change < WALL_AGREE_NS) {
         step(now, unix_ns, offset);
         return 0;
     }
@@ -169,10 +173,10 @@ int wall_sample(const struct wall_sample *s)
     return -E_AGAIN;
 }
 
-void wall_seed(uint64_t unix_ns, uint64_t at_100ns)
+void wall_seed(uint64_t unix_s, uint64_t at_100ns)
 {
-    if (!wall.source)
-        first(at_100ns, unix_ns, "firmware");
+    if (!wall.source && unix_s <= WALL_UNIX_NS_MAX / NS_PER_S)
+        first(at_100ns, unix_s * NS_PER_S, "firmware");
 }
 
 /* ---- figures ---- */

@@ -46,6 +46,7 @@ TEST(every_character_comes_back)
         for (size_t room = 0; room < (size_t)bytes; room++)
             CHECK_EQ(utf16_from_utf8(wide, room, text), -E_RANGE);
         CHECK_EQ(utf16_from_utf8(wide, sizeof(wide), text), bytes);
+        CHECK_EQ(utf16_bytes(text), bytes);
         for (size_t room = 0; room <= n; room++)
             CHECK_EQ(utf8_from_utf16(back, room, wide, (size_t)bytes), -E_RANGE);
     }
@@ -61,7 +62,7 @@ TEST(text_that_is_none_is_refused)
     char text[8];
 
     for (unsigned i = 0; i < ARRAY_SIZE(bad); i++)
-        CHECK_EQ(utf16_from_utf8(wide, sizeof(wide), bad[i]), -E_INVAL);
+        CHECK(utf16_from_utf8(wide, sizeof(wide), bad[i]) == -E_INVAL && utf16_bytes(bad[i]) == -E_INVAL);
     CHECK_EQ(utf8_from_utf16(text, sizeof(text), (const uint8_t *)"a\0b\0", 3), 1);   /* the odd byte isn't looked at */
     CHECK_EQ(utf8_from_utf16(text, sizeof(text), (const uint8_t *)"a\0\0\0b\0", 6), 1);
     CHECK_EQ(utf8_from_utf16(text, sizeof(text), NULL, 0), 0);
@@ -156,7 +157,7 @@ TEST(firmware_before_the_host)
     char text[WALL_TEXT_BYTES];
 
     fake_arch_boot(16 * MIB);
-    wall_seed(NOW_NS, rt_now_100ns());
+    wall_seed(NOW_NS / 1000000000, rt_now_100ns());
     CHECK(strcmp(wall_text(text, sizeof(text)), "2026-11-20 10:45:01 UTC") == 0);
     wall_get_stats(&stats);
     CHECK(strcmp(stats.source, "firmware") == 0 && stats.samples == 0);
@@ -164,8 +165,35 @@ TEST(firmware_before_the_host)
     CHECK(strcmp(wall_text(text, sizeof(text)), "2026-11-20 09:45:01 UTC") == 0);
     wall_get_stats(&stats);
     CHECK(strcmp(stats.source, "host") == 0 && stats.backward_steps == 1);
-    wall_seed(NOW_NS, rt_now_100ns());                                 /* too late */
+    wall_seed(NOW_NS / 1000000000, rt_now_100ns());                                 /* too late */
     CHECK(strcmp(wall_text(text, sizeof(text)), "2026-11-20 09:45:01 UTC") == 0);
+}
+
+TEST(times_no_clock_reaches)
+{
+    static const uint64_t beyond[] = {WALL_UNIX_NS_MAX + 1, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
+    struct wall_stats stats;
+    uint64_t now;
+
+    fake_arch_boot(16 * MIB);
+    task_sleep_us(700000000);
+    wall_seed(253402300799ull, rt_now_100ns());                        /* 9999: more nanoseconds than 64 bits hold */
+    for (unsigned i = 0; i < ARRAY_SIZE(beyond); i++)
+        CHECK(sample(beyond[i], 0, true) == -E_RANGE && sample(beyond[i], S_100NS(599), true) == -E_RANGE);
+    CHECK_EQ(sample(WALL_UNIX_NS_MAX - 1000, S_100NS(500), true), -E_RANGE);
+    CHECK_EQ(sample(5, -(uint64_t)MS_100NS(50), true), -E_RANGE);      /* it would be 1969 now */
+    CHECK(!wall_now_ns(&now));
+    /* From one end to the other and back the sign is right, and two hints from either end do not agree. */
+    fake_counter_step = 0;
+    CHECK_EQ(sample(WALL_UNIX_NS_MAX, 0, true), 0);
+    CHECK_EQ(sample(0, 0, true), 0);
+    CHECK_EQ(sample(WALL_UNIX_NS_MAX, 0, true), 0);
+    CHECK_EQ(sample(0, 0, false), -E_AGAIN);
+    CHECK_EQ(sample(WALL_UNIX_NS_MAX, 0, false), 0);
+    CHECK_EQ(sample(0, 0, true), 0);
+    CHECK_EQ(sample(WALL_UNIX_NS_MAX, 0, false), -E_AGAIN);
+    wall_get_stats(&stats);
+    CHECK(stats.steps == 3 && stats.backward_steps == 2);
 }
 
 /* ---- keys ---- */
@@ -192,6 +220,28 @@ TEST(pools_are_apart)
     char cut[4];
     CHECK_EQ(keys_set(KEYS_EXTERNAL, "long", "value"), 0);
     CHECK(host_key_get("long", cut, sizeof(cut)) && !strcmp(cut, "val"));
+}
+
+/* What can't be told in the protocol's fields would end every list that the host asks for. */
+TEST(keys_that_no_host_could_be_told)
+{
+    static char key[600], value[3000];
+
+    fake_arch_boot(16 * MIB);
+    memset(key, 'k', 255);
+    memset(value, 'v', 1023);
+    CHECK_EQ(guest_key_set(key, value), 0);
+    key[255] = 'k';
+    CHECK_EQ(guest_key_set(key, "v"), -E_INVAL);
+    value[1023] = 'v';
+    CHECK_EQ(guest_key_set("k", value), -E_INVAL);
+    CHECK_EQ(guest_key_set("\xFF", "v"), -E_INVAL);
+    CHECK_EQ(guest_key_set("k", "v\xC3"), -E_INVAL);
+    /* The limit is the host's words, not our bytes. */
+    for (unsigned i = 0; i < 255; i++)
+        memcpy(key + 2 * i, "\xC3\xA9", 3);
+    CHECK_EQ(guest_key_set(key, "v"), 0);
+    CHECK_EQ(keys_count(KEYS_GUEST), 2);
 }
 
 TEST(without_memory_the_old_value_stays)
