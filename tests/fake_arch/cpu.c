@@ -14,6 +14,7 @@
 bool fake_random_available = true;
 uint64_t fake_switch_count;
 static bool end_expected;
+void (*fake_end_hook)(enum fake_exit how);
 
 void fake_arch_reset(uint64_t ram_bytes)
 {
@@ -65,6 +66,8 @@ static NORETURN void end(int code, const char *what)
         fflush(NULL);
         _exit(code);
     }
+    if (fake_end_hook && code != FAKE_PANICKED)
+        fake_end_hook(code);
     fake_log_dump();
     fprintf(stderr, "fake_arch: the machine %s\n", what);
     fflush(NULL);
@@ -115,7 +118,9 @@ void arch_set_device_map(void *(*map)(paddr_t start, uint64_t bytes)) { (void)ma
 
 /* ---- the log ---- */
 
+#ifndef LOG_KEPT_BYTES
 #define LOG_KEPT_BYTES (256u * 1024)
+#endif
 
 static char log_text[LOG_KEPT_BYTES];
 static size_t log_bytes;

@@ -28,6 +28,8 @@ void fake_arch_boot(uint64_t ram_bytes);
 enum fake_exit {
     FAKE_RETURNED = 0, FAKE_FAILED = 1, FAKE_REBOOTED = 75, FAKE_POWERED_OFF = 76, FAKE_PANICKED = 77, FAKE_SIGNAL = 128
 };
+/* Set: an end that is not a panic calls it instead of leaving the process; it must not return. */
+extern void (*fake_end_hook)(enum fake_exit how);
 int fake_run_child(void (*fn)(void *arg), void *arg);   /* enum fake_exit, FAKE_SIGNAL + number */
 #define CHECK_FAULTS(fn, arg) CHECK_EQ(fake_run_child((fn), (arg)), FAKE_SIGNAL + 11)
 #define CHECK_PANICS(fn, arg) CHECK_EQ(fake_run_child((fn), (arg)), FAKE_PANICKED)
@@ -42,6 +44,13 @@ void fake_page_visible(uint64_t page, bool to_host);
 /* Off: only the book is kept, for tests in which millions of pages change hands. */
 void fake_sides_closed(bool on);
 unsigned fake_wrong_sides(void);             /* mappings in the vmap region that show a page from the wrong side */
+/*
+ * For machines that are set back thousands of times a second (tests/fuzz): between reset and boot, sanitized builds only.
+ * What the guest unmaps in the vmap region stays mapped, closed by the sanitizer's marks. fake_mappings_changed: the
+ * pages of the region (numbers from its beginning) whose mapping changed since it was last called.
+ */
+void fake_mappings_keep(void);
+unsigned fake_mappings_changed(const uint32_t **pages);
 extern struct pt_format fake_pt_format;      /* a test may change max_leaf_level and break_before_make */
 
 /* Pages that the host takes: an access by the guest faults from now on, and their content is lost. */

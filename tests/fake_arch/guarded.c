@@ -14,7 +14,7 @@ struct users { uint16_t readers, writers; };
 
 static struct users *users;
 static uint64_t view_bytes, open_pages;
-static bool relaxed;
+static bool relaxed, off;
 
 static void die(const char *what)
 {
@@ -30,7 +30,7 @@ void guarded_reset(int file, uint64_t bytes)
     }
     view_bytes = bytes;
     open_pages = 0;
-    relaxed = false;
+    relaxed = off = false;
     if (mmap((void *)VIEW_BASE, bytes, PROT_NONE, MAP_SHARED | NO_RESERVE, file, 0) == MAP_FAILED)
         die("mmap of the model's view");
     users = mmap(NULL, bytes / PAGE * sizeof(*users), PROT_READ | PROT_WRITE,
@@ -73,12 +73,23 @@ void guarded_relax(void)
     relaxed = true;
 }
 
+void guarded_off(void)
+{
+    guarded_relax();
+    off = true;
+}
+
 void *guarded_open(uint64_t at, bool write)
 {
-    change(at, write, 1);
+    if (!off)
+        change(at, write, 1);
     return (void *)(VIEW_BASE + at);
 }
 
-void guarded_close(uint64_t at, bool write) { change(at, write, -1); }
+void guarded_close(uint64_t at, bool write)
+{
+    if (!off)
+        change(at, write, -1);
+}
 bool guarded_is_open(uint64_t at) { return at < view_bytes && protection(&users[at / PAGE]) != PROT_NONE; }
 uint64_t guarded_pages(void) { return open_pages; }

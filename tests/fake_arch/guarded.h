@@ -10,6 +10,7 @@
 
 void guarded_reset(int file, uint64_t bytes);    /* everything is closed; the file holds the memory */
 void guarded_relax(void);                        /* from now on only counts: millions of calls take their time */
+void guarded_off(void);                          /* until the next reset all is open and nothing is counted */
 void *guarded_open(uint64_t at, bool write);     /* the page of that offset, once more */
 void guarded_close(uint64_t at, bool write);
 bool guarded_is_open(uint64_t at);

@@ -17,6 +17,8 @@
 #define AUDIT_100NS S_100NS(1)
 
 struct hv_host hv_host;
+void *(*hv_host_calloc)(size_t count, size_t bytes) = calloc;
+void (*hv_host_free)(void *p) = free;
 
 static unsigned raised[MAX_RAISED], raised_count;
 static uint64_t deadline[HOST_MAX_VPS + 1];      /* the last one is the model's own */
@@ -29,12 +31,12 @@ static uint64_t *deadline_of(uint32_t vp) { return &deadline[vp == HOST_NO_VP ? 
 
 static void *ops_alloc(void *ctx UNUSED, size_t bytes)
 {
-    return calloc(1, bytes);
+    return hv_host_calloc(1, bytes);
 }
 
 static void ops_free(void *ctx UNUSED, void *p, size_t bytes UNUSED)
 {
-    free(p);
+    hv_host_free(p);
 }
 
 static void *ops_gpa_map(void *ctx UNUSED, uint64_t gpa, size_t len, bool write)

@@ -41,6 +41,10 @@ struct hv_host {
 };
 extern struct hv_host hv_host;
 
+/* The model's memory; the C library's unless set before the start. */
+extern void *(*hv_host_calloc)(size_t count, size_t bytes);
+extern void (*hv_host_free)(void *p);
+
 struct host *hv_host_start(const struct host_config *cfg);
 /* Forgets the host; the guest must be done with it. */
 void hv_host_stop(void);

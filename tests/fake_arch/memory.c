@@ -224,6 +224,63 @@ unsigned fake_wrong_sides(void)
     return wrong;
 }
 
+/* ---- mappings that are kept ---- */
+
+/* One word per page of the vmap region: what is really mapped there, page frame << 2 | protection (1 read, 2 write), and
+ * whether it changed since fake_mappings_changed was asked last. */
+#define KEPT_PAGES   (1ull << 18)
+#define KEPT_CHANGED (1ull << 63)
+static uint64_t *kept_pages;
+static uint32_t *changed_pages;
+static unsigned changed_count;
+
+void fake_mappings_keep(void)
+{
+    size_t bytes = KEPT_PAGES * (sizeof(*kept_pages) + sizeof(*changed_pages));
+    KASSERT(!kept_pages && pa_is_none(root));
+    kept_pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (kept_pages == MAP_FAILED)
+        die("mmap of the kept mappings");
+    changed_pages = (uint32_t *)(kept_pages + KEPT_PAGES);
+}
+
+/* An unmapped page is closed by the sanitizer's marks alone, so that mapping the same page again is no system call. What
+ * was never mapped is closed by the reservation. */
+static void apply_kept(uint64_t start, uint64_t bytes, uint64_t phys, int prot)
+{
+    uint64_t first = (start - ARCH_VMAP_BASE) >> PAGE_SHIFT, count = bytes >> PAGE_SHIFT;
+    if (prot != PROT_NONE && first + count > KEPT_PAGES)
+        panic("fake_arch: %#llx is beyond the mappings that are kept", (unsigned long long)start);
+    for (uint64_t i = 0; i < count && first + i < KEPT_PAGES; i++) {
+        uint64_t *kept = &kept_pages[first + i], at = i * PAGE_BYTES;
+        uint64_t wanted = (phys + at) >> PAGE_SHIFT << 2 | (prot & PROT_WRITE ? 3 : 1);
+        if (prot == PROT_NONE && !*kept)
+            continue;
+        if (!(*kept & KEPT_CHANGED))
+            changed_pages[changed_count++] = (uint32_t)(first + i);
+        if (prot == PROT_NONE) {
+            mem_poison((void *)(start + at), PAGE_BYTES);
+        } else {
+            if ((*kept & ~KEPT_CHANGED) != wanted) {
+                map_file(start + at, PAGE_BYTES, phys + at, prot);
+                *kept = wanted;
+            }
+            mem_unpoison((void *)(start + at), PAGE_BYTES);
+        }
+        *kept |= KEPT_CHANGED;
+    }
+}
+
+unsigned fake_mappings_changed(const uint32_t **pages)
+{
+    unsigned count = changed_count;
+    for (unsigned i = 0; i < count; i++)
+        kept_pages[changed_pages[i]] &= ~KEPT_CHANGED;
+    changed_count = 0;
+    *pages = changed_pages;
+    return count;
+}
+
 /* ---- realising entries ---- */
 
 struct piece { uint64_t start, end, phys; bool mapped, writable; };
@@ -259,13 +316,17 @@ static void apply(const struct piece *p)
         return;
     }
     KASSERT(p->start - ARCH_VMAP_BASE < ARCH_VMAP_BYTES && p->end - ARCH_VMAP_BASE <= ARCH_VMAP_BYTES);
+    if (p->mapped && (phys >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - phys))
+        panic("fake_arch: %#llx is beyond physical memory", (unsigned long long)p->phys);
+    if (kept_pages) {
+        apply_kept(p->start, bytes, phys, prot);
+        return;
+    }
     if (!p->mapped) {
         reserve(p->start, bytes);
         return;
     }
     mem_unpoison((void *)p->start, bytes);     /* of what was here before */
-    if (phys >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - phys)
-        panic("fake_arch: %#llx is beyond physical memory", (unsigned long long)p->phys);
     map_file(p->start, bytes, fake_alias_at && phys == fake_alias_at ? fake_alias_of : phys, prot);
     close_wrong_side(p->start, bytes, phys, p->phys != phys);
     fake_close_withdrawn(p->start, bytes, phys);

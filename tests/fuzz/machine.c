@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* See machine.h. The model reports what a lied-to guest does wrong; that is no finding here. */
+#include "tests/fuzz/machine.h"
+#include <stdio.h>
+#include "hv/shmem.h"
+#include "mm/internal.h"
+#include "tests/fake_arch/guarded.h"
+
+struct host *machine_host;
+struct host_config machine_config;
+
+void machine_boot(uint64_t ram_bytes, const char *settings)
+{
+    fake_mappings_keep();
+    fake_arch_boot(ram_bytes);
+    config_parse(settings);
+    host_config_default(&machine_config);
+    hv_host_calloc = arena_calloc;
+    hv_host_free = arena_free;
+}
+
+/* The stacks that rt/task.c keeps for the next tasks: all of them, so that what is counted does not depend on how many
+ * tasks there were at once. */
+#define STACKS_KEPT 8u
+
+static void nothing(void *arg UNUSED) {}
+
+static void fill_stack_cache(void)
+{
+    for (unsigned i = 0; i < STACKS_KEPT; i++)
+        FUZZ_CHECK(task_spawn("stack", nothing, NULL, 0));
+    task_sleep_us(10);
+}
+
+void machine_start(void)
+{
+    machine_host = hv_host_start(&machine_config);
+    hv_host.violations_expected = true;
+    guarded_off();
+    FUZZ_CHECK(hv_init());
+    hv_clock_init();
+    FUZZ_CHECK(hv_synic_init() == 0);
+    fill_stack_cache();
+}
+
+void machine_connect(void) { FUZZ_CHECK(vmbus_connect() == 0); }
+
+struct machine_book machine_book(void)
+{
+    struct mm_stats s;
+
+    heap_trim();
+    mm_get_stats(&s);
+    return (struct machine_book){s.free_pages + shmem_stats.pages_leaked, s.heap_bytes, s.vmap_bytes,
+                                 shmem_stats.pages_shared, bus.device_tasks, bus.channel_count};
+}
+
+bool machine_same(const struct machine_book *b, bool say)
+{
+    struct machine_book now = machine_book();
+    const struct { const char *what; uint64_t before, now; } items[] = {
+        {"pages", b->pages, now.pages}, {"bytes of heap", b->heap_bytes, now.heap_bytes},
+        {"bytes of virtual memory", b->vmap_bytes, now.vmap_bytes},
+        {"shared pages", b->shared_pages, now.shared_pages}, {"device tasks", b->tasks, now.tasks},
+        {"channels", b->channels, now.channels},
+    };
+    bool same = true;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(items); i++) {
+        if (items[i].before == items[i].now)
+            continue;
+        if (say)
+            fprintf(stderr, "fuzz: %s: %llu before, %llu now\n", items[i].what, (unsigned long long)items[i].before,
+                    (unsigned long long)items[i].now);
+        same = false;
+    }
+    return same;
+}
+
+bool machine_same_within(const struct machine_book *b, unsigned limit_s)
+{
+    return RUN_UNTIL(bus.channel_count == b->channels && machine_same(b, false), limit_s) || machine_same(b, true);
+}
