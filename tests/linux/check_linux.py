@@ -17,6 +17,7 @@ import harness                                                # noqa: E402
 import linuximage                                             # noqa: E402
 import cases_linux                                            # noqa: E402,F401
 import cases_services                                         # noqa: E402,F401
+import cases_vbs                                              # noqa: E402,F401
 
 
 def main():

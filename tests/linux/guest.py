@@ -62,9 +62,9 @@ class Guest:
     """`firmware`: OVMF and GRUB start it, with the lab below; else the lab itself does."""
 
     def __init__(self, t, disks=(), cpus=1, lab=None, firmware=False, mem="384M", files=None, modules=MODULES,
-                 forward=None, net=None, cmdline=""):
+                 forward=None, net=None, cmdline="", linux=None):
         try:
-            self.linux = linuximage.Linux()
+            self.linux = linux or linuximage.Linux()
             ramdisk = self.linux.initramfs(t.path("initramfs.gz"), modules, INIT, files={
                 "/sbin/poweroff": POWEROFF, "/sbin/reboot": REBOOT, "/etc/dhcp": DHCP, **(files or {})})
         except linuximage.Unavailable as why:

@@ -112,12 +112,13 @@ def module_needs(elf):
     return needs
 
 
-def fetch():
-    """The folder with the kernel, fetched now if the cache has none."""
+def fetch(backport=False):
+    """The folder with the kernel, fetched now if the cache has none. backport: the newer one of the backports."""
     try:
         done = subprocess.run(["sh", os.path.join(ROOT, "scripts", "fetch-linux.sh")], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
-                              timeout=FETCH_LIMIT_S, check=False)
+                              timeout=FETCH_LIMIT_S, check=False,
+                              env={**os.environ, "LINUX_BACKPORT": "1"} if backport else None)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"the Linux kernel was not downloaded within {FETCH_LIMIT_S} s") from None
     if done.returncode:
