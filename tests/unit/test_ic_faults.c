@@ -217,6 +217,31 @@ TEST(shutdowns_too_short)
     CHECK(fake_log_contains("restart (reason 0x0): WWWWWW"));
 }
 
+/* However often the host asks for what it does not get, the console stays readable. */
+TEST(requests_without_end_fill_no_log)
+{
+    unsigned lines = 0;
+
+    defaults();
+    start_played((struct guid)VMBUS_GUID_SHUTDOWN);
+    CHECK(agree(3, 2));
+    fake_log_clear();
+    for (unsigned i = 0; i < 200; i++) {
+        struct ic_shutdown *m = prepare(IC_SHUTDOWN, sizeof(*m));
+        m->flags = IC_SHUTDOWN_HIBERNATE;
+        CHECK_EQ(answer_to(), IC_STATUS_FAIL);
+        CHECK(i % 2 || !agree(77, 0));
+        CHECK(agree(3, 2));
+    }
+    for (const char *at = fake_log_text(); (at = strstr(at, "shutdown ")); at++)
+        lines++;
+    CHECK(lines > 0 && lines <= 16);
+    CHECK(fake_log_contains("hibernation") && fake_log_contains("no version in common"));
+    prepare(IC_SHUTDOWN, sizeof(struct ic_shutdown));
+    CHECK_EQ(answer_to(), IC_STATUS_OK);
+    CHECK(fake_log_contains("asks for a shutdown"));
+}
+
 TEST(shutdown_without_text)
 {
     defaults();
