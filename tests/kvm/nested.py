@@ -41,7 +41,7 @@ from guest import counter_khz                                 # noqa: E402
 
 KVM_CHECK_EXTENSION, KVM_GET_API_VERSION = 0xAE03, 0xAE00
 # Linux, include/uapi/linux/kvm.h
-CAPABILITIES = {"KVM_CAP_HYPERV": 44, "KVM_CAP_HYPERV_SYNIC2": 148, "KVM_CAP_HYPERV_VP_INDEX": 151,
+CAPABILITIES = {"KVM_CAP_HYPERV": 44, "KVM_CAP_HYPERV_SYNIC2": 148, "KVM_CAP_HYPERV_VP_INDEX": 149,
                 "KVM_CAP_HYPERV_TLBFLUSH": 155, "KVM_CAP_HYPERV_SEND_IPI": 161, "KVM_CAP_HYPERV_CPUID": 167,
                 "KVM_CAP_HYPERV_ENFORCE_CPUID": 199}
 ALONE = ("guest_ovmf",)
