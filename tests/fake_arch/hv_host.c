@@ -22,8 +22,12 @@ void (*hv_host_free)(void *p) = free;
 
 static unsigned raised[MAX_RAISED], raised_count;
 static uint64_t deadline[HOST_MAX_VPS + 1];      /* the last one is the model's own */
+static uint32_t vp_count;
 static uint64_t next_audit;
 static bool inside;                              /* the model is being called */
+
+/* The processors the model has, then its own. */
+#define EACH_DEADLINE(i) (uint32_t i = 0; i <= HOST_MAX_VPS; i = i + 1 == vp_count ? HOST_MAX_VPS : i + 1)
 
 static uint64_t *deadline_of(uint32_t vp) { return &deadline[vp == HOST_NO_VP ? HOST_MAX_VPS : vp]; }
 
@@ -152,11 +156,15 @@ static bool ops_pages(void *ctx UNUSED, uint64_t first, uint64_t count, enum hos
 {
     switch (what) {
     case HOST_PAGES_TAKEN:
+        if (hv_host.pages_stay)
+            return true;
         if (!can_be_taken(first, count))
             return false;
         fake_withdraw(first, count);
         return true;
     case HOST_PAGES_RETURNED:
+        if (hv_host.pages_stay)
+            return true;
         fake_restore(first, count);
         return true;
     case HOST_PAGES_ADDED:
@@ -226,7 +234,7 @@ static bool run_timers(void)
 {
     bool any = false;
 
-    for (uint32_t i = 0; i <= HOST_MAX_VPS; i++) {
+    for EACH_DEADLINE(i) {
         if (deadline[i] > fake_now_100ns)
             continue;
         deadline[i] = HOST_NEVER;
@@ -265,7 +273,7 @@ static uint64_t next_deadline(void)
 {
     uint64_t first = RT_FOREVER;
 
-    for (uint32_t i = 0; i <= HOST_MAX_VPS; i++)
+    for EACH_DEADLINE(i)
         first = MIN(first, deadline[i]);
     return first;
 }
@@ -338,6 +346,7 @@ struct host *hv_host_start(const struct host_config *cfg)
 
     mine.tsc_hz = FAKE_COUNTER_HZ;
     memset(&hv_host, 0, sizeof(hv_host));
+    vp_count = mine.vps;
     for (unsigned i = 0; i <= HOST_MAX_VPS; i++)
         deadline[i] = HOST_NEVER;
     raised_count = 0;

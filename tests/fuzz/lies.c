@@ -238,10 +238,10 @@ static void lie_about_packet(struct host_ring *r, struct lie_packet *p)
             passes = argument + 1;
             continue;
         case PATCH:
-            patch(p->payload, p->payload_bytes, argument);
+            patch(p->body, *p->body_bytes, argument);
             break;
         case REPLACE:
-            p->payload_bytes = fill(p->payload, sizeof(p->payload));
+            *p->body_bytes = fill(p->body, p->body_room);
             break;
         case DROP:
             return;
@@ -252,7 +252,7 @@ static void lie_about_packet(struct host_ring *r, struct lie_packet *p)
             change(p, argument);
             break;
         case CUT:
-            p->payload_bytes = MIN((uint32_t)in_u16(in), p->payload_bytes);
+            *p->body_bytes = MIN((uint32_t)in_u16(in), *p->body_bytes);
             break;
         case BEFORE:
             invent(&other, argument);
@@ -291,6 +291,9 @@ bool __wrap_vring_publish_write(struct host_ring *r)
         p.header_bytes = data_at - (uint32_t)sizeof(d);
         p.payload_bytes = whole - data_at;
         KASSERT(p.header_bytes <= sizeof(p.header) && p.payload_bytes <= sizeof(p.payload));
+        p.body = p.payload;
+        p.body_bytes = &p.payload_bytes;
+        p.body_room = sizeof(p.payload);
         memcpy(p.header, pending + at + sizeof(d), p.header_bytes);
         memcpy(p.payload, pending + at + data_at, p.payload_bytes);
         ids[id_count++ % IDS_KEPT] = p.id;

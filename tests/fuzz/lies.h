@@ -29,14 +29,17 @@ bool lies_left(void);                          /* orders that nothing has come b
 void lies_say_message(struct host *h);
 void lies_say_packet(struct host_chan *ch);
 
-/* A packet on its way. header: what follows the descriptor up to the payload. */
+/* A packet on its way. header: what follows the descriptor up to the payload. The orders apply to the body, which is the
+ * payload unless lies_look says otherwise. */
 struct lie_packet {
     struct host_chan *channel;
     uint16_t type, flags;
     uint64_t id;
     uint32_t header_bytes, payload_bytes;
+    uint8_t *body;
+    uint32_t *body_bytes, body_room;
     uint8_t header[4096], payload[16384];
 };
-/* Optional: sees each packet before the orders apply, and may change what it points at (receive buffers). False: the
- * orders don't apply to it. */
+/* Optional: sees each packet before the orders apply, and may name what it points at as its body (receive buffers).
+ * False: the orders don't apply to it. */
 extern bool (*lies_look)(struct lie_packet *p);
