@@ -4,7 +4,8 @@
 
 Instructions are the guest's own, counted by the lab under -icount (its own are subtracted at every exit and entry, and
 time in HLT is not counted), so they do not depend on the machine. A figure "per something" is the difference of two
-runs that differ in how often they do it, so boot, DHCP and shutdown cancel out. Nanoseconds (ring_*) are this machine's.
+runs that differ in how often they do it, so boot, DHCP and shutdown cancel out. Nanoseconds (ring_*) are this
+machine's.
 
     bench.py [--arch x86_64] [figure ...]       figures: boot disk net nbd memory ring size linux
 
@@ -36,10 +37,12 @@ def show(figure, value, unit):
 class Run:
     """One machine from start to power-off, with the lab's counters as attributes of .counters."""
 
-    def __init__(self, name, args, mem="256M", app="bench", forward=None, drive=None, lab=None, cmdline=""):
+    def __init__(self, name, args, mem="256M", app="bench", forward=None, drive=None, lab=None, cmdline="",
+                 extra=()):
         self.work = os.path.join(WORK, name)
         vm = labvm.LabVM(self.work, app=app, forward=forward or {}, mem=mem, icount=True, arch=arch,
-                         cmdline=(f"args={args} " if args else "") + cmdline, lab={**measure.LAB, **(lab or {})})
+                         cmdline=(f"args={args} " if args else "") + cmdline, lab={**measure.LAB, **(lab or {})},
+                         extra=extra)
         with vm:
             if drive:
                 drive(vm)
@@ -160,7 +163,8 @@ def size():
 
 
 def linux():
-    linux_column.figures()
+    if arch == "x86_64":
+        linux_column.figures()
 
 
 FIGURES = {"size": size, "ring": ring, "boot": boot, "disk": disk, "net": net, "nbd": nbd, "memory": memory,

@@ -33,9 +33,8 @@ FIGURES = [
 
 class Row:
     def __init__(self, figure, label, unit, divisor, aim, candela, linux):
-        self.figure, self.label, self.unit, self.aim, self.candela, self.linux = figure, label, unit, aim, candela, linux
-        self.ratio = linux / candela
-        self.divisor = divisor
+        self.figure, self.label, self.unit, self.divisor, self.aim = figure, label, unit, divisor, aim
+        self.candela, self.linux, self.ratio = candela, linux, linux / candela
         self.missed = aim is not None and self.ratio < aim
 
     def text(self, value):

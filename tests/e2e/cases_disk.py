@@ -180,6 +180,27 @@ def disk_controller_removed(t):
 
 
 @case(limit_s=60)
+def disk_of_the_lab(t):
+    """The lab's own disk: its pattern, what was written, the time a read takes, its removal with reads on their way."""
+    vm = t.lab(lab={"ramdisk": "16M", "latency": 20000}, cmdline="nbd.write=disk0")
+    with nbd.Client(vm.ports["nbd"]).go("disk0") as client:
+        t.equal(client.size, 16 << 20, "size")
+        started = time.monotonic()
+        for block in (0, 1, 4095):
+            pattern = block.to_bytes(8, "little") * 512
+            t.check(client.read(block * 4096, 4096) == pattern, f"block {block} is its number")
+        t.check(time.monotonic() - started >= 0.05, "three reads, one after the other, take 20 ms each")
+        client.write(4096 * 7 + 512, b"W" * 1024)
+        expected = (7).to_bytes(8, "little") * 512
+        expected = expected[:512] + b"W" * 1024 + expected[1536:]
+        t.check(client.read(4096 * 7, 4096) == expected, "what was written, within what was there")
+        for n in range(64):
+            client.send(nbd.CMD_READ, n * 4096, 4096)
+        vm.command("rescind 1", r"^lab-command: rescind 1.*: done")
+    t.check(wait_for(lambda: exports(vm) == [], 15), "nothing is exported")
+
+
+@case(limit_s=60)
 def disk_errors(t):
     """A disk with bad sectors: those requests get EIO, a line says why in words, everything else goes on."""
     path = t.random_disk("disk.img", 4)
