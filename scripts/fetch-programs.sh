@@ -34,8 +34,10 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
 . "$top/scripts/aptroot.sh"
 
-# What is installed counts as there; it is read, and never written.
-know_installed() { echo 'Dir::State::status "/var/lib/dpkg/status";' >> "$work/apt.conf"; }
+# What is installed counts as there; it is read, and never written: its lock, which only root may take, is left alone.
+know_installed() {
+    printf 'Dir::State::status "/var/lib/dpkg/status";\nDebug::NoLocking "true";\n' >> "$work/apt.conf"
+}
 download() {
     apt-get -q -y --no-install-recommends --download-only install "$@" > "$work/log" 2>&1
 }

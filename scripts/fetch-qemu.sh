@@ -52,8 +52,8 @@ trap 'exit 1' HUP INT TERM
 
 apt_root "$work"
 apt_only_entries "$work"
-# What is installed counts as there; it is read, and never written.
-echo 'Dir::State::status "/var/lib/dpkg/status";' >> "$work/apt.conf"
+# What is installed counts as there; it is read, and never written: its lock, which only root may take, is left alone.
+printf 'Dir::State::status "/var/lib/dpkg/status";\nDebug::NoLocking "true";\n' >> "$work/apt.conf"
 apt_archives $component > "$work/found"
 [ -s "$work/found" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d"
 while read -r uri key; do
