@@ -57,7 +57,7 @@ $(error lwIP is not here: run "make fetch" once)
 endif
 endif
 
-.PHONY: all always lab help run check check-house check-hosted check-lab check-linux check-kvm image iso bench bench-native clean fetch packages hosted check-compile
+.PHONY: all always lab help run check check-house check-hosted check-lab check-linux check-kvm check-isolation image iso bench bench-native clean fetch packages hosted check-compile
 .SECONDARY:
 all: $(foreach a,$(APPS),$(O)/candela-$(a).elf $(O)/BOOT-$(a).EFI) lab $(O)/libcandela-hv.a
 lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
@@ -65,7 +65,7 @@ lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
 help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
 	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
-	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab) -kvm (Candela on KVM)'
+	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab) -kvm (Candela on KVM); of these, isolated machines: check-isolation'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
 	@echo 'make iso         GRUB rescue ISO of APP'
 	@echo 'make bench       figures of Candela and of stock Linux; bench-native only the ones of this machine'
@@ -132,9 +132,9 @@ iso: fetch
 check: fetch
 	@$(MAKE) $(SUB) all hosted
 	@$(PY) tests/check.py house hosted lab linux kvm
-check-hosted: fetch
-	@$(MAKE) $(SUB) hosted
-	@$(PY) tests/check.py hosted
+check-hosted check-isolation: fetch
+	@$(MAKE) $(SUB) hosted $(if $(filter %-isolation,$@),all)
+	@$(PY) tests/check.py $(@:check-%=%)
 check-house check-lab check-linux check-kvm: fetch
 	@$(MAKE) $(SUB) all
 	@$(PY) tests/check.py $(@:check-%=%)

@@ -72,7 +72,7 @@ def linux_isolated(t):
     storage.check_hotplug(t, guest, 2, plugged)
     t.equal(guest.dhcp(), "10.0.2.15", "the address")
     network.check_ping(t, guest)
-    network.check_http(t, guest, 32 * MIB)
+    network.check_http(t, guest, 16 * MIB)
 
     before = report(guest)["visible"]
     guest.run("rmmod hv_netvsc; ! [ -d /sys/class/net/eth0 ]")
