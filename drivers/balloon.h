@@ -2,7 +2,8 @@
 /*
  * Dynamic memory, shared by its files:
  *
- *   balloon.c         the device's life: open, version, capabilities, the task, status reports, removal
+ *   balloon.c         the device's life: open, the task, status reports, removal
+ *   balloon_talk.c    messages both ways, and the handshake: version, capabilities
  *   balloon_move.c    memory that goes and comes: balloon, unballoon, hot add
  *
  * One task serves the device, from the first message to the last: it may block, so a slow host holds up nobody else.
@@ -13,6 +14,7 @@
 #include "vmbus/vmbus.h"
 
 #define BALLOON_RING_BYTES       (5 * PAGE_BYTES)
+#define BALLOON_FIRST_ID         0x1000u /* answers that repeat an id can be told from hosts that count their own */
 #define BALLOON_ANSWER_LIMIT_US  (5 * 1000000ull)
 #define BALLOON_SEND_LIMIT_US    (10 * 1000000ull)
 
@@ -50,6 +52,10 @@ struct balloon_counters { uint64_t reports, requests, partial, hot_added_pages, 
 extern struct balloon_counters balloon_counters;
 
 /* ---- balloon.c ---- */
+/* Pages that stay available, however much the host wants. */
+uint64_t balloon_floor_pages(void);
+
+/* ---- balloon_talk.c ---- */
 /* Something of the host's made no sense: one line, not more often than every few seconds, and a count. */
 void balloon_lie(struct balloon *b, const char *what, uint64_t value);
 /* Sends one message whose header has the type: fills in the rest of it; waits for room in the ring. 0, -E_REMOVED,
@@ -57,8 +63,11 @@ void balloon_lie(struct balloon *b, const char *what, uint64_t value);
 int balloon_send(struct balloon *b, void *message, size_t bytes);
 /* The same without waiting: -E_AGAIN when there is no room. */
 int balloon_try_send(struct balloon *b, void *message, size_t bytes);
-/* Pages that stay available, however much the host wants. */
-uint64_t balloon_floor_pages(void);
+/* The next message into b->in. 0, -E_REMOVED, -E_TIMEOUT. */
+int balloon_receive(struct balloon *b, uint64_t deadline_100ns, const char *what);
+/* Agrees on a version and on capabilities. reports: the host wants them. 0, -E_REFUSED, -E_TIMEOUT, -E_REMOVED. */
+int balloon_handshake(struct balloon *b, bool *reports);
+void balloon_info(struct balloon *b);    /* says what b->in, a DM_INFO, tells */
 
 /* ---- balloon_move.c: each answers the message in b->in ---- */
 void balloon_give(struct balloon *b);
