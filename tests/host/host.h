@@ -487,6 +487,50 @@ uint64_t host_fault_count(const struct host *h);                  /* replies cou
 /* Nothing is sent on this channel until released: the guest sees a slow device. */
 void host_hold_channel(struct host *h, uint32_t relid, bool hold);
 
+/* ---- malice: a host that lies (malice.c) ------------------------------------------------------------ */
+
+enum host_malice_class {
+    HOST_MALICE_RING = 1 << 0,        /* indices out of range, unaligned or moving backwards; masks and sizes */
+    HOST_MALICE_FRAME = 1 << 1,       /* lengths, offsets, types and flags of packets */
+    HOST_MALICE_ID = 1 << 2,          /* completions of requests unknown, not made yet, or completed before */
+    HOST_MALICE_SWAP = 1 << 3,        /* two requests, both done, completed with each other's id */
+    HOST_MALICE_EARLY = 1 << 4,       /* SCSI requests completed with success and never executed */
+    HOST_MALICE_LENGTH = 1 << 5,      /* SCSI: more or less data than asked for; payloads cut or too long */
+    HOST_MALICE_STATUS = 1 << 6,      /* failure called at each step */
+    HOST_MALICE_HANDSHAKE = 1 << 7,   /* absurd values in answers of a device's handshake */
+    HOST_MALICE_OFFER = 1 << 8,       /* offers absurd, repeated, and by the thousand */
+    HOST_MALICE_RESCIND = 1 << 9,     /* the offer withdrawn at any step; the answer comes before, or never */
+    HOST_MALICE_SILENCE = 1 << 10,    /* no answer at any step */
+    HOST_MALICE_MESSAGE = 1 << 11,    /* bus messages cut, of other types, spoilt, repeated, unasked for */
+    HOST_MALICE_REFUSE = 1 << 12,     /* versions, openings and page lists refused */
+    HOST_MALICE_RNDIS = 1 << 13,      /* received messages and the ranges that tell of them */
+    HOST_MALICE_STORM = 1 << 14,      /* interrupts, events and messages that nothing asked for */
+    HOST_MALICE_VISIBILITY = 1 << 15, /* visibility calls that half succeed */
+    HOST_MALICE_ALL = 0xFFFF,
+};
+#define HOST_MALICE_HONEST 4u
+
+struct host_malice {
+    uint32_t classes;               /* enum host_malice_class */
+    uint64_t seed;                  /* the same seed and the same guest: the same lies */
+    uint32_t rate;                  /* of so many occasions, one is used; 0 as 1 */
+    /* Lies are numbered from 1. Only those of these numbers are told (0, 0: all), so that a failing seed can be
+     * narrowed down by halves. */
+    uint64_t first, last;
+    const void *honest[HOST_MALICE_HONEST];       /* struct host_scsi, struct host_nic: not lied about */
+};
+/* From now on; NULL: honest again, and offers that were made up are rescinded. Each lie is told to the log by its
+ * number. Once the guest was lied to, what it does wrong is counted and no violation, unless it does it on a channel of
+ * an honest device. Nothing is told to be released, completed or rescinded while the model still uses its memory: what
+ * guest and host share is never the model's to spoil after the guest took it back. */
+void host_set_malice(struct host *h, const struct host_malice *m);
+const char *host_malice_name(unsigned bit);                       /* of 1 << bit: "ring"; NULL: there is none */
+
+struct host_malice_counters {
+    uint64_t occasions, lies, excused;    /* excused: what else would have been violations */
+};
+void host_get_malice(const struct host *h, struct host_malice_counters *counters);
+
 /* ---- what can be observed --------------------------------------------------------------------------- */
 
 struct host_counters {

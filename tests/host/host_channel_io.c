@@ -142,11 +142,31 @@ void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id
     };
     host_trace(ch->h, HOST_TRACE_RING, "channel %u: send type %u, %u bytes, id %#llx", ch->relid, type,
                p.bytes, (unsigned long long)id);
+    if (malice_send(ch, &p.frame, type_header, payload))
+        return;
     vchan_queue(ch);
     if (ch->owed == NULL && !ch->held && fits(ch, p.bytes))
         put_parts(ch, &p);
     else
         owe(ch, &p);
+}
+
+void vchan_send_raw(struct host_chan *ch, const void *packet, uint32_t bytes)
+{
+    struct host_owed *o;
+
+    if (!ch->open || ch->dead)
+        return;
+    vchan_queue(ch);
+    if (ch->owed == NULL && !ch->held && put_now(ch, packet, bytes))
+        return;
+    o = host_alloc(ch->h, sizeof(*o) + bytes);
+    if (o == NULL)
+        return;
+    o->bytes = bytes;
+    memcpy(o->data, packet, bytes);
+    *ch->owed_tail = o;
+    ch->owed_tail = &o->next;
 }
 
 enum host_fault_kind vchan_complete(struct host_chan *ch, enum host_fault_point point, uint64_t id, void *payload,
@@ -155,6 +175,8 @@ enum host_fault_kind vchan_complete(struct host_chan *ch, enum host_fault_point 
     struct host_piece piece = {payload, bytes};
     enum host_fault_kind fault = host_fault(ch->h, point);
 
+    if (!malice_complete(ch, point, payload, &piece.bytes, error_at))
+        return HOST_FAULT_DROP;
     switch (fault) {
     case HOST_FAULT_NONE:
         break;
@@ -295,7 +317,7 @@ static bool take_packets(struct host_chan *ch)
         }
         host_trace(h, HOST_TRACE_RING, "channel %u: got type %u, %u bytes, %u ranges, id %#llx", ch->relid,
                    packet.type, packet.bytes, packet.range_count, (unsigned long long)packet.id);
-        switch (ch->dev->packet(ch, &packet)) {
+        switch (malice_early(ch, &packet) ? HOST_TAKEN : ch->dev->packet(ch, &packet)) {
         case HOST_TAKEN:
             break;
         case HOST_STALLED:
@@ -317,7 +339,7 @@ static bool take_packets(struct host_chan *ch)
     return ch->open;
 }
 
-bool vchan_poll(struct host_chan *ch)
+static bool serve(struct host_chan *ch)
 {
     struct host *h = ch->h;
 
@@ -338,12 +360,24 @@ bool vchan_poll(struct host_chan *ch)
         return false;
     if (vring_publish_write(&ch->out))
         ch->interrupt = true;
+    malice_ring(ch);
     if (ch->interrupt && ch->target_vp != VMBUS_TARGET_VP_NO_INTERRUPTS &&
         !vsynic_signal_event(h, ch->target_vp, HV_SYNIC_SINT_VMBUS, ch->relid))
         host_strict(h, NULL, 0, "channel %u: its interrupt is lost, SINT2 of VP %u is off or masked",
                     ch->relid, ch->target_vp);
     ch->interrupt = false;
     return ch->signalled;
+}
+
+bool vchan_poll(struct host_chan *ch)
+{
+    struct host *h = ch->h;
+    bool more;
+
+    h->serving = ch;
+    more = serve(ch);                            /* ch may be no more */
+    h->serving = NULL;
+    return more;
 }
 
 /* ---- guest memory named by packets ------------------------------------------------------------------ */

@@ -68,6 +68,7 @@ struct host_ring {
     uint32_t published;                           /* what the guest was told */
     uint32_t theirs;                              /* the guest's index when it was last looked at */
     uint32_t mask;                                /* incoming ring: interrupt mask as the host wrote it */
+    uint32_t shown;                               /* the host's index as it stands in the ring: published, or a lie */
 };
 
 struct host_msg {                                 /* a channel message on its way to the guest */
@@ -182,6 +183,24 @@ enum host_use {
     USES
 };
 
+#define MALICE_PACKET_MAX 16384u                  /* longest packet that is lied about */
+#define MALICE_IDS        8u
+
+struct malice {                                   /* malice.c */
+    struct host_malice cfg;
+    bool on;
+    struct host_malice_counters counters;
+    uint64_t numbered;                            /* lies, told or not */
+    uint64_t bits;                                /* of the lie that is being made */
+    uint32_t rescind;                             /* relid, at the next poll; 0: none */
+    uint64_t past[MALICE_IDS];                    /* transaction ids of completions sent */
+    uint32_t past_count;
+    uint32_t held_relid, held_bytes;              /* a completion that waits for another; 0: none */
+    uint8_t invented[VMBUS_RELID_MAX / 8 + 1];    /* relids of offers that no channel is behind */
+    uint8_t packet[MALICE_PACKET_MAX] __attribute__((aligned(8)));
+    uint8_t held[MALICE_PACKET_MAX] __attribute__((aligned(8)));
+};
+
 struct host_mem {                                 /* header of every allocation */
     struct list node;
     size_t bytes;
@@ -212,6 +231,9 @@ struct host {
     uint32_t fault_points;
     uint64_t fault_number, fault_count;
     enum host_fault_kind fault_kind;
+
+    struct malice malice;
+    const struct host_chan *serving;              /* vchan_poll is at it */
 
     struct list alarms;                           /* that are set */
     uint64_t alarm_told;                          /* to the transport */
@@ -399,6 +421,34 @@ uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_
                             uint32_t bytes);
 uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t offset, const void *from,
                            uint32_t bytes);
+
+/* ---- malice.c, malice_bus.c, malice_packet.c -------------------------------------------------------- */
+
+/* An occasion for that class of lie about a device (NULL: about none). True: a lie is to be told; malice_pick then gives
+ * numbers below n, and malice_told says what it was. */
+bool malice_occasion(struct host *h, uint32_t classes, const void *device);
+uint64_t malice_pick(struct host *h, uint64_t n);
+uint32_t malice_value(struct host *h);                        /* one that programs stumble over */
+void malice_told(struct host *h, const char *fmt, ...) HOST_PRINTF(2, 3);
+/* The guest was lied to, and the channel being served is no honest device's: it can't be blamed. */
+bool malice_excuses(struct host *h);
+/* A message on its way to the guest: it may be changed. How often it goes. */
+unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply);
+void malice_bus_poll(struct host *h);
+void malice_bus_honest(struct host *h);                       /* what was made up is withdrawn */
+bool malice_post_fails(struct host *h);
+enum host_fault_kind malice_visibility(struct host *h);
+/* A packet on its way to the guest. True: malice has sent what was to be sent. */
+bool malice_send(struct host_chan *ch, const struct vmbus_packet_header *frame, const struct host_piece *type_header,
+                 const struct host_piece *payload);
+/* A completion: false: it is not sent. */
+bool malice_complete(struct host_chan *ch, enum host_fault_point point, uint8_t *payload, uint32_t *bytes,
+                     uint32_t error_at);
+bool malice_early(struct host_chan *ch, const struct host_packet *packet);    /* true: taken, not executed */
+void malice_ring(struct host_chan *ch);                       /* the words that both sides share */
+/* As they are, in the ring or owed: bytes is the truth, whatever the packet says. */
+void vchan_send_raw(struct host_chan *ch, const void *packet, uint32_t bytes);
+void vserver_enqueue(struct host *h, const void *msg, uint32_t bytes);
 
 /* ---- devices ---------------------------------------------------------------------------------------- */
 

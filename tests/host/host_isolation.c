@@ -175,7 +175,7 @@ uint64_t host_visibility_call(struct host *h, uint64_t control, const uint8_t *i
         uint64_t gpn;
         uint16_t status;
         memcpy(&gpn, in + sizeof(head) + 8 * i, 8);
-        switch (host_fault(h, HOST_FAULT_VISIBILITY)) {
+        switch (malice_visibility(h)) {
         case HOST_FAULT_NONE:
             break;
         case HOST_FAULT_DROP:

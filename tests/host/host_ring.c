@@ -87,7 +87,7 @@ bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
                        r->bytes);
         return false;
     }
-    if (r->ctl->read_index != r->published || r->ctl->interrupt_mask != r->mask) {
+    if (r->ctl->read_index != r->shown || r->ctl->interrupt_mask != r->mask) {
         host_violation(h, r->ctl, 16, "channel %u: the guest wrote the host's words of its send ring",
                        ch->relid);
         return false;
@@ -123,7 +123,7 @@ bool vring_publish_read(struct host_ring *r)
     if (r->index == r->published)
         return false;
     taken = r->index >= r->published ? r->index - r->published : r->bytes - (r->published - r->index);
-    r->published = r->index;
+    r->published = r->shown = r->index;
     __atomic_store_n(&r->ctl->read_index, r->index, __ATOMIC_RELEASE);
     full_barrier();                              /* the guest writes its pending size, then reads our index */
     if (!(r->ctl->feature_bits & VMBUS_RING_FEATURE_PENDING_SEND))
@@ -148,7 +148,7 @@ bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
                        r->bytes);
         return false;
     }
-    if (r->ctl->write_index != r->published) {
+    if (r->ctl->write_index != r->shown) {
         host_violation(h, r->ctl, 16, "channel %u: the guest wrote the write index of its receive ring",
                        ch->relid);
         return false;
@@ -174,7 +174,7 @@ bool vring_publish_write(struct host_ring *r)
 
     if (r->index == before)
         return false;
-    r->published = r->index;
+    r->published = r->shown = r->index;
     __atomic_store_n(&r->ctl->write_index, r->index, __ATOMIC_RELEASE);
     full_barrier();                              /* the guest unmasks, then reads our index */
     if (load(&r->ctl->interrupt_mask) != 0)

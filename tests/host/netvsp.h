@@ -100,6 +100,8 @@ void netvsp_drop_queue(struct host_nic *n, uint32_t queue);   /* its channel was
 bool netvsp_section_returned(struct host_nic *n, uint32_t queue, uint64_t id);
 void netvsp_output(struct host_chan *ch);
 void netvsp_send_control(struct host_nic *n, const void *message, uint32_t bytes);
+/* malice_packet.c: a message in a section, before the guest is told of it */
+void malice_rndis(struct host_nic *n, uint32_t section);
 /* netvsp_sum.c: sums are folded, not complemented, in host order of big-endian words */
 uint16_t netvsp_sum(const struct host_seg *segs, uint32_t count, uint32_t offset, uint32_t bytes);
 uint16_t netvsp_sum_add(uint16_t a, uint16_t b);

@@ -115,6 +115,7 @@ static void queue_section(struct host_nic *n, struct netvsp_queue *q, uint32_t i
         .bytes = bytes, .next = NETVSP_NONE, .state = SECTION_QUEUED, .control = control,
         .queue = (uint8_t)(q - n->queue),
     };
+    malice_rndis(n, i);
     q->used++;
     if (q->count == 0)
         q->first = i;

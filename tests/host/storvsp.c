@@ -227,6 +227,7 @@ void storvsp_finish(struct scsi_cmd *cmd)
     host_trace(h, HOST_TRACE_STORVSP, "id %#llx: cdb %02x: srb %#x scsi %#x, %u bytes",
                (unsigned long long)cmd->id,
                cmd->srb.cdb[0], cmd->srb_status, cmd->scsi_status, cmd->transferred);
+    malice_srb(cmd, &v);
     /* A fault writes SRB status "error" without sense over the four status bytes. */
     if (cmd->ch->open)
         vchan_complete(cmd->ch, HOST_FAULT_STORVSP_IO, cmd->id, &v, cmd->reply_bytes,

@@ -62,6 +62,8 @@ struct scsi_cmd {
 
 /* storvsp.c: sends the completion, frees the command */
 void storvsp_finish(struct scsi_cmd *cmd);
+/* malice_packet.c: changes the answer, and what was read where the answer says that it was not */
+void malice_srb(struct scsi_cmd *cmd, struct vstor_packet *v);
 /* vscsi_disk.c: ends in storvsp_finish, now or later */
 void vscsi_execute(struct scsi_cmd *cmd);
 /* CHECK CONDITION, finished */

@@ -221,6 +221,8 @@ static uint16_t do_post(struct frame *f)
         host_violation(f->h, &in, 16, "post message: bad type or size");
         return HV_STATUS_INVALID_PARAMETER;
     }
+    if (malice_post_fails(f->h))
+        return HV_STATUS_INSUFFICIENT_BUFFERS;
     switch (host_fault(f->h, HOST_FAULT_POST_MESSAGE)) {
     case HOST_FAULT_NONE:
         break;

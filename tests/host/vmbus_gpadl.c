@@ -245,8 +245,8 @@ static void torn_down(struct host *h, struct host_gpadl *g)
     };
 
     host_trace(h, HOST_TRACE_VMBUS, "GPADL %#x torn down", g->id);
-    vgpadl_free(h, g);
     vserver_send(h, &msg, sizeof(msg), true);
+    vgpadl_free(h, g);
 }
 
 void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *msg)

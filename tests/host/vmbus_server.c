@@ -43,7 +43,7 @@ static bool version_accepted(const struct host *h, uint32_t version)
 
 /* ---- messages to the guest -------------------------------------------------------------------------- */
 
-static void enqueue(struct host *h, const void *msg, uint32_t bytes)
+void vserver_enqueue(struct host *h, const void *msg, uint32_t bytes)
 {
     struct host_msg *m = host_alloc(h, sizeof(*m));
 
@@ -100,13 +100,14 @@ enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t byte
             copy[10] ^= 0x5A;
         break;
     case HOST_FAULT_TWICE:
-        enqueue(h, copy, bytes);
+        vserver_enqueue(h, copy, bytes);
         break;
     case HOST_FAULT_GARBAGE:
         memset(copy + 4, 0xEE, bytes - 4);
         break;
     }
-    enqueue(h, copy, bytes);
+    for (unsigned n = malice_message(h, copy, &bytes, reply); n > 0; n--)
+        vserver_enqueue(h, copy, bytes);
     return fault;
 }
 
@@ -574,6 +575,7 @@ void host_timer_fired(struct host *h, uint32_t vp)
 bool vserver_poll(struct host *h)
 {
     finish_transitions(h);
+    malice_bus_poll(h);
     deliver(h);
     if (h->vmbus.monitor != NULL && h->monitor_alarm.due == HOST_NEVER && h->cfg.monitor_pages &&
         monitors_in_use(h))
