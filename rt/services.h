@@ -24,7 +24,8 @@ struct wall_sample {
 };
 /* Later times are nobody's: the difference of two times has its sign, and the clock has years left to count on. */
 #define WALL_UNIX_NS_MAX 8000000000000000000ull         /* 2223 */
-/* 0: taken; -E_RANGE: from the future, too old or later than WALL_UNIX_NS_MAX, ignored; -E_AGAIN: far from our clock, taken when the next agrees. */
+/* 0: taken; -E_RANGE: from the future, too old or later than WALL_UNIX_NS_MAX, ignored; -E_AGAIN: far from our clock,
+ * taken when the next agrees. */
 int wall_sample(const struct wall_sample *sample);
 /* The time as firmware had it at boot: better than nothing, until the host tells. */
 void wall_seed(uint64_t unix_s, uint64_t at_100ns);
@@ -40,8 +41,10 @@ enum key_pool {                   /* numbered as the protocol of the host's numb
     KEYS_AUTO_INTERNAL,
     KEY_POOLS
 };
-#define KEYS_NAME_UTF16_BYTES  512u   /* the protocol's fields for key and value: both must fit there with a zero, or a */
-#define KEYS_VALUE_UTF16_BYTES 2048u  /* host that enumerates would get no further than this pair */
+/* The protocol's fields for key and value: both must fit there with a zero, or a host that enumerates would get no
+ * further than this pair. */
+#define KEYS_NAME_UTF16_BYTES  512u
+#define KEYS_VALUE_UTF16_BYTES 2048u
 #define KEYS_NAME_BYTES  768u     /* room for the same as UTF-8 */
 #define KEYS_VALUE_BYTES 3072u
 #define KEYS_MAX         256u     /* of all pools together; */
