@@ -7,6 +7,7 @@
  */
 #include <string.h>
 #include "arch/arch.h"
+#include "lib/utf16.h"
 #include "rt/candela.h"
 #include "rt/services.h"
 
@@ -62,7 +63,9 @@ void machine_fact(enum machine_fact fact, char *text, size_t bytes)
     text[0] = '\0';
     switch (fact) {
     case FACT_FQDN:
-        if (machine_network(&network) && network.hostname)
+        /* A setting, so it may be anything; what can't be told would end the list that the host asks for. */
+        if (machine_network(&network) && network.hostname &&
+            (unsigned)utf16_bytes(network.hostname) <= KEYS_VALUE_UTF16_BYTES)       /* an error is none, either */
             ksnprintf(text, bytes, "%s", network.hostname);
         break;
     case FACT_IPV4:

@@ -244,6 +244,31 @@ TEST(keys_that_no_host_could_be_told)
     CHECK_EQ(keys_count(KEYS_GUEST), 2);
 }
 
+static const char *name_to_tell;
+static void describe(struct machine_network *network) { network->hostname = name_to_tell; }
+
+TEST(a_name_that_no_host_could_be_told)
+{
+    char text[KEYS_VALUE_BYTES];
+
+    fake_arch_boot(16 * MIB);
+    machine_set_network(describe);
+    name_to_tell = "candle.example";
+    machine_fact(FACT_FQDN, text, sizeof(text));
+    CHECK(strcmp(text, "candle.example") == 0);
+    name_to_tell = "candl\xE8";
+    machine_fact(FACT_FQDN, text, sizeof(text));
+    CHECK(text[0] == '\0');
+    static char long_name[1025];
+    memset(long_name, 'n', 1023);
+    name_to_tell = long_name;
+    machine_fact(FACT_FQDN, text, sizeof(text));
+    CHECK_EQ(strlen(text), 1023);
+    long_name[1023] = 'n';
+    machine_fact(FACT_FQDN, text, sizeof(text));
+    CHECK(text[0] == '\0');
+}
+
 TEST(without_memory_the_old_value_stays)
 {
     fake_arch_boot(16 * MIB);
