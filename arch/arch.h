@@ -155,3 +155,33 @@ bool arch_hv_hypercall_enable(paddr_t page, vaddr_t mapped);
 void arch_hv_hypercall_disable(void);
 uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output);
 uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1);
+
+/* ---- isolated machines: the host behind whoever guards the memory ---- */
+/* A paravisor below us answers hypercalls and registers itself; what is meant for the host goes past it, by the names
+ * arch_host_*. Where there is none, on machines that are not isolated too, these are the ordinary functions under
+ * another name, and cost what they cost. */
+struct arch_isolation {
+    uint8_t type;              /* enum hv_isolation_type of hv_wire.h */
+    bool paravisor;
+    uint64_t boundary;         /* shared pages are reached at their address plus this; 0: at their own */
+    void *(*map)(paddr_t page);    /* maps a page, cached and writable, until the end; NULL when that fails */
+};
+/* What follows from the kind; all false where nothing does. */
+struct arch_isolation_rules {
+    bool two_listeners;        /* paravisor and host both want to be told: guest OS id, interrupt sources */
+    bool own_pages;            /* pages change hands by arch_isolation_page, not by hypercall */
+    bool message_page;         /* arch_isolation_message_page is awaited before a message can be posted */
+};
+/* Before the guest OS id, once the hypervisor said that the machine is isolated, and on no other machine. NULL, or why
+ * this kind can't be lived in; then nothing is changed. */
+const char *arch_isolation_init(const struct arch_isolation *kind, struct arch_isolation_rules *rules);
+/* A page that the host can see, for posted messages: where it is mapped, and its plain address. NULL takes it back. */
+void arch_isolation_message_page(void *memory, gpa_t gpa);
+/* False: the page is in a state that only the host knows, and must not be used again. */
+bool arch_isolation_page(paddr_t page, bool shared);
+/* The host's registers of the SynIC and its copy of the guest OS id. */
+bool arch_host_reg_read(uint32_t reg, uint64_t *value);
+bool arch_host_reg_write(uint32_t reg, uint64_t value);
+/* HVCALL_POST_MESSAGE from private memory without output, HVCALL_SIGNAL_EVENT fast. */
+uint64_t arch_host_hypercall(uint64_t control, gpa_t input);
+uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1);

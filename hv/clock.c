@@ -255,6 +255,8 @@ void hv_clock_init(void)
 
     hv_time.kind = CLOCK_NONE;
     hv_time.newest_100ns = 0;
+    /* Behind a paravisor the page would be the host's, which could set our clock by it at will. */
+    use_page = use_page && !hv_two_listeners();
     if (!(use_page && hv_state.present && hv_access(HV_ACCESS_REFERENCE_TSC) && start_tsc_page()))
         hz = start_counter(use_counter && hv_state.present && hv_access(HV_ACCESS_REFERENCE_COUNTER));
     hv_timer_init();

@@ -18,6 +18,7 @@ struct hv_isolation {
     uint8_t type;                      /* enum hv_isolation_type */
     bool paravisor;
     uint64_t boundary;                 /* shared_gpa_boundary; 0: shared pages keep their addresses */
+    struct arch_isolation_rules rules;
 };
 
 struct hv_state {
@@ -36,6 +37,8 @@ static inline bool hv_access(uint32_t bit) { return (hv_state.features.features[
 static inline bool hv_privilege(uint32_t bit) { return (hv_state.features.features[1] & bit) != 0; }
 static inline bool hv_feature(uint32_t bit) { return (hv_state.features.features[3] & bit) != 0; }
 static inline bool hv_recommends(uint32_t bit) { return (hv_state.features.hints[0] & bit) != 0; }
+/* Is the host behind a paravisor, which serves the ordinary registers and calls itself? */
+static inline bool hv_two_listeners(void) { return hv_state.isolation.rules.two_listeners; }
 static inline gpa_t hv_gpa(paddr_t p) { return (gpa_t){p.v}; }
 
 /* Adds a VP to those that remote TLB flushes must reach. */
@@ -61,8 +64,6 @@ uint16_t hv_call(uint16_t code, uint16_t varhead, bool output);
  * repetitions). *done, if given, is how many elements were processed; it is right on failure too.
  */
 uint16_t hv_call_rep(uint16_t code, uint16_t varhead, unsigned count, bool output, unsigned *done);
-/* Input in registers: works from any context. */
-uint16_t hv_call_fast(uint16_t code, uint64_t input0, uint64_t input1);
 
 /* ---- clock.c ---- */
 /* For clocks that interpolate between readings of the reference counter: read it now. */

@@ -120,13 +120,7 @@ uint16_t hv_call_rep(uint16_t code, uint16_t varhead, unsigned count, bool outpu
     return status;
 }
 
-uint16_t hv_call_fast(uint16_t code, uint64_t input0, uint64_t input1)
-{
-    hv_counters.hypercalls++;
-    return hv_result_status(arch_hypercall_fast(hv_control(code, 0, 0, 0) | HV_CONTROL_FAST, input0, input1));
-}
-
-/* Posting and signalling are the only calls that concern the host's VMBus server: in an isolated VM they alone bypass
+/* Posting and signalling are the only calls that concern the host's VMBus server: in an isolated VM they alone go past
  * the paravisor, so they have no second door anywhere else. */
 uint16_t hv_post_message(uint32_t connection_id, uint32_t message_type, const void *payload, uint32_t bytes)
 {
@@ -140,7 +134,9 @@ uint16_t hv_post_message(uint32_t connection_id, uint32_t message_type, const vo
     memcpy(in->payload, payload, bytes);
     memset(in->payload + bytes, 0, HV_MESSAGE_PAYLOAD_MAX - bytes);
 
-    uint16_t status = hv_call(HVCALL_POST_MESSAGE, 0, false);
+    hv_counters.hypercalls++;
+    uint16_t status = hv_result_status(arch_host_hypercall(hv_control(HVCALL_POST_MESSAGE, 0, 0, 0),
+                                                           call_page[arch_cpu_index()].gpa));
     if (status == HV_STATUS_SUCCESS)
         hv_counters.messages_posted++;
     return status;
@@ -149,7 +145,9 @@ uint16_t hv_post_message(uint32_t connection_id, uint32_t message_type, const vo
 uint16_t hv_signal_event(uint32_t connection_id, uint16_t flag)
 {
     hv_counters.signals_sent++;
-    return hv_call_fast(HVCALL_SIGNAL_EVENT, connection_id | (uint64_t)flag << 32, 0);
+    hv_counters.hypercalls++;
+    return hv_result_status(arch_host_hypercall_fast(hv_control(HVCALL_SIGNAL_EVENT, 0, 0, 0) | HV_CONTROL_FAST,
+                                                     connection_id | (uint64_t)flag << 32, 0));
 }
 
 const char *hv_status_name(uint16_t status)

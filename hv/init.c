@@ -23,14 +23,23 @@ static void describe(const struct arch_hv_features *f)
               f->version[1] & 0xFFFF, f->version[0], f->features[0], f->features[1], f->features[3], f->hints[0]);
 }
 
-/* Isolated machines only: the first part of the bounce pool. */
+/* Isolated machines only: the first part of the bounce pool, and what messages may take. */
 static void prepare_sharing(void)
 {
     hv_isolation_announce();
-    int rc = bounce_init();
+    int rc = hv_isolation_start();
+    if (rc == 0)
+        rc = bounce_init();
     if (rc)
-        log_err("no bounce memory: %s; no VMBus devices", error_name(rc));
+        log_err("no memory to share with the host: %s; no VMBus devices", error_name(rc));
     hv_state.shareable = rc == 0;
+}
+
+/* Nobody serves a guest that did not say who it is; a host behind a paravisor wants to hear it itself. */
+static bool introduce(uint64_t guest_os_id)
+{
+    return arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, guest_os_id) &&
+           (!hv_two_listeners() || arch_host_reg_write(HV_X64_MSR_GUEST_OS_ID, guest_os_id));
 }
 
 /* One line for all that would be used, or that an operator would look for, and is not there. */
@@ -82,7 +91,7 @@ bool hv_init(void)
         log_warn("the host grants no hypercalls (privileges 0x%08x): no VMBus devices", f->features[0]);
         return true;
     }
-    if (!arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, hv_state.guest_os_id)) {
+    if (!introduce(hv_state.guest_os_id)) {
         log_warn("the host refused the guest OS id: no VMBus devices");
         return true;
     }
@@ -111,9 +120,10 @@ void hv_shutdown(void)
     if (hv_access(HV_ACCESS_REFERENCE_TSC))
         arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, 0);
     bounce_stop();
+    hv_isolation_stop();
     bool introduced = hv_state.hypercalls;
     hv_hypercall_stop();               /* this CPU's page may be there without the hypercall page */
     if (introduced)
-        arch_hv_reg_write(HV_X64_MSR_GUEST_OS_ID, 0);
+        introduce(0);
     hv_state.present = false;
 }

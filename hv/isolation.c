@@ -18,11 +18,15 @@
  *                         event pages, reference TSC page
  *   not given             the text of a panic, unless hv.crash_text=yes
  *
+ * Where the processor isolates (SNP, TDX), arch/ knows the way to the host and says what follows from it. With a
+ * paravisor, SynIC message and event pages come from there and lie on the shared side.
+ *
  * Contents survive a change of hands under VBS and are undefined after it elsewhere: so pages are cleared while they
  * are private (nothing leaks) and, where zeroes are promised, again through the shared mapping.
  */
 #define LOG_ROOM "hv"
 #include "hv/isolation.h"
+#include "hv/shmem.h"
 #include "mm/mm.h"
 
 /* As many as the input half holds. */
@@ -32,6 +36,8 @@
 _Static_assert(BATCH >= 128 && BATCH <= HV_MODIFY_VISIBILITY_MAX, "a useful number of pages fits one call");
 
 static const char *const type_names[] = {"nothing", "VBS", "SNP", "TDX", "CCA"};
+
+static struct shmem messages;          /* where arch/ wants a shared page to post from */
 
 static const char *type_name(unsigned type) { return type < ARRAY_SIZE(type_names) ? type_names[type] : "unknown"; }
 
@@ -45,6 +51,8 @@ static bool boundary_fits(unsigned bit)
 
     return bit > PAGE_SHIFT && bit <= BOUNDARY_BIT_MOST && (width == 0 || bit < width);
 }
+
+static void *map_for_arch(paddr_t page) { return vmap_pages(&page, 1, MAP_READ | MAP_WRITE | MAP_GLOBAL); }
 
 bool hv_isolation_detect(void)
 {
@@ -63,20 +71,37 @@ bool hv_isolation_detect(void)
         return true;
     }
     i->isolated = true;
-    if (i->type != HV_ISOLATION_VBS) {
-        log_err("isolated by %s (type %u), of which only VBS is supported: no VMBus devices", type_name(i->type),
-                i->type);
-        return false;
-    }
-    if (!(leaf[1] & HV_ISOLATION_EBX_BOUNDARY_ACTIVE))
-        return true;                    /* shared pages keep their addresses */
-    if (!boundary_fits(bit)) {
+    bool active = leaf[1] & HV_ISOLATION_EBX_BOUNDARY_ACTIVE;     /* else shared pages keep their addresses */
+    if (active && !boundary_fits(bit)) {
         log_err("isolated by %s with its boundary at bit %u, where no address of this processor (%u bits) can have "
                 "it: no VMBus devices", type_name(i->type), bit, kernel_space.format->phys_bits);
         return false;
     }
-    i->boundary = 1ull << bit;
-    return true;
+    i->boundary = active ? 1ull << bit : 0;
+    const struct arch_isolation kind = {i->type, i->paravisor, i->boundary, map_for_arch};
+    const char *wrong = arch_isolation_init(&kind, &i->rules);
+    if (wrong)
+        log_err("isolated by %s (type %u) %s: no VMBus devices", type_name(i->type), i->type, wrong);
+    return !wrong;
+}
+
+int hv_isolation_start(void)
+{
+    int rc = 0;
+
+    if (hv_state.isolation.rules.message_page)
+        rc = shmem_alloc(&messages, 1, SHMEM_LINEAR, 0);
+    if (rc == 0 && messages.list)
+        arch_isolation_message_page(messages.virt, (gpa_t){messages.frames[0] << PAGE_SHIFT});
+    return rc;
+}
+
+void hv_isolation_stop(void)
+{
+    if (!messages.list)
+        return;
+    arch_isolation_message_page(NULL, (gpa_t){0});
+    shmem_free(&messages);
 }
 
 void hv_isolation_announce(void)
@@ -97,9 +122,21 @@ void hv_isolation_announce(void)
 
 /* ---- pages change hands ---- */
 
+/* Without a hypercall: page by page, to the first one that is lost. */
+static uint16_t change_ourselves(const paddr_t *pages, unsigned count, bool shared, unsigned *done)
+{
+    for (*done = 0; *done < count; ++*done) {
+        if (!arch_isolation_page(pages[*done], shared))
+            return HV_STATUS_OPERATION_FAILED;
+    }
+    return HV_STATUS_SUCCESS;
+}
+
 /* *done is how many of them the host says to have changed, on failure too. */
 static uint16_t change(const paddr_t *pages, unsigned count, enum hv_visibility visibility, unsigned *done)
 {
+    if (hv_state.isolation.rules.own_pages)
+        return change_ourselves(pages, count, visibility != HV_VISIBILITY_PRIVATE, done);
     struct hv_modify_visibility *in = hv_call_input();
     uint64_t *list = (uint64_t *)(void *)(in + 1);
 
@@ -162,9 +199,16 @@ int hv_pages_share(paddr_t *pages, size_t n, size_t *lost)
         }
         log_err("the host would not share memory: %s at page %zu of %zu (0x%llx)", hv_status_name(status), i + done, n,
                 (unsigned long long)pages[MIN(i + done, n - 1)].v);
-        /* Whatever it says to have changed: everything it was told of in this call goes back. Pages that are private
-         * already are passed over silently by hosts. */
-        *lost = hv_pages_unshare(pages, i + count);
+        if (hv_state.isolation.rules.own_pages) {
+            i += done;                  /* we know ourselves how far it went */
+            pages[i] = PADDR_NONE;
+            *lost = 1;
+        } else {
+            /* Whatever it says to have changed: everything it was told of in this call goes back. Pages that are
+             * private already are passed over silently by hosts. */
+            i += count;
+        }
+        *lost += hv_pages_unshare(pages, i);
         return -E_REFUSED;
     }
     return 0;

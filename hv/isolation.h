@@ -10,6 +10,9 @@
 bool hv_isolation_detect(void);
 /* Once hypercalls work: says what was found. */
 void hv_isolation_announce(void);
+/* Shares what posting a message takes on some machines: 0 or -E_*. */
+int hv_isolation_start(void);
+void hv_isolation_stop(void);
 
 /* Added to a page's physical address to reach it while the host sees it. 0: the same address serves. */
 uint64_t hv_shared_boundary(void);

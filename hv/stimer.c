@@ -112,7 +112,7 @@ void hv_timer_init(void)
         }
         log_warn("the host refused a direct synthetic timer");
     }
-    message_possible = stimer;
+    message_possible = stimer && !hv_two_listeners();   /* a paravisor's timer writes to a page that we do not read */
     start_local();
 }
 

@@ -12,13 +12,22 @@
  * we must look at the flag, because only our EOM makes the host try again. The flag is therefore read after the type
  * was cleared: a host that saw the slot busy before that has set it by then. Until the slot is emptied no further
  * message comes, so nothing can overrun us; and everything is checked in the copy, never in the slot.
+ *
+ * The host's registers are meant everywhere. Where it is behind a paravisor, the two pages are not ours: their
+ * registers hold the addresses of pages that the paravisor made for us, on the shared side, and must go on holding them
+ * for the next kernel; and the paravisor is told the interrupt, too, as one that it passes on ("proxy").
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
 #include <string.h>
 
 static struct {
-    paddr_t message_page, event_page;
+    struct synic_page {
+        paddr_t page;                  /* ours to free, or PADDR_NONE */
+        uint64_t off, on;              /* address fields of the register, without and with its use */
+        void *mapped;
+        bool given;
+    } message, event;
     struct hv_message *slot;
     uint64_t *flags;                   /* HV_EVENT_FLAGS_WORDS words */
     bool running;
@@ -52,7 +61,7 @@ static bool take_message(struct hv_message *copy)
     __atomic_store_n(slot_type(), HV_MESSAGE_NONE, __ATOMIC_RELEASE);
     arch_fence_ord();
     if (*(volatile uint8_t *)&synic.slot->message_flags & HV_MESSAGE_FLAG_PENDING)
-        arch_hv_reg_write(HV_X64_MSR_EOM, 0);
+        arch_host_reg_write(HV_X64_MSR_EOM, 0);
     hv_counters.messages_received++;
     return true;
 }
@@ -134,14 +143,18 @@ void hv_set_event_handler(uint32_t flag, void (*fn)(void *arg), void *arg)
 }
 
 /* Keeps what the register's reserved bits hold. */
-static bool write_page_register(uint32_t reg, paddr_t page)
+static bool write_page_register(uint32_t reg, uint64_t value)
 {
     uint64_t old;
 
-    if (!arch_hv_reg_read(reg, &old))
-        return false;
-    old &= HV_MSR_PAGE_PRESERVE_MASK;
-    return arch_hv_reg_write(reg, pa_is_none(page) ? old : old | hv_gpa(page).v | HV_MSR_PAGE_ENABLE);
+    return arch_host_reg_read(reg, &old) && arch_host_reg_write(reg, (old & HV_MSR_PAGE_PRESERVE_MASK) | value);
+}
+
+static bool write_sint(uint64_t sint)
+{
+    uint32_t reg = HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS);
+
+    return arch_host_reg_write(reg, sint) && (!hv_two_listeners() || arch_hv_reg_write(reg, sint | HV_SINT_PROXY));
 }
 
 /* Order as TLFS and every guest: pages first, then the SINT, then the switch. */
@@ -152,16 +165,16 @@ static bool enable(void)
 
     arch_irq_set_handler(ARCH_IRQ_VMBUS, synic_interrupt, NULL);
     arch_irq_set_eoi(ARCH_IRQ_VMBUS, !auto_eoi);
-    if (!write_page_register(HV_X64_MSR_SIMP, synic.message_page) ||
-        !write_page_register(HV_X64_MSR_SIEFP, synic.event_page))
+    if (!write_page_register(HV_X64_MSR_SIMP, synic.message.on) ||
+        !write_page_register(HV_X64_MSR_SIEFP, synic.event.on))
         return false;
-    if (!arch_hv_reg_read(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), &sint))
+    if (!arch_host_reg_read(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), &sint))
         return false;
     sint = (sint & HV_SINT_PRESERVE_MASK) | arch_irq_number(ARCH_IRQ_VMBUS) | (auto_eoi ? HV_SINT_AUTO_EOI : 0);
-    if (!arch_hv_reg_write(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), sint))
+    if (!write_sint(sint))
         return false;
-    return arch_hv_reg_read(HV_X64_MSR_SCONTROL, &control) &&
-           arch_hv_reg_write(HV_X64_MSR_SCONTROL, control | HV_SCONTROL_ENABLE);
+    return arch_host_reg_read(HV_X64_MSR_SCONTROL, &control) &&
+           arch_host_reg_write(HV_X64_MSR_SCONTROL, control | HV_SCONTROL_ENABLE);
 }
 
 static void disable(void)
@@ -169,20 +182,64 @@ static void disable(void)
     uint64_t control = 0;
 
     synic.running = false;
-    arch_hv_reg_write(HV_X64_MSR_SINT(HV_SYNIC_SINT_VMBUS), HV_SINT_MASKED | arch_irq_number(ARCH_IRQ_VMBUS));
-    write_page_register(HV_X64_MSR_SIMP, PADDR_NONE);
-    write_page_register(HV_X64_MSR_SIEFP, PADDR_NONE);
-    if (arch_hv_reg_read(HV_X64_MSR_SCONTROL, &control))
-        arch_hv_reg_write(HV_X64_MSR_SCONTROL, control & ~HV_SCONTROL_ENABLE);
+    write_sint(HV_SINT_MASKED | arch_irq_number(ARCH_IRQ_VMBUS));
+    write_page_register(HV_X64_MSR_SIMP, synic.message.off);
+    write_page_register(HV_X64_MSR_SIEFP, synic.event.off);
+    if (arch_host_reg_read(HV_X64_MSR_SCONTROL, &control))
+        arch_host_reg_write(HV_X64_MSR_SCONTROL, control & ~HV_SCONTROL_ENABLE);
 }
 
-static void free_pages(void)
+static int own_page(struct synic_page *p)
 {
-    if (!pa_is_none(synic.message_page))
-        page_free(synic.message_page, 0);
-    if (!pa_is_none(synic.event_page))
-        page_free(synic.event_page, 0);
-    synic.message_page = synic.event_page = PADDR_NONE;
+    p->page = page_alloc_zeroed(0);
+    if (pa_is_none(p->page))
+        return -E_NOMEM;
+    p->mapped = arch_phys_to_virt(p->page);
+    p->on = hv_gpa(p->page).v | HV_MSR_PAGE_ENABLE;
+    return 0;
+}
+
+/* The shared side is mapped, whichever the register names: the host, which answers, can't point us at private memory. */
+static int given_page(struct synic_page *p, uint32_t reg)
+{
+    uint64_t boundary = hv_state.isolation.boundary, value;
+
+    if (!arch_host_reg_read(reg, &value))
+        return -E_REFUSED;
+    paddr_t page = pa(value & HV_MSR_PAGE_GPA_MASK & ~boundary);
+    if (page.v == 0 || page.v >= boundary) {
+        log_err("register 0x%x should hold a page of the paravisor's, and is 0x%llx", reg, (unsigned long long)value);
+        return -E_REFUSED;
+    }
+    page.v |= boundary;
+    p->mapped = vmap_pages(&page, 1, MAP_READ | MAP_WRITE | MAP_GLOBAL);
+    if (!p->mapped)
+        return -E_NOMEM;
+    p->given = true;
+    p->off = value & HV_MSR_PAGE_GPA_MASK;
+    p->on = p->off | HV_MSR_PAGE_ENABLE;
+    return 0;
+}
+
+static int take_page(struct synic_page *p, uint32_t reg)
+{
+    *p = (struct synic_page){.page = PADDR_NONE};
+    return hv_two_listeners() ? given_page(p, reg) : own_page(p);
+}
+
+static void leave_page(struct synic_page *p)
+{
+    if (p->given)
+        vunmap_pages(p->mapped, 1);
+    else if (!pa_is_none(p->page))
+        page_free(p->page, 0);
+    *p = (struct synic_page){.page = PADDR_NONE};
+}
+
+static void leave_pages(void)
+{
+    leave_page(&synic.message);
+    leave_page(&synic.event);
 }
 
 int hv_synic_init(void)
@@ -190,20 +247,22 @@ int hv_synic_init(void)
     if (!hv_can_vmbus())
         return -E_NOTSUP;
     KASSERT(!synic.running);
-    synic.message_page = page_alloc_zeroed(0);
-    synic.event_page = page_alloc_zeroed(0);
-    if (pa_is_none(synic.message_page) || pa_is_none(synic.event_page)) {
-        free_pages();
-        return -E_NOMEM;
+    synic.event = (struct synic_page){.page = PADDR_NONE};
+    int rc = take_page(&synic.message, HV_X64_MSR_SIMP);
+    if (rc == 0)
+        rc = take_page(&synic.event, HV_X64_MSR_SIEFP);
+    if (rc) {
+        leave_pages();
+        return rc;
     }
-    struct hv_message_page *messages = arch_phys_to_virt(synic.message_page);
-    struct hv_event_flags_page *events = arch_phys_to_virt(synic.event_page);
+    struct hv_message_page *messages = synic.message.mapped;
+    struct hv_event_flags_page *events = synic.event.mapped;
     synic.slot = &messages->sint[HV_SYNIC_SINT_VMBUS];
     synic.flags = (uint64_t *)(void *)&events->sint[HV_SYNIC_SINT_VMBUS];
     synic.running = true;
     if (!enable()) {
         disable();
-        free_pages();
+        leave_pages();
         log_err("the host refused a SynIC register");
         return -E_REFUSED;
     }
@@ -219,5 +278,5 @@ void hv_synic_stop(void)
     disable();
     arch_irq_restore(irq);
     event_cancel(&message_event);
-    free_pages();
+    leave_pages();
 }

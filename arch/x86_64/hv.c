@@ -6,10 +6,11 @@
  */
 #define LOG_ROOM "hv"
 #include <string.h>
-#include "arch/x86_64/x86.h"
+#include "arch/x86_64/isolation.h"
 #include "hv/hv_wire.h"
 
 static const void *hypercall_page;
+static const void *host_page;       /* the same page; NULL where a paravisor owns it and the host is behind */
 
 static void read_leaf(uint32_t leaf, uint32_t words[4])
 {
@@ -48,6 +49,8 @@ bool arch_hv_reg_write(uint32_t reg, uint64_t value) { return x86_wrmsr_safe(reg
 bool arch_hv_hypercall_enable(paddr_t page, vaddr_t mapped)
 {
     uint64_t value, wanted;
+    if (x86_isolation_without_page())
+        return true;
     if (!x86_rdmsr_safe(HV_X64_MSR_HYPERCALL, &value))
         return false;
     wanted = (value & HV_MSR_PAGE_PRESERVE_MASK) | page.v | HV_MSR_PAGE_ENABLE;
@@ -57,6 +60,8 @@ bool arch_hv_hypercall_enable(paddr_t page, vaddr_t mapped)
     if (!(value & HV_MSR_PAGE_ENABLE) || (value & HV_MSR_PAGE_GPA_MASK) != page.v)
         return false;
     hypercall_page = va_ptr(mapped);
+    if (!x86_isolation_owns_host())
+        host_page = hypercall_page;
     return true;
 }
 
@@ -65,29 +70,39 @@ void arch_hv_hypercall_disable(void)
     uint64_t value;
     if (hypercall_page == NULL)
         return;
-    hypercall_page = NULL;
+    hypercall_page = host_page = NULL;
     if (x86_rdmsr_safe(HV_X64_MSR_HYPERCALL, &value))
         x86_wrmsr_safe(HV_X64_MSR_HYPERCALL, value & HV_MSR_PAGE_PRESERVE_MASK);
 }
 
-/* RCX, RDX, R8 carry the arguments; the hypervisor may change those and R9 to R11. Without a page: the status that a
- * hypervisor gives for a call it does not know. */
-static uint64_t call_page(uint64_t control, uint64_t rdx, uint64_t r8_value)
+/* RCX, RDX, R8 carry the arguments; the hypervisor may change those and R9 to R11. Without a page: isolation.c, where
+ * an ordinary machine gets the status of a call that nobody knows. */
+static inline uint64_t call_page(const void *const *page, uint64_t control, uint64_t rdx, uint64_t r8_value)
 {
     register uint64_t r8 __asm__("r8") = r8_value;
     uint64_t result;
-    if (hypercall_page == NULL)
-        return HV_STATUS_INVALID_HYPERCALL_CODE;
+    if (*page == NULL)
+        return x86_isolation_call(page == &host_page, control, rdx, r8_value);
     __asm__ volatile("call *%[page]"
                      : "=a"(result), "+c"(control), "+d"(rdx), "+r"(r8)
-                     : [page] "m"(hypercall_page)
+                     : [page] "m"(*page)
                      : "r9", "r10", "r11", "memory", "cc");
     return result;
 }
 
-uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output) { return call_page(control, input.v, output.v); }
+uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output)
+{
+    return call_page(&hypercall_page, control, input.v, output.v);
+}
 
 uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
 {
-    return call_page(control | HV_CONTROL_FAST, in0, in1);
+    return call_page(&hypercall_page, control | HV_CONTROL_FAST, in0, in1);
+}
+
+uint64_t arch_host_hypercall(uint64_t control, gpa_t input) { return call_page(&host_page, control, input.v, 0); }
+
+uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
+{
+    return call_page(&host_page, control | HV_CONTROL_FAST, in0, in1);
 }

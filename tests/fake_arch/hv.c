@@ -55,3 +55,43 @@ uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
     return hypercalls_on && fake_hv_ops.hypercall_fast
                ? fake_hv_ops.hypercall_fast(control | HV_CONTROL_FAST, in0, in1) : HV_STATUS_INVALID_HYPERCALL_CODE;
 }
+
+/* ---- isolated machines ---- */
+
+const char *arch_isolation_init(const struct arch_isolation *kind, struct arch_isolation_rules *rules)
+{
+    *rules = (struct arch_isolation_rules){0};
+    if (fake_hv_ops.isolation_init)
+        return fake_hv_ops.isolation_init(kind, rules);
+    return kind->type == HV_ISOLATION_VBS ? NULL : "of which the fake machine knows nothing";
+}
+
+void arch_isolation_message_page(void *memory, gpa_t gpa)
+{
+    if (fake_hv_ops.message_page)
+        fake_hv_ops.message_page(memory, gpa);
+}
+
+bool arch_isolation_page(paddr_t page, bool shared) { return fake_hv_ops.page && fake_hv_ops.page(page, shared); }
+
+bool arch_host_reg_read(uint32_t reg, uint64_t *value)
+{
+    return fake_hv_ops.host_reg_read ? fake_hv_ops.host_reg_read(reg, value) : arch_hv_reg_read(reg, value);
+}
+
+bool arch_host_reg_write(uint32_t reg, uint64_t value)
+{
+    return fake_hv_ops.host_reg_write ? fake_hv_ops.host_reg_write(reg, value) : arch_hv_reg_write(reg, value);
+}
+
+uint64_t arch_host_hypercall(uint64_t control, gpa_t input)
+{
+    return fake_hv_ops.host_hypercall ? fake_hv_ops.host_hypercall(control, input.v, 0)
+                                      : arch_hypercall(control, input, (gpa_t){0});
+}
+
+uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
+{
+    return fake_hv_ops.host_hypercall ? fake_hv_ops.host_hypercall(control | HV_CONTROL_FAST, in0, in1)
+                                      : arch_hypercall_fast(control, in0, in1);
+}

@@ -151,7 +151,7 @@ static void one_type(void *arg)
     cfg.paravisor = true;
     start();
     CHECK(hv_isolated() && !hv_can_vmbus());
-    snprintf(text, sizeof(text), "(type %u), of which only VBS is supported", type);
+    snprintf(text, sizeof(text), "(type %u) of which the fake machine knows nothing: no VMBus", type);
     CHECK(fake_log_contains(text));
     hv_shutdown();
 }

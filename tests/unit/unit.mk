@@ -4,7 +4,8 @@
 HFLAGS := -std=gnu11 -g -O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all \
           -I. -Itests/fake_arch $(NETINC) -DCANDELA_HOSTED -MMD -MP
 HOSTED_SRC := $(filter-out lib/string.c drivers/console_%.c,$(call src,lib mm rt hv vmbus drivers)) \
-              $(call src,tests/host tests/fake_arch) $(filter-out %/main.c,$(call src,apps/nbd))
+              $(call src,tests/host tests/fake_arch) $(filter-out %/main.c,$(call src,apps/nbd)) \
+              arch/x86_64/ghcb.c arch/x86_64/tdx.c     # what they encode does not depend on the processor
 HOSTED_OBJS := $(patsubst %,$(H)/obj/%.o,$(basename $(HOSTED_SRC)))
 UNIT := $(patsubst tests/unit/%.c,$(H)/%,$(wildcard tests/unit/test_*.c))
 
