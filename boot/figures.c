@@ -8,8 +8,6 @@
 #include "rt/candela.h"
 #include "vmbus/vmbus.h"
 
-static uint64_t read_counter(void *counter) { return *(const uint64_t *)counter; }
-
 static void add_stats(struct vmbus_channel *ch, void *sum)
 {
     struct vmbus_channel_stats *all = sum, one;
@@ -29,7 +27,7 @@ static uint64_t read_channels(void *offset)
     return *(const uint64_t *)(const void *)((const char *)&sum + (uintptr_t)offset);
 }
 
-#define COUNTER(n, c, h)  {.name = "candela_" n "_total", .help = (h), .read = read_counter, .arg = &(c)}
+#define COUNTER(n, c, h)  {.name = "candela_" n "_total", .help = (h), .read = metric_read_u64, .arg = &(c)}
 #define CHANNELS(f, h) \
     {.name = "candela_channel_" #f, .help = (h), .read = read_channels, .gauge = true, \
      .arg = (void *)offsetof(struct vmbus_channel_stats, f)}
@@ -42,16 +40,16 @@ static struct metric figures[] = {
     COUNTER("hv_messages_received", hv_counters.messages_received, "Messages taken from the slot"),
     COUNTER("hv_post_retries", hv_counters.post_retries, "Messages posted again because the host had no room"),
     COUNTER("hv_tlb_hypercalls", hv_counters.tlb_hypercalls, "TLB flushes done by the host"),
-    {.name = "candela_hv_shared_pages", .help = "Pages shared with the host now", .read = read_counter,
+    {.name = "candela_hv_shared_pages", .help = "Pages shared with the host now", .read = metric_read_u64,
      .arg = &shmem_stats.pages_shared, .gauge = true},
     COUNTER("hv_leaked_pages", shmem_stats.pages_leaked, "Shared pages that the host did not give back"),
     /* Of isolated machines; 0 elsewhere. */
     COUNTER("dma_bounced", dma_stats.bounced, "Transfers that went through the bounce pool"),
     COUNTER("dma_bounced_bytes", dma_stats.bounced_bytes, "Bytes copied to and from the bounce pool"),
     COUNTER("dma_bounce_waits", dma_stats.refusals, "Transfers that found no room in the bounce pool and waited"),
-    {.name = "candela_dma_bounce_pages", .help = "Pages of the bounce pool", .read = read_counter,
+    {.name = "candela_dma_bounce_pages", .help = "Pages of the bounce pool", .read = metric_read_u64,
      .arg = &dma_stats.pages, .gauge = true},
-    {.name = "candela_dma_bounce_pages_lent", .help = "Pages of the bounce pool in use now", .read = read_counter,
+    {.name = "candela_dma_bounce_pages_lent", .help = "Pages of the bounce pool in use now", .read = metric_read_u64,
      .arg = &dma_stats.pages_lent, .gauge = true},
     COUNTER("vmbus_messages_dropped", vmbus_counters.messages_dropped, "Channel messages that made no sense"),
     COUNTER("vmbus_offers", vmbus_counters.offers, "Channels offered"),

@@ -194,9 +194,7 @@ static struct vmbus_driver driver = {
     .remove = remove,
 };
 
-static uint64_t read_counter(void *counter) { return *(const uint64_t *)counter; }
-
-#define COUNTER(n, h, f) {.name = "candela_balloon_" n "_total", .help = (h), .read = read_counter, \
+#define COUNTER(n, h, f) {.name = "candela_balloon_" n "_total", .help = (h), .read = metric_read_u64, \
                           .arg = &balloon_counters.f}
 static struct metric metrics[] = {
     COUNTER("reports", "Reports of memory pressure sent to the host", reports),

@@ -243,9 +243,7 @@ void ic_remove(struct vmbus_channel *ch)
 
 /* ---- figures ---- */
 
-static uint64_t read_counter(void *counter) { return *(const uint64_t *)counter; }
-
-#define COUNTER(f, h) {.name = "candela_ic_" #f "_total", .help = (h), .read = read_counter, .arg = &ic_counters.f}
+#define COUNTER(f, h) {.name = "candela_ic_" #f "_total", .help = (h), .read = metric_read_u64, .arg = &ic_counters.f}
 static struct metric metrics[] = {
     COUNTER(requests, "Requests of the host's integration components"),
     COUNTER(refused, "Requests answered with an error"),

@@ -273,12 +273,7 @@ static struct vmbus_driver driver = {
     .remove = remove,
 };
 
-static uint64_t read_total(void *arg)
-{
-    return *(const uint64_t *)arg;
-}
-
-#define TOTAL(n, h, field) {.name = (n), .help = (h), .read = read_total, .arg = &netvsc_totals.field}
+#define TOTAL(n, h, field) {.name = (n), .help = (h), .read = metric_read_u64, .arg = &netvsc_totals.field}
 static struct metric metrics[] = {
     TOTAL("candela_netvsc_tx_packets_total", "Packets given to the host, of one or more frames", tx_packets),
     TOTAL("candela_netvsc_tx_stalls_total", "Times that the host completed nothing for long", tx_stalls),

@@ -208,12 +208,7 @@ static struct vmbus_driver driver = {
     .remove = remove,
 };
 
-static uint64_t read_total(void *arg)
-{
-    return *(const uint64_t *)arg;
-}
-
-#define TOTAL(n, h, field) {.name = (n), .help = (h), .read = read_total, .arg = &storvsc_totals.field}
+#define TOTAL(n, h, field) {.name = (n), .help = (h), .read = metric_read_u64, .arg = &storvsc_totals.field}
 static struct metric metrics[] = {
     TOTAL("candela_storvsc_retries_total", "Disk requests sent again after a transient status", retries),
     TOTAL("candela_storvsc_errors_total", "Disk requests that the host failed", errors),

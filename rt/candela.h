@@ -48,6 +48,7 @@ struct metric {
     struct metric *next;
 };
 void metric_register(struct metric *m);
+uint64_t metric_read_u64(void *value);              /* .read of what is a uint64_t somewhere; .arg: its address */
 const struct metric *metric_first(void);
 
 /* ---- the end of the machine ---- */

@@ -68,6 +68,8 @@ void metric_register(struct metric *m)
     metrics_end = &m->next;
 }
 
+uint64_t metric_read_u64(void *value) { return *(const uint64_t *)value; }
+
 const struct metric *metric_first(void) { return metrics; }
 
 static uint64_t read_memory(void *field)

@@ -187,16 +187,14 @@ static uint64_t read_seconds(void *arg UNUSED)
     return wall_now_ns(&unix_ns) ? unix_ns / NS_PER_S : 0;
 }
 
-static uint64_t read_count(void *counter) { return *(const uint64_t *)counter; }
-
 static struct metric metrics[] = {
     {.name = "candela_time_unix_seconds", .help = "Time of day; 0 while it is unknown", .read = read_seconds,
      .gauge = true},
-    {.name = "candela_time_samples_total", .help = "Samples of the time that the host sent", .read = read_count,
+    {.name = "candela_time_samples_total", .help = "Samples of the time that the host sent", .read = metric_read_u64,
      .arg = &stats.samples},
     {.name = "candela_time_ignored_total", .help = "Samples that were stale, from the future or far off and alone",
-     .read = read_count, .arg = &stats.ignored},
-    {.name = "candela_time_steps_total", .help = "Times the clock was set, after the first", .read = read_count,
+     .read = metric_read_u64, .arg = &stats.ignored},
+    {.name = "candela_time_steps_total", .help = "Times the clock was set, after the first", .read = metric_read_u64,
      .arg = &stats.steps},
 };
 
