@@ -199,7 +199,7 @@ static int own_page(struct synic_page *p)
     return 0;
 }
 
-/* The shared side is mapped, whichever the register names: the host, which answers, can't point us at private memory. */
+/* The shared side is mapped, whichever the register names: the host, which answers, can't point us at private pages. */
 static int given_page(struct synic_page *p, uint32_t reg)
 {
     uint64_t boundary = hv_state.isolation.boundary, value;
