@@ -25,7 +25,7 @@
 #define LIE_REPORT_100NS S_100NS(5)
 #define LINES_100NS      S_100NS(5)
 #define LINES_MOST       8u          /* in that time */
-#define BUFFER_LEAST     1024u       /* for the longest negotiation, and one too long so that it can be refused */
+#define BUFFER_LEAST     4096u       /* what other guests read, so hosts may send as much with fields we don't know */
 _Static_assert(sizeof(struct ic_message) + sizeof(struct ic_negotiate) + IC_VERSIONS_MAX * sizeof(struct ic_version) <=
                BUFFER_LEAST, "the longest negotiation fits");
 
