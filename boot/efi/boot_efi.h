@@ -52,6 +52,10 @@ void map_convert(struct boot_info *info, void *map, size_t bytes, size_t descrip
 /* Seconds since 1970-01-01 UTC; 0: it is no time, or one before that. */
 uint64_t efi_unix_seconds(const struct efi_time *time);
 
+/* ---- isolation_<arch>.c ---- */
+/* Why the kernel can't live in this machine, which it could not say itself; NULL: it can. */
+const char *efi_unlivable(void);
+
 /* ---- handoff_<arch>.S ---- */
 uint64_t efi_cycle_counter(void);
 /* Interrupts off and jump to the kernel's entry. */

@@ -9,7 +9,8 @@ EFIFLAGS := $(filter-out -fno-pie -fdata-sections,$(FREE)) -fpie -fvisibility=hi
 efi_objs = $(patsubst %,$(O)/efi/%.o,$(basename $(1)))
 # Header, strings and printing: what any EFI application needs.
 EFI_BASE := $(call efi_objs,boot/efi/header_$(ARCH).S lib/string.c lib/printf.c arch/$(ARCH)/memory.S)
-EFI_BOOT := $(call efi_objs,boot/efi/handoff_$(ARCH).S $(wildcard boot/efi/*.c))
+EFI_BOOT := $(call efi_objs,boot/efi/handoff_$(ARCH).S $(filter-out %_x86_64.c %_arm64.c,$(wildcard boot/efi/*.c)) \
+                       boot/efi/isolation_$(ARCH).c)
 
 define efi_link
 	@echo '  link $@'

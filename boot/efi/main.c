@@ -233,6 +233,11 @@ EFIAPI efi_status_t efi_main(efi_handle_t image, struct efi_system_table *system
         efi_say(&efi, "firmware does not know its own image: %s", efi_status_name(status));
         return status;
     }
+    const char *unlivable = efi_unlivable();
+    if (unlivable) {
+        efi_say(&efi, "%s", unlivable);
+        return EFI_UNSUPPORTED;
+    }
     status = load_kernel(&efi, &info, &entry);
     if (status != EFI_SUCCESS)
         return status;
