@@ -7,7 +7,9 @@ is also one about that. The other cases are about isolation itself: lab/x86_64/i
 """
 import re
 
+import cases_boot
 import cases_disk
+import cases_host
 import cases_nbd
 import cases_net
 import nbdclient as nbd
@@ -51,6 +53,8 @@ again(cases_net.dhcp_and_ping, boundary=45, scramble=1)
 again(cases_net.nic_add_remove, boundary=38, batch=7)
 again(cases_net.udp_echo, boundary=37)
 again(cases_net.http_status, boundary=0, scramble=1)
+again(cases_host.host_of_many_channels, boundary=37)  # on two processors, too
+again(cases_boot.boot_vhdx, boundary=38)
 
 
 @case(limit_s=90)

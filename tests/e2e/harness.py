@@ -101,6 +101,7 @@ class Test:
     def firmware(self, boot, ready="nbd", **options):
         """A disk image booted by OVMF with the lab below."""
         options.setdefault("forward", NBD_PORTS)
+        options["lab"] = {**self.lab_options, **(options.get("lab") or {})}
         return self._start(labvm.LabFirmwareVM(self._machine_folder(), boot, **options), ready)
 
     def plain(self, loader, image, **options):
