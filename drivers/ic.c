@@ -23,8 +23,6 @@
 #include "rt/candela.h"
 
 #define LIE_REPORT_100NS S_100NS(5)
-#define LINES_100NS      S_100NS(5)
-#define LINES_MOST       8u          /* in that time */
 #define BUFFER_LEAST     4096u       /* what other guests read, so hosts may send as much with fields we don't know */
 _Static_assert(sizeof(struct ic_message) + sizeof(struct ic_negotiate) + IC_VERSIONS_MAX * sizeof(struct ic_version) <=
                BUFFER_LEAST, "the longest negotiation fits");
@@ -43,17 +41,6 @@ void ic_lie(struct ic *ic, const char *what, uint64_t value)
     ic->lie_reported_at = now;
     log_warn("%s: the host sent %s (0x%llx), refused; %llu such so far", ic->name, what, (unsigned long long)value,
              (unsigned long long)ic->lies);
-}
-
-bool ic_may_log(struct ic *ic)
-{
-    uint64_t now = rt_now_100ns();
-
-    if (now - ic->lines_since >= LINES_100NS) {
-        ic->lines_since = now;
-        ic->lines = 0;
-    }
-    return ic->lines++ < LINES_MOST;
 }
 
 /* ---- negotiation ---- */
@@ -89,7 +76,7 @@ static uint32_t negotiate(struct ic *ic, struct ic_header *header, uint32_t byte
                             m->message_count) : NULL;
     ic->negotiated = framework && message;
     if (!ic->negotiated) {
-        if (fits && ic_may_log(ic))
+        if (fits && rt_may_log(&ic->lines))
             log_warn("%s: no version in common with the host", ic->name);
         m->framework_count = m->message_count = 0;
         return IC_STATUS_OK;              /* the counts say it: so other guests answer */

@@ -13,6 +13,7 @@
  */
 #pragma once
 #include "drivers/ic_wire.h"
+#include "rt/rt.h"
 #include "vmbus/vmbus.h"
 
 #define IC_RING_BYTES (4u * 4096)             /* each way, as other guests have them */
@@ -37,8 +38,7 @@ struct ic {
     uint32_t answer_bytes;                    /* an answer that found no room; nothing is read until it has gone */
     uint64_t answer_id;
     uint64_t lies, lie_reported_at;
-    uint64_t lines_since;                     /* ic_may_log */
-    unsigned lines;
+    struct rt_log_budget lines;               /* about what the host asks for, however often it asks */
     uint32_t buffer_bytes;
     uint8_t buffer[] __attribute__((aligned(8)));   /* one message */
 };
@@ -50,8 +50,6 @@ int ic_probe(struct vmbus_channel *ch, const struct ic_component *component);
 void ic_remove(struct vmbus_channel *ch);
 /* One line for the first lie of a while, all counted. */
 void ic_lie(struct ic *ic, const char *what, uint64_t value);
-/* May there be a line about what the host asks for? A few in a while, however often it asks. */
-bool ic_may_log(struct ic *ic);
 
 /* Each registers its driver; ic.c's ic_register calls them all. */
 void ic_shutdown_register(void);

@@ -221,7 +221,7 @@ static uint32_t request(struct ic *ic, void *body, uint32_t bytes)
         return ic->message.major >= 5 ? ic_kvp_get_ip_binary(body) : ic_kvp_get_ip(body);
     default:
         /* Addresses come from DHCP or from candela.conf: the machine has no place to keep others over a restart. */
-        if (ic_may_log(ic))
+        if (rt_may_log(&ic->lines))
             log_warn("%s: the host wants to set addresses, refused", ic->name);
         return IC_STATUS_NOT_SUPPORTED;
     }

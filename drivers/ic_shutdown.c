@@ -37,7 +37,7 @@ static uint32_t request(struct ic *ic, void *body, uint32_t bytes)
     }
     printable(text, m->text, MIN(bytes, (uint32_t)sizeof(*m)) - (uint32_t)offsetof(struct ic_shutdown, text));
     if (m->flags & ~(IC_SHUTDOWN_FORCE | IC_SHUTDOWN_RESTART)) {
-        if (ic_may_log(ic))
+        if (rt_may_log(&ic->lines))
             log_warn("%s: the host asks for %s (flags 0x%x), refused", ic->name,
                      m->flags & IC_SHUTDOWN_HIBERNATE ? "hibernation" : "something unknown", m->flags);
         return IC_STATUS_FAIL;
@@ -45,7 +45,7 @@ static uint32_t request(struct ic *ic, void *body, uint32_t bytes)
     enum shutdown_kind kind = m->flags & IC_SHUTDOWN_RESTART ? SHUTDOWN_RESTART : SHUTDOWN_POWER_OFF;
     bool forced = (m->flags & IC_SHUTDOWN_FORCE) != 0;
     bool granted = shutdown_request(kind, forced) == 0;
-    if (ic_may_log(ic) || (granted && !told))      /* why the machine ended stands in the log in any case */
+    if (rt_may_log(&ic->lines) || (granted && !told))      /* why the machine ended stands in the log in any case */
         log_line(granted ? LOG_INFO : LOG_WARN, LOG_ROOM, "%s: the host asks for a %s%s (reason 0x%x)%s%s%s", ic->name,
                  kind == SHUTDOWN_RESTART ? "restart" : "shutdown", forced ? ", forced" : "", m->reason,
                  text[0] ? ": " : "", text, granted ? "" : "; the other kind of end was asked for before, refused");

@@ -34,6 +34,9 @@ const char *rt_clock_name(void);
 uint64_t rt_now_100ns(void);
 static inline uint64_t rt_now_us(void) { return rt_now_100ns() / 10; }
 static inline uint64_t rt_now_ms(void) { return rt_now_100ns() / 10000; }
+/* For lines that somebody outside can cause as often as he likes: may there be one more? A few in a while. */
+struct rt_log_budget { uint64_t since_100ns; unsigned lines; };
+bool rt_may_log(struct rt_log_budget *budget);
 /* The timer interrupt's handler (whoever owns the timer) calls this. */
 void rt_timer_interrupt(void);
 

@@ -13,6 +13,8 @@
 #include "rt/internal.h"
 
 #define TIMERS_PER_ROUND 64                /* then events and tasks get their turn */
+#define LOG_PERIOD       S_100NS(5)
+#define LOG_LINES_MOST   8u                /* of one budget in that time */
 
 static const struct rt_clock *the_clock;
 static struct rt_timer *heap;
@@ -32,6 +34,14 @@ void rt_set_clock(const struct rt_clock *c)
 bool timers_have_clock(void) { return the_clock != NULL; }
 const char *rt_clock_name(void) { return the_clock ? the_clock->name : "none"; }
 uint64_t rt_now_100ns(void) { return the_clock ? the_clock->now_100ns() : 0; }
+
+bool rt_may_log(struct rt_log_budget *budget)
+{
+    uint64_t now = rt_now_100ns();
+    if (now - budget->since_100ns >= LOG_PERIOD)
+        *budget = (struct rt_log_budget){now, 0};
+    return budget->lines++ < LOG_LINES_MOST;
+}
 void rt_timer_interrupt(void) { timer_fired = true; }
 
 /* ---- the heap: next/prev chain the children of one parent; the first child's prev is the parent ---- */

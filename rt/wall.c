@@ -112,15 +112,17 @@ static void first(uint64_t now_100ns, uint64_t unix_ns, const char *source)
 
 static void step(uint64_t now_100ns, uint64_t unix_ns, int64_t by_ns)
 {
+    static struct rt_log_budget lines;
     uint64_t ms = ((uint64_t)(by_ns < 0 ? -by_ns : by_ns) + 500000) / 1000000;
     char text[WALL_TEXT_BYTES];
     rebase(now_100ns, unix_ns, 0);
     stats.steps++;
     if (by_ns < 0)
         stats.backward_steps++;
-    log_line(by_ns < 0 ? LOG_WARN : LOG_INFO, LOG_ROOM, "the clock is set %s by %llu.%03llu s to %s",
-             by_ns < 0 ? "back" : "forward", (unsigned long long)(ms / 1000), (unsigned long long)(ms % 1000),
-             wall_text(text, sizeof text));
+    if (rt_may_log(&lines))         /* a host may set it to and fro */
+        log_line(by_ns < 0 ? LOG_WARN : LOG_INFO, LOG_ROOM, "the clock is set %s by %llu.%03llu s to %s",
+                 by_ns < 0 ? "back" : "forward", (unsigned long long)(ms / 1000), (unsigned long long)(ms % 1000),
+                 wall_text(text, sizeof text));
     for (struct wall_watcher *w = watchers; w; w = w->next)
         w->fn(w->arg, by_ns);
 }

@@ -169,6 +169,25 @@ TEST(firmware_before_the_host)
     CHECK(strcmp(wall_text(text, sizeof(text)), "2026-11-20 09:45:01 UTC") == 0);
 }
 
+TEST(a_clock_set_to_and_fro_fills_no_log)
+{
+    struct wall_stats stats;
+    unsigned lines = 0;
+
+    fake_arch_boot(16 * MIB);
+    for (unsigned i = 0; i < 201; i++)
+        CHECK_EQ(sample(i % 2 ? NOW_NS : NOW_NS + 3600000000000, 0, true), 0);
+    wall_get_stats(&stats);
+    CHECK(stats.steps == 200 && stats.backward_steps == 100);
+    for (const char *at = fake_log_text(); (at = strstr(at, "the clock is set")); at++)
+        lines++;
+    CHECK(lines > 0 && lines <= 16);
+    task_sleep_us(6000000);
+    fake_log_clear();
+    CHECK_EQ(sample(NOW_NS, 0, true), 0);
+    CHECK(fake_log_contains("the clock is set back"));
+}
+
 TEST(times_no_clock_reaches)
 {
     static const uint64_t beyond[] = {WALL_UNIX_NS_MAX + 1, 1ull << 63, UINT64_MAX - 1, UINT64_MAX};
