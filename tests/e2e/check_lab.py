@@ -21,6 +21,7 @@ import cases_machine                                          # noqa: E402,F401
 import cases_bad                                              # noqa: E402,F401
 import cases_fault                                            # noqa: E402,F401
 import cases_ic                                               # noqa: E402,F401
+import cases_processor                                        # noqa: E402,F401
 import cases_isolated                                         # noqa: E402,F401
 import cases_memory                                           # noqa: E402,F401
 

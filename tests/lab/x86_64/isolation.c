@@ -10,6 +10,9 @@
  * (Linux 6.1) count on it: isolation.lenient=1 does the same, for them alone. Code is never fetched from shared memory.
  *
  * Words:     isolation=vbs             the machine is isolated; without it the others are ignored
+ *            isolation=snp, =tdx       it says to be so isolated, and has none of the processor's part in it: what a guest
+ *                                      makes of that
+ *            isolation.paravisor=1     and a paravisor
  *            isolation.boundary=38     the bit; 0: no boundary, shared pages keep their address. Default: the topmost bit
  *                                      of the processor's physical addresses (QEMU: -cpu ...,phys-bits=46)
  *            isolation.batch=16        visibility calls stop after so many pages and are continued
@@ -45,10 +48,14 @@ bool isolation_setting(struct lab_isolation_settings *s, struct host_config *hos
 {
     uint64_t n;
     if (!strcmp(key, "")) {
-        if (strcmp(text, "vbs") && strcmp(text, "none"))
-            return false;
-        host->isolation_type = !strcmp(text, "vbs") ? HV_ISOLATION_VBS : HV_ISOLATION_NONE;
-        return true;
+        static const char *const kinds[] = {"none", "vbs", "snp", "tdx"};
+        for (unsigned kind = 0; kind < ARRAY_SIZE(kinds); kind++) {
+            if (!strcmp(text, kinds[kind])) {
+                host->isolation_type = (uint8_t)kind;
+                return true;
+            }
+        }
+        return false;
     }
     if (!number(text, &n))
         return false;
@@ -61,6 +68,8 @@ bool isolation_setting(struct lab_isolation_settings *s, struct host_config *hos
         host->scramble_on_change = n != 0;
     else if (!strcmp(key, ".lenient"))
         s->lenient = n != 0;
+    else if (!strcmp(key, ".paravisor"))
+        host->paravisor = n != 0;
     else
         return false;
     return true;
