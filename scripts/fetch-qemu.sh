@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Fetches a QEMU that has VMBus devices (hv-balloon, since 8.2) where the installed one is older, unpacked and not
-# installed, and prints the folder it is in: usr/bin/qemu-system-x86_64 below it, with what it needs beside the machine's
-# own libraries.
+# installed, and prints the folder it is in: usr/bin/qemu-system-x86_64 below it, with what it needs beside what the
+# machine has installed.
 #
 # It comes from the backports of the machine's own release: its own archive entries with the suite's name changed. apt
 # chooses and checks the packages as for an installation, and only downloads them. Nothing outside the cache is changed

@@ -19,7 +19,7 @@ SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 HOSTED_LIMIT_S = 300
 LAB_LIMIT_S = 2400
 LINUX_LIMIT_S = 1500
-KVM_LIMIT_S = 600
+KVM_LIMIT_S = 1200
 HOSTED_JOBS = 2
 running = set()
 

@@ -40,7 +40,7 @@ def without(t, removed, missing, clock=PAGE, timer=DIRECT, bus=True, lines=(), o
 
 @case(limit_s=60)
 def without_time(t):
-    """No hv-time (and no hv-stimer, which needs it): the processor's counter at the host's frequency, the local timer."""
+    """No hv-time, and no hv-stimer, which needs it: the processor's counter by the host's frequency, local timer."""
     without(t, ["time"], ["reference counter", "reference TSC page", "synthetic timers", "direct timers"], PLAIN, LOCAL)
 
 
@@ -48,7 +48,8 @@ def without_time(t):
 def without_time_and_frequencies(t):
     """Neither: the counter is measured by the ACPI timer."""
     without(t, ["time", "frequencies"],
-            ["reference counter", "reference TSC page", "frequencies", "synthetic timers", "direct timers"], PLAIN, LOCAL)
+            ["reference counter", "reference TSC page", "frequencies", "synthetic timers", "direct timers"],
+            PLAIN, LOCAL)
 
 
 @case(limit_s=60)

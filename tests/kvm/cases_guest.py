@@ -62,7 +62,7 @@ def guest_enforced(t):
 
 @case(limit_s=60)
 def guest_seen_by_kvm(t):
-    """KVM's own trace: guest OS id, hypercall page, reference TSC, SynIC with EOM, direct timer; all put back at the end."""
+    """KVM's own trace: guest OS id, hypercall page, reference TSC, SynIC, direct timer; all put back at the end."""
     vm = t.guest(watch=True)
     session(t, vm)
     kvm = witness.Kvm(vm.kernel_text())
@@ -79,7 +79,8 @@ def guest_seen_by_kvm(t):
     t.equal(kvm.results.count(witness.HV_STATUS_INVALID_CONNECTION_ID) >= 1, True,
             "connection 4, which QEMU does not know, was tried first")
     if stable_clock():
-        t.check(kvm.reads(TIME_REF_COUNT) < 10, f"time by the page: {kvm.reads(TIME_REF_COUNT)} reads of the counter register")
+        t.check(kvm.reads(TIME_REF_COUNT) < 10,
+                f"time by the page: {kvm.reads(TIME_REF_COUNT)} reads of the counter register")
     configs = kvm.written(STIMER0_CONFIG)
     t.check(any(value & STIMER_DIRECT for value in configs), f"the timer is direct: {[hex(v) for v in configs]}")
     t.check(kvm.written(STIMER0_COUNT), "deadlines are set")

@@ -2,8 +2,8 @@
 """Candela as guest of QEMU with KVM's Hyper-V interface, and what the other side lets us see of it.
 
 Three witnesses, all foreign: QEMU's trace of every VMBus message (`trace`, the file qemu.txt), its QMP commands and
-events (`qmp`), and the Linux kernel's own trace of hypercalls and synthetic registers (KernelTrace). The guest's console
-is the fourth.
+events (`qmp`), and the Linux kernel's own trace of hypercalls and synthetic registers (KernelTrace). The guest's
+console is the fourth.
 
 This module runs where KVM is: on the machine itself, or inside the Linux that nested.py starts.
 """
@@ -225,7 +225,8 @@ class KvmGuest(labvm.Machine):
         deadline = time.monotonic() + limit_s
         while not (found := re.search(pattern, self.trace[begin:], re.M)):
             if self.poll() is not None or time.monotonic() > deadline:
-                raise labvm.VMError(f"no {pattern!r} in QEMU's trace within {limit_s} s ({labvm.exit_text(self.poll())})")
+                raise labvm.VMError(f"no {pattern!r} in QEMU's trace within {limit_s} s "
+                                    f"({labvm.exit_text(self.poll())})")
             time.sleep(0.2)
         return found
 

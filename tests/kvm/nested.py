@@ -59,7 +59,7 @@ mount -t proc proc /mnt/proc
 mount --bind /dev /mnt/dev
 mount -t sysfs sysfs /mnt/sys
 mount -t tracefs tracefs /mnt/sys/kernel/tracing
-echo "L1 up after $(cut -d' ' -f1 /proc/uptime) s, clock $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
+echo "L1 up after $(cut -d' ' -f1 /proc/uptime) s, clock $(cat /sys/devices/system/clocksource/*/current_clocksource)"
 @BEFORE@
 echo advise > /sys/kernel/mm/transparent_hugepage/shmem_enabled
 [ -c /dev/kvm ] || echo "L1 has no /dev/kvm"

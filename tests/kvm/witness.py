@@ -104,7 +104,7 @@ class Kvm:
 
 
 def nothing_refused(t, vm):
-    """With hv-enforce-cpuid KVM refuses what the CPUID leaves do not grant: a guest that asks first is never refused."""
+    """With hv-enforce-cpuid KVM refuses what its CPUID leaves do not grant: a guest that asks is never refused."""
     if vm.kernel_trace:
         vm.kernel_seen = Kvm(vm.kernel_text())
         t.equal(vm.kernel_seen.refused(), [], "accesses to synthetic registers that KVM refused")
