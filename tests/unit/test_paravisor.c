@@ -445,6 +445,14 @@ static const char *init_alone(const struct arch_isolation *kind UNUSED, struct a
     return NULL;
 }
 
+static uint64_t free_pages(void)
+{
+    struct mm_stats stats;
+
+    mm_get_stats(&stats);
+    return stats.free_pages;
+}
+
 TEST(isolated_pages_by_instruction)
 {
     struct shmem s;
@@ -467,12 +475,14 @@ TEST(isolated_pages_by_instruction)
     CHECK_EQ(shmem_stats.pages_leaked, 0);
 
     /* Not done at the 300th of 600: that page is lost, those before it come back, those behind it never went. */
+    uint64_t free_before = free_pages();
     changes = 0;
     fail_at = 300;
     CHECK_EQ(shmem_alloc(&s, 600, SHMEM_LINEAR, 0), -E_REFUSED);
     CHECK_EQ(changes, 300 + 299);
     CHECK_EQ(pages_visible, before);
     CHECK_EQ(shmem_stats.pages_leaked, 1);
+    CHECK_EQ(free_pages(), free_before - 1);
 
     /* And on the way back: one is lost, and stays visible. */
     fail_at = 0;
@@ -483,6 +493,7 @@ TEST(isolated_pages_by_instruction)
     CHECK_EQ(changes, 600);
     CHECK_EQ(pages_visible, before + 1);
     CHECK_EQ(shmem_stats.pages_leaked, 2);
+    CHECK_EQ(free_pages(), free_before - 2);
     fail_at = 0;
     hv_shutdown();
 }
