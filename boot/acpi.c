@@ -28,13 +28,14 @@ struct rsdp {
 #define RSDP_V1_BYTES 20
 _Static_assert(sizeof(struct rsdp) == 36, "ACPI 2.0 RSDP");
 
+/* Firmware puts tables where it likes. */
 struct table {
     char signature[4];
     uint32_t length;
     uint8_t revision, checksum;
     char oem_id[6], oem_table_id[8];
     uint32_t oem_revision, creator_id, creator_revision;
-};
+} __attribute__((packed));
 _Static_assert(sizeof(struct table) == 36, "ACPI table header");
 
 struct address { uint8_t space, bits, offset, access; uint64_t address; } __attribute__((packed));

@@ -44,9 +44,11 @@ size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t byte
             nbd_session_close(s);
         if (s->state == NBD_CLOSING)
             return bytes;
-        n = s->state >= NBD_REQUEST ? nbd_transmit_input(s, data + taken, bytes - taken)
-                                    : nbd_negotiate_input(s, data + taken, bytes - taken);
+        n = s->state >= NBD_REQUEST ? nbd_transmit_input(s, data, bytes - taken)
+                                    : nbd_negotiate_input(s, data, bytes - taken);
         taken += n;
+        if (n > 0)                      /* data may be NULL */
+            data += n;
         if ((n == 0 || taken == bytes) && s->state != NBD_CLOSING && !has_finished(s))
             break;
     }

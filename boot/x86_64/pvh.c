@@ -26,31 +26,39 @@ _Static_assert(sizeof(struct pvh_start_info) == 56, "hvm_start_info, version 1")
 struct pvh_module { uint64_t address, bytes, cmdline, reserved; };
 struct pvh_region { uint64_t address, bytes; uint32_t type, reserved; };
 _Static_assert(sizeof(struct pvh_region) == 24, "hvm_memmap_table_entry");
+#define MODULE_BYTES sizeof(struct pvh_module)
+#define REGION_BYTES sizeof(struct pvh_region)
 
 void boot_from_pvh(struct boot_info *boot, uint64_t start_info)
 {
-    const struct pvh_start_info *info = boot_phys(start_info, sizeof *info);
-    const struct pvh_module *modules;
-    const struct pvh_region *map;
-    const char *text;
+    /* Copied out entry by entry: the lists may lie at any address. */
+    const char *at = boot_phys(start_info, sizeof(struct pvh_start_info)), *text;
+    struct pvh_start_info info = {0};
     size_t length;
-    if (info == NULL || info->magic != PVH_MAGIC) {
+    if (at != NULL)
+        memcpy(&info, at, sizeof info);
+    if (info.magic != PVH_MAGIC) {
         boot_note(boot, "no PVH start info at 0x%llx", (unsigned long long)start_info);
         return;
     }
-    boot->acpi_rsdp = pa(info->rsdp);
-    length = boot_text(&text, info->cmdline);
+    boot->acpi_rsdp = pa(info.rsdp);
+    length = boot_text(&text, info.cmdline);
     boot_set_cmdline(boot, text, length);
 
-    map = info->version < 1 ? NULL : boot_phys(info->memory_map, (uint64_t)info->memory_map_entries * sizeof *map);
-    if (map == NULL)
-        boot_note(boot, "PVH start info version %u without a memory map", info->version);
-    for (uint32_t i = 0; map != NULL && i < info->memory_map_entries; i++)
-        boot_add_region(boot, map[i].address, map[i].bytes, boot_e820_type(map[i].type));
+    at = info.version < 1 ? NULL : boot_phys(info.memory_map, (uint64_t)info.memory_map_entries * REGION_BYTES);
+    if (at == NULL)
+        boot_note(boot, "PVH start info version %u without a memory map", info.version);
+    for (uint32_t i = 0; at != NULL && i < info.memory_map_entries; i++) {
+        struct pvh_region region;
+        memcpy(&region, at + i * REGION_BYTES, sizeof region);
+        boot_add_region(boot, region.address, region.bytes, boot_e820_type(region.type));
+    }
 
-    modules = info->module_count == 0 ? NULL : boot_phys(info->modules, (uint64_t)info->module_count * sizeof *modules);
-    for (uint32_t i = 0; modules != NULL && i < info->module_count; i++) {
-        length = boot_text(&text, modules[i].cmdline);
-        boot_add_module(boot, modules[i].address, modules[i].bytes, text, length);
+    at = info.module_count == 0 ? NULL : boot_phys(info.modules, (uint64_t)info.module_count * MODULE_BYTES);
+    for (uint32_t i = 0; at != NULL && i < info.module_count; i++) {
+        struct pvh_module module;
+        memcpy(&module, at + i * MODULE_BYTES, sizeof module);
+        length = boot_text(&text, module.cmdline);
+        boot_add_module(boot, module.address, module.bytes, text, length);
     }
 }
