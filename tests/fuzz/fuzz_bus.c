@@ -25,6 +25,7 @@ static void setup(void)
 /* Whatever the guest took for an offer, the host withdraws it. */
 static void withdraw_all(void)
 {
+    machine_drain();
     for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++) {
         struct host_chan *ch = vchan_find(machine_host, relid);
         struct vmbus_msg_relid m = {.header.type = VMBUS_MSG_RESCIND_OFFER, .relid = relid};

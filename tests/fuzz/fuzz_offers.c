@@ -44,6 +44,7 @@ static void setup(void)
         vmbus_register_driver(&stubs[i]);
     machine_connect();
     device_serve();
+    RUN_UNTIL(bus.channel_count == 0, 10);
     connected = machine_book();
 }
 
@@ -77,6 +78,7 @@ static struct vmbus_msg_offer_channel offer(struct input *in)
 
 static void withdraw_all(void)
 {
+    machine_drain();
     for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++)
         if (bus.channels[relid] && !bus.channels[relid]->rescinded)
             rescind(relid);
@@ -128,7 +130,7 @@ static void run(struct input *in)
             break;
         default:
             m = offer(in);
-            say(&m, in_u8(in));
+            say(&m, in_u8(in) % (sizeof(m) + 1));
         }
         check_table();
     }

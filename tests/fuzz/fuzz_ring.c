@@ -64,7 +64,7 @@ static void interrupt(struct vmbus_channel *ch)
 
 static void send(struct device *d, struct input *in)
 {
-    static uint8_t data[8192];
+    static uint8_t data[2048];
     static const uint64_t frames[2] = {100, 101};
     uint8_t how = in_u8(in);
     uint32_t bytes = in_u16(in) % sizeof(data);
@@ -74,7 +74,7 @@ static void send(struct device *d, struct input *in)
     if (how % 4 == 0)
         vmbus_send_gpa(d->ch, &range, 1, data, bytes % 512, 5);
     else if (how % 4 == 1)
-        vmbus_send_completion(d->ch, data, bytes % 4096, 6);
+        vmbus_send_completion(d->ch, data, bytes, 6);
     else
         vmbus_send(d->ch, pieces, 2, 7, how & 4);
     if (how & 8)

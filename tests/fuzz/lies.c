@@ -70,7 +70,7 @@ static void enqueue(uint32_t type, const void *payload, uint32_t bytes)
     if (queue_end == QUEUE_MAX)
         return;
     struct queued *q = &queue[queue_end++];
-    q->type = type;
+    q->type = type ? type : ~0u;               /* type 0 says "empty": the guest would never free the slot again */
     q->bytes = bytes;
     memcpy(q->payload, payload, bytes);
 }

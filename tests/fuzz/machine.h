@@ -25,6 +25,9 @@ static inline void machine_run_us(uint64_t us) { task_sleep_us(us); }
         (cond);                                                                         \
     })
 
+/* All that the host has queued for the guest has been taken. */
+static inline void machine_drain(void) { FUZZ_CHECK(RUN_UNTIL(!machine_host->vmbus.first, 10)); machine_run_us(1000); }
+
 /* What must be the same when everything an input brought is gone. Pages that the host did not let go of are leaked
  * knowingly and counted by hv/shmem.c: they count as there. */
 struct machine_book { uint64_t pages, heap_bytes, vmap_bytes, shared_pages, tasks; unsigned channels; };

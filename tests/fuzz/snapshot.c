@@ -199,6 +199,7 @@ void snapshot_take(void)
     __asan_get_shadow_mapping(&shadow_scale, &shadow_offset);
     marked = fresh((RAM_LOOKED >> PAGE_SHIFT) * sizeof(*marked));
     is_marked = fresh(RAM_LOOKED >> PAGE_SHIFT);
+    fake_mappings_changed(&changed);
     remember(__start_guest_data, (size_t)(__stop_guest_data - __start_guest_data));
     remember(__start_guest_bss, (size_t)(__stop_guest_bss - __start_guest_bss));
     if (arena)
@@ -209,7 +210,6 @@ void snapshot_take(void)
     remember_memory();
     first_mark = piece_count;
     remember_vmap_marks();
-    fake_mappings_changed(&changed);
     marks_saved = fresh(marks);
     copy(marks_saved, shadow_of(ARCH_DIRECT_BASE), marks);
     if (getenv("FUZZ_VERBOSE")) {
@@ -234,13 +234,12 @@ static void set_back(size_t from, size_t to)
 void snapshot_restore(void)
 {
     const uint32_t *changed;
-    unsigned count;
+    unsigned count = fake_mappings_changed(&changed);
 
     set_back(0, first_mark);
     arena_used = arena_at_snapshot;
     for (unsigned i = 0; i < CLASSES; i++)
         free_blocks[i] = free_at_snapshot[i];
-    count = fake_mappings_changed(&changed);
     for (unsigned i = 0; i < count; i++)
         arch_pt_sync(va(ARCH_VMAP_BASE + ((uint64_t)changed[i] << PAGE_SHIFT)), PAGE_BYTES);
     fake_mappings_changed(&changed);
