@@ -222,6 +222,7 @@ def balloon_unplug(t):
         t.skip(f"this QEMU says: {reason}")
     vm.expect(r"vmbus: balloon 1: the host removes it", 20)
     t.check(re.search(r"vmbus_close_channel channel #1", vm.trace), "the guest closed the channel")
+    begin = len(vm.console)
     vm.qmp.command("device_add", driver="hv-balloon", id="again", **{"status-report": True})
-    vm.expect(r"balloon: .*dynamic memory 2\.0", HANDSHAKE_S, start=len(vm.console))
+    vm.expect(r"balloon: .*dynamic memory 2\.0", HANDSHAKE_S, start=begin)
     witness.power_off(t, vm)
