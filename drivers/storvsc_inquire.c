@@ -324,7 +324,7 @@ int storvsc_list_luns(struct storvsc *s, uint8_t target, uint64_t luns[STORVSC_L
     union { struct scsi_lun_list list; uint8_t bytes[SCAN_DATA_BYTES]; } *answer = kmalloc(sizeof(*answer));
     uint8_t cdb[SCSI_CDB_BYTES] = {0};
     struct scsi_sense_info sense;
-    uint32_t got, room, n;
+    uint32_t got, room, n, beyond = 0;
     int e;
 
     if (!answer)
@@ -339,9 +339,11 @@ int storvsc_list_luns(struct storvsc *s, uint8_t target, uint64_t luns[STORVSC_L
         /* SAM-4 4.6: peripheral (0) and flat (1) addressing; what the protocol's byte can't name is out of reach. */
         if (method <= 1 && lun < STORVSC_LUNS)
             luns[lun / 64] |= BIT(lun % 64);
-        else
+        else if (beyond++ == 0)
             log_warn("%s: a unit at LUN %u (method %u) can't be addressed", s->name, lun, method);
     }
+    if (beyond > 1)
+        log_warn("%s: %u such units at target %u", s->name, beyond, target);
     kfree(answer);
     return e;
 }

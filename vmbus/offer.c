@@ -8,14 +8,16 @@
  *                   the bus task, because posting may have to wait and messages are handled where nothing may
  *
  * The task exists from probe to removal so that removing a device needs no allocation. The table has one entry per
- * relid the protocol knows (2047): a host that offers thousands fills it and no more. Absurd, duplicate or orphaned
- * offers are refused. Where the host is not trusted only the classes marked below are served: devices whose drivers
- * check everything, and none that would tell the host about the machine or let it change the machine.
+ * relid the protocol knows (2047): a host that offers thousands fills it and no more, and DEVICES_MAX are served.
+ * Absurd, duplicate or orphaned offers are refused. Where the host is not trusted only the classes marked below are
+ * served: devices whose drivers check everything, and none that would tell the host about the machine or let it change
+ * the machine.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
 #include <string.h>
 
+#define DEVICES_MAX     64u            /* served at once: machines have a few of each class; each takes memory and says so */
 #define UNSERVED_LOGGED 32u            /* twice the classes there are; a host may offer thousands */
 
 static struct list drivers = LIST_INIT(drivers);
@@ -164,6 +166,10 @@ static void serve(struct vmbus_channel *ch)
 
     if (!driver || !ch->served || ch->task || channel_gone(ch))
         return;
+    if (bus.device_tasks >= DEVICES_MAX) {
+        vmbus_refuse("%s: not used, %u devices are in use already", ch->name, bus.device_tasks);
+        return;
+    }
     ch->driver = driver;
     ch->probing = true;
     ch->task = task_spawn(driver->name, device_task, ch, 0);

@@ -153,7 +153,12 @@ void nbd_buffers_wait(struct nbd_session *s)
         list_push_back(&waiting, &s->waiting_node);
 }
 
-void nbd_buffers_forget(struct nbd_session *s) { list_remove(&s->waiting_node); }
+void nbd_buffers_forget(struct nbd_session *s)
+{
+    list_remove(&s->waiting_node);
+    if (list_empty(&waiting))
+        short_of_memory = false;        /* nobody is left to be waited for, and nothing may be out that would wake */
+}
 
 /* ---- descriptors ---- */
 void *nbd_descriptor_get(unsigned kind, size_t bytes)

@@ -709,6 +709,38 @@ TEST(a_client_that_does_not_read_is_not_read_from)
     CHECK(ended_clean());
 }
 
+/* Its buffers come back after it is forgotten, when nobody waits: the next client must not wait for a wake. */
+TEST(a_client_that_goes_while_memory_is_short_leaves_no_shortage)
+{
+    static struct { void *buffer; unsigned order; } taken[2048];
+    struct nbd_session gone;
+    struct seen seen;
+    unsigned n = 0;
+    start_with(64u * MIB, 2u * MIB, 512);
+    nbd_session_init(&gone, &transport, &policy);
+    for (;; n++) {
+        CHECK(n < ARRAY_SIZE(taken));
+        gone.buffer_bytes = 0;                       /* below its share of it all */
+        taken[n].buffer = nbd_buffer_get(&gone, 256 * 1024, &taken[n].order);
+        if (!taken[n].buffer)
+            break;
+    }
+    nbd_buffers_wait(&gone);
+    nbd_buffers_forget(&gone);
+    while (n-- > 0) {
+        gone.buffer_bytes = MIB;
+        nbd_buffer_put(&gone, taken[n].buffer, taken[n].order);
+    }
+    task_yield();
+    hello(true, "disk0");
+    request(0, NBD_CMD_READ, 0, 0, 4096);
+    play();
+    CHECK(in_transmission(true));
+    read_replies(&seen, disks[0].bytes);
+    CHECK(!seen.wrong && seen.done[0] == 1 && seen.error[0] == 0);
+    CHECK(ended_clean());
+}
+
 TEST(too_many_requests_in_flight_wait)
 {
     struct seen seen;
