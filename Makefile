@@ -48,7 +48,7 @@ ifeq ($(filter $(APP),$(APPS)),)
 $(error APP=$(APP): there is no apps/$(APP)/main.c; there are: $(APPS))
 endif
 # These goals fetch what they need; every other one compiles, and touches no network.
-ifneq ($(filter-out help clean packages fetch run image iso check check-% bench bench-%,$(or $(MAKECMDGOALS),all)),)
+ifneq ($(filter-out help clean packages fetch run image iso check check-% bench bench-% fuzz,$(or $(MAKECMDGOALS),all)),)
 ifeq ($(shell command -v $(CC) 2>/dev/null),)
 $(error $(CC) is not here: run "make fetch" once)
 endif
@@ -65,7 +65,8 @@ lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
 help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
 	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
-	@echo 'make check       everything CI runs: check-house -hosted -lab -linux (stock Linux on the lab) -kvm (Candela on KVM); of these, isolated machines: check-isolation'
+	@echo 'make check       everything CI runs: check-house -hosted -fuzz -lab -linux (stock Linux on the lab) -kvm (Candela on KVM); of these, isolated machines: check-isolation'
+	@echo 'make fuzz        fuzzes the guest against a lying host and others  [SECONDS=60 TARGET=nbd]; COVERAGE=1: lines reached'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
 	@echo 'make iso         GRUB rescue ISO of APP'
 	@echo 'make bench       figures of Candela and of stock Linux; bench-native only the ones of this machine'
@@ -130,8 +131,8 @@ iso: fetch
 	@$(MAKE) $(SUB) $(O)/candela-$(APP).elf
 	@sh scripts/iso.sh $(ARCH) $(APP)
 check: fetch
-	@$(MAKE) $(SUB) all hosted
-	@$(PY) tests/check.py house hosted lab linux kvm
+	@$(MAKE) $(SUB) all hosted fuzzers
+	@$(PY) tests/check.py house hosted fuzz lab linux kvm
 check-hosted check-isolation: fetch
 	@$(MAKE) $(SUB) hosted $(if $(filter %-isolation,$@),all)
 	@$(PY) tests/check.py $(@:check-%=%)

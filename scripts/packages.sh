@@ -15,7 +15,8 @@ run="$build qemu-system-x86=qemu-system-x86_64 qemu-utils=qemu-img e2fsprogs=/sb
 check="$run ovmf=/usr/share/OVMF/OVMF_CODE_4M.fd mtools=mcopy gdisk=/sbin/sgdisk dosfstools=/sbin/mkfs.vfat
        grub-common=grub-mkrescue grub-pc-bin=/usr/lib/grub/i386-pc grub-efi-amd64-bin=/usr/lib/grub/x86_64-efi
        xorriso=xorriso libnbd-bin=nbdcopy curl=curl iperf=iperf acpica-tools=iasl
-       busybox-static=busybox zstd=zstd ethtool=/sbin/ethtool"
+       busybox-static=busybox zstd=zstd ethtool=/sbin/ethtool
+       clang=clang libclang-rt-dev=clang llvm=llvm-cov"
 
 case "${1-}" in
 build) wanted=$build ;;

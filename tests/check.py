@@ -19,6 +19,7 @@ SUMMARY = re.compile(r"^(\d+) passed, (\d+) failed(?:, (\d+) skipped)?$")
 HOSTED_LIMIT_S = 300
 LAB_LIMIT_S = 2400
 LINUX_LIMIT_S = 1500
+FUZZ_LIMIT_S = 900
 KVM_LIMIT_S = 1200
 HOSTED_JOBS = 2
 running = set()
@@ -98,6 +99,11 @@ def linux(*cases):
     return [run([sys.executable, "tests/linux/check_linux.py", *cases], LINUX_LIMIT_S, False)]
 
 
+def fuzz():
+    """What fuzzing found once, its seeds, and a short run of each target."""
+    return [run([sys.executable, "tests/fuzz/run.py", "check"], FUZZ_LIMIT_S, False)]
+
+
 def kvm():
     """Candela as guest of QEMU's and KVM's Hyper-V interface."""
     return [run([sys.executable, "tests/kvm/check_kvm.py"], KVM_LIMIT_S, False)]
@@ -108,7 +114,7 @@ def isolation():
     return hosted("isolat") + lab("iso_", "bad_isolated") + linux("linux_isolated")
 
 
-PARTS = {"house": house, "hosted": hosted, "lab": lab, "linux": linux, "kvm": kvm,
+PARTS = {"house": house, "hosted": hosted, "fuzz": fuzz, "lab": lab, "linux": linux, "kvm": kvm,
          "isolation": isolation}
 
 

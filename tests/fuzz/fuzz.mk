@@ -42,3 +42,12 @@ $(FZ)/librooms.a: $(FUZZ_OBJS)
 $(FZ)/%: $(FZ)/obj/tests/fuzz/fuzz_%.o $(FUZZ_CORE) $(FZ)/obj/tests/fuzz/lies.o $(FZ)/obj/tests/fuzz/machine.o $(FZ)/librooms.a
 	$(Q)$(FCLANG) -fsanitize=fuzzer,address,undefined $(if $(COVERAGE),-fprofile-instr-generate) $(FWRAP) $^ -o $@
 fuzzers: $(FUZZERS:%=$(FZ)/%)
+
+.PHONY: fuzz fuzzers check-fuzz
+SECONDS ?= 60
+fuzz: fetch
+	@$(MAKE) $(SUB) fuzzers
+	@$(PY) tests/fuzz/run.py $(if $(COVERAGE),coverage,fuzz $(SECONDS)) $(TARGET)
+check-fuzz: fetch
+	@$(MAKE) $(SUB) fuzzers
+	@$(PY) tests/check.py fuzz
