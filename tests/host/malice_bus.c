@@ -303,8 +303,8 @@ void malice_bus_poll(struct host *h)
         host_rescind(h, h->malice.rescind);
         h->malice.rescind = 0;
     }
-    if (!h->malice.on || h->vmbus.version == 0)
-        return;
+    if (!h->malice.on || h->vmbus.version == 0 || h->vmbus.first != NULL)
+        return;                                   /* each message delivered comes by here, made up ones too */
     if (malice_occasion(h, HOST_MALICE_OFFER, NULL))
         lie_in_offers(h);
     if (malice_occasion(h, HOST_MALICE_STORM, NULL))
