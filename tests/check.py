@@ -22,6 +22,8 @@ LINUX_LIMIT_S = 1500
 FUZZ_LIMIT_S = 900
 KVM_LIMIT_S = 1200
 HOSTED_JOBS = 2
+# One that allocates without end is a failed test, not a machine out of memory.
+HOSTED_ENVIRONMENT = dict(os.environ, ASAN_OPTIONS="hard_rss_limit_mb=6144:" + os.environ.get("ASAN_OPTIONS", ""))
 running = set()
 
 
@@ -40,7 +42,8 @@ def run(command, limit_s, quiet):
     lines = []
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                               stdin=subprocess.DEVNULL, start_new_session=True)
+                               stdin=subprocess.DEVNULL, start_new_session=True,
+                               env=HOSTED_ENVIRONMENT)
     running.add(process)
     limit = threading.Timer(limit_s, end, [process])
     limit.start()

@@ -17,7 +17,7 @@
 #include "vmbus/vmbus_internal.h"
 #include <string.h>
 
-#define DEVICES_MAX     64u            /* served at once: machines have a few of each class; each takes memory */
+#define DEVICES_MAX     128u           /* served at once: the largest machines have 68 NICs; each takes memory */
 #define UNSERVED_LOGGED 32u            /* twice the classes there are; a host may offer thousands */
 
 static struct list drivers = LIST_INIT(drivers);
