@@ -171,6 +171,7 @@ def iso_ends(t):
     for how, code in (("off", POWER_OFF), ("restart", REBOOT)):
         vm = t.lab(disks=[Disk(path)], lab=isolated(boundary=38))
         t.check(visible_now(vm) > 4000, f"pages are shared: {report(vm)}")
+        vm.expect(r"host: ic shutdown: framework", 30, "lab")       # the services come up after the application
         vm.command(f"shutdown {how}", r"^lab-command: shutdown.*: done")
         t.equal(vm.wait(30), code, f"{how}: QEMU's exit code")
         vm.ended = code
