@@ -114,11 +114,21 @@ static uint64_t without_boundary(const struct host *h, uint64_t gpa)
     return gpa & ~(1ull << h->cfg.boundary_bit);
 }
 
+/* What the hypervisor uses itself it reaches as the guest would: a private page below the boundary, a visible one above. */
+static bool wrong_side(const struct host *h, enum host_use use, uint64_t gpa)
+{
+    if (h->book == NULL || h->cfg.boundary_bit == 0 || uses[use].shared || use == USE_VISIBILITY)
+        return false;
+    return host_page_visible(h, without_boundary(h, gpa) >> HV_PAGE_SHIFT) != (without_boundary(h, gpa) != gpa);
+}
+
 void *host_map(struct host *h, enum host_use use, uint64_t gpa, size_t len)
 {
     bool counted = h->book != NULL && uses[use].shared;
     void *p;
 
+    if (wrong_side(h, use, gpa))
+        return NULL;
     gpa = without_boundary(h, gpa);
     if (len == 0 || len > HV_PAGE_SIZE - (gpa & HV_PAGE_MASK))
         return NULL;

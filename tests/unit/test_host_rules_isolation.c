@@ -127,6 +127,28 @@ TEST(both_sides_of_a_page_number)
     blk_mem_destroy(disk);
 }
 
+/* ---- the two sides, as the hypervisor sees them ---- */
+
+static void post_from(uint64_t gpa)
+{
+    memset(ram + (gpa & (BOUNDARY - 1)), 0, sizeof(struct hv_post_message));
+    call(HVCALL_POST_MESSAGE, gpa, 0);
+}
+
+RULE(input_above_the_boundary, at_isolated_start, "input outside of memory", { post_from(BOUNDARY | IN); })
+RULE(input_below_the_boundary, at_isolated_start, "input outside of memory", {
+    CHECK(share(PAGE_DATA, 1));
+    post_from(PAGE_DATA * 4096u);
+})
+RULE(input_where_it_is, at_isolated_start, "post message: bad type", {
+    CHECK(share(PAGE_DATA, 1));
+    post_from(BOUNDARY | PAGE_DATA * 4096u);
+})
+RULE(messages_above_the_boundary, at_isolated_start, "outside of memory", {
+    host_wrmsr(host, 0, HV_X64_MSR_SIMP, 0);
+    host_wrmsr(host, 0, HV_X64_MSR_SIMP, BOUNDARY | PAGE_SIMP * 4096u | 1);
+})
+
 /* ---- what must not become private ---- */
 
 RULE(ring_made_private, with_private_disk, "page made private while a GPADL or the monitor uses it",

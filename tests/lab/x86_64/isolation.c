@@ -81,7 +81,7 @@ void isolation_start(const struct lab_isolation_settings *s, struct host_config 
     if (host->isolation_type == HV_ISOLATION_NONE)
         return;
     lab_cpuid(0x80000008, 0, r);
-    unsigned width = r[0] & 0xFF, bit = s->boundary_given ? s->boundary_bit : width - 1;
+    unsigned width = r[0] & 0xFF, bit = s->boundary_given ? s->boundary_bit : MIN(width - 1, BOUNDARY_MOST);
     if (bit >= width) {
         log_err("isolation.boundary=%u: this processor's addresses have %u bits (QEMU: -cpu ...,phys-bits=%u)", bit,
                 width, bit + 1);
@@ -100,8 +100,11 @@ void isolation_start(const struct lab_isolation_settings *s, struct host_config 
         npt_unmap(boundary, BIT(MIN(width, BOUNDARY_MOST + 1)) - boundary);
     host->boundary_bit = (uint8_t)bit;
     host->ram_pages = end >> PAGE_SHIFT;
-    log_info("isolated: shared pages %s%#llx%s", boundary ? "above " : "at their own address, bit ",
-             (unsigned long long)boundary, lenient ? ", and at their own address too" : "");
+    if (boundary)
+        log_info("isolated: shared pages above %#llx%s", (unsigned long long)boundary,
+                 lenient ? ", and at their own addresses too" : "");
+    else
+        log_info("isolated: shared pages at their own addresses");
 }
 
 bool isolation_any_visible(uint64_t gpa, uint64_t bytes)
