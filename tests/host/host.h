@@ -83,6 +83,7 @@ enum host_trace {
     HOST_TRACE_RING = 1 << 4,
     HOST_TRACE_IC = 1 << 5,
     HOST_TRACE_BALLOON = 1 << 6,
+    HOST_TRACE_BYTES = 1 << 7,      /* what is told to the guest: messages, packets, RNDIS, and short data of disks */
 };
 
 struct host_config {

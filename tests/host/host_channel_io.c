@@ -142,6 +142,13 @@ void vchan_send(struct host_chan *ch, uint16_t type, uint16_t flags, uint64_t id
     };
     host_trace(ch->h, HOST_TRACE_RING, "channel %u: send type %u, %u bytes, id %#llx", ch->relid, type,
                p.bytes, (unsigned long long)id);
+    if (ch->h->cfg.trace & HOST_TRACE_BYTES) {
+        char what[64];
+        ksnprintf(what, sizeof(what), "%s %u %u", ch->dev->name, type, type_header ? type_header->bytes : 0);
+        if (type_header != NULL)
+            host_trace_bytes(ch->h, "header", type_header->data, type_header->bytes);
+        host_trace_bytes(ch->h, what, payload->data, payload->bytes);
+    }
     if (malice_send(ch, &p.frame, type_header, payload))
         return;
     vchan_queue(ch);

@@ -287,6 +287,9 @@ void host_trace_text(struct host *h, enum host_trace category, const char *fmt, 
             host_trace_text((h), (category), __VA_ARGS__);   \
     } while (0)
 
+/* HOST_TRACE_BYTES: a line "bytes: WHAT HEX"; what is longer goes on in lines "bytes: + HEX". */
+void host_trace_bytes(struct host *h, const char *what, const void *bytes, uint32_t len);
+
 /* ---- host_synic.c, host_stimer.c, tlfs_*.c ---------------------------------------------------------- */
 
 enum synic_post { SYNIC_POSTED, SYNIC_BUSY, SYNIC_OFF };

@@ -6,7 +6,8 @@
  */
 #include "tests/host/host_internal.h"
 
-#define BYTES_SHOWN 64u
+#define BYTES_SHOWN    64u
+#define BYTES_PER_LINE 160u
 
 void host_log(struct host *h, enum host_log_level level, const char *fmt, ...)
 {
@@ -28,6 +29,25 @@ void host_trace_text(struct host *h, enum host_trace category, const char *fmt, 
     kvsnprintf(h->text, sizeof(h->text), fmt, ap);
     va_end(ap);
     h->ops.trace(h->ctx, category, h->text);
+}
+
+void host_trace_bytes(struct host *h, const char *what, const void *bytes, uint32_t len)
+{
+    static const char hex[] = "0123456789abcdef";
+    const uint8_t *p = bytes;
+
+    if (!(h->cfg.trace & HOST_TRACE_BYTES) || h->ops.trace == NULL)
+        return;
+    do {
+        size_t at = (size_t)ksnprintf(h->text, sizeof(h->text), "bytes: %s ", what);
+        for (unsigned n = 0; n < BYTES_PER_LINE && len > 0; n++, len--, p++) {
+            h->text[at++] = hex[*p >> 4];
+            h->text[at++] = hex[*p & 15];
+        }
+        h->text[at] = 0;
+        h->ops.trace(h->ctx, HOST_TRACE_BYTES, h->text);
+        what = "+";
+    } while (len > 0);
 }
 
 /* Adds " [01 02 ...]" to the text, as much as fits and is useful. */

@@ -128,6 +128,15 @@ static void queue_section(struct host_nic *n, struct netvsp_queue *q, uint32_t i
 
 /* ---- towards the guest ------------------------------------------------------------------------------ */
 
+/* The part of a message that lies in its section's first page. */
+static void trace_section(struct host_nic *n, uint32_t i)
+{
+    uint32_t at = i * n->section_bytes, left = HV_PAGE_SIZE - at % HV_PAGE_SIZE;
+
+    host_trace_bytes(n->h, "rndis", n->recv->page[at / HV_PAGE_SIZE] + at % HV_PAGE_SIZE,
+                     n->section[i].bytes < left ? n->section[i].bytes : left);
+}
+
 static void send_batch(struct host_nic *n, struct netvsp_queue *q)
 {
     struct {
@@ -148,6 +157,7 @@ static void send_batch(struct host_nic *n, struct netvsp_queue *q)
     while (i != NETVSP_NONE && head.count < n->cfg.rx_batch && head.count < HOST_COUNT(head.range) &&
            n->section[i].control == n->section[first].control) {
         head.range[head.count++] = (struct vmbus_transfer_range){n->section[i].bytes, i * n->section_bytes};
+        trace_section(n, i);
         n->section[i].state = i == first ? SECTION_GUEST_FIRST : SECTION_GUEST;
         last = i;
         i = n->section[i].next;

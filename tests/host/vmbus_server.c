@@ -106,6 +106,7 @@ enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t byte
         memset(copy + 4, 0xEE, bytes - 4);
         break;
     }
+    host_trace_bytes(h, "message", copy, bytes);
     for (unsigned n = malice_message(h, copy, &bytes, reply); n > 0; n--)
         vserver_enqueue(h, copy, bytes);
     return fault;

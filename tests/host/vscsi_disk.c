@@ -52,6 +52,7 @@ void vscsi_data_in(struct scsi_cmd *cmd, const void *data, uint32_t bytes, uint3
         plain_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_STATUS_GOOD);
         return;
     }
+    host_trace_bytes(cmd->s->h, "scsi data", data, n);
     vscsi_good(cmd, host_segs_copy_in(cmd->segs, cmd->seg_count, 0, data, n));
 }
 

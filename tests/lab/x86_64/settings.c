@@ -201,12 +201,12 @@ static uint32_t trace_bit(const char *word, size_t n)
     static const struct { const char *name; uint32_t bits; } names[] = {
         {"tlfs", HOST_TRACE_TLFS}, {"vmbus", HOST_TRACE_VMBUS}, {"storvsp", HOST_TRACE_STORVSP},
         {"netvsp", HOST_TRACE_NETVSP}, {"ring", HOST_TRACE_RING}, {"ic", HOST_TRACE_IC},
-        {"balloon", HOST_TRACE_BALLOON}, {"all", 0xFFFFFFFF},
+        {"balloon", HOST_TRACE_BALLOON}, {"bytes", HOST_TRACE_BYTES}, {"all", 0xFFFFFFFF},
     };
     for (unsigned i = 0; i < ARRAY_SIZE(names); i++)
         if (strlen(names[i].name) == n && !strncmp(names[i].name, word, n))
             return names[i].bits;
-    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, ic, balloon, all", word);
+    log_warn("trace=%s: known are tlfs, vmbus, storvsp, netvsp, ring, ic, balloon, bytes, all", word);
     return 0;
 }
 
