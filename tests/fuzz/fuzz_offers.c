@@ -129,6 +129,13 @@ static void run(struct input *in)
             say(&m, sizeof(m));
             break;
         default:
+            if (what & 8) {                    /* any message at all */
+                const uint8_t *bytes;
+                uint32_t count = MIN((uint32_t)in_u16(in), VMBUS_MESSAGE_MAX);
+                count = (uint32_t)in_take(in, &bytes, count);
+                say(bytes, count);
+                break;
+            }
             m = offer(in);
             say(&m, in_u8(in) % (sizeof(m) + 1));
         }
