@@ -61,12 +61,19 @@ unsigned largest_block(const struct pt_format *format, uint64_t virt, uint64_t p
 /* The walker and the processor (or the lab's guest) read entries while they are written: one store each. */
 static void write_entry(uint64_t *entry, uint64_t value) { __atomic_store_n(entry, value, __ATOMIC_RELEASE); }
 
+static void flush(const struct walk *w, vaddr_t start, uint64_t bytes)
+{
+    if (w->space->kernel)
+        tlb_flush(start, bytes);
+    else if (w->space->flush)
+        w->space->flush(start, bytes);
+}
+
 static void replace_entry(const struct walk *w, uint64_t *entry, uint64_t value, uint64_t virt, unsigned level)
 {
     if (w->format->break_before_make && w->format->is_present(*entry)) {
         write_entry(entry, 0);
-        if (w->space->kernel)
-            tlb_flush(va(virt), level_span(level));
+        flush(w, va(virt), level_span(level));
     }
     write_entry(entry, value);
 }
@@ -98,8 +105,7 @@ static void table_unlink(struct walk *w, uint64_t *entry, unsigned level)
 /* Ends a walk that took something away. */
 static void flush_and_free(struct walk *w, vaddr_t start, uint64_t bytes)
 {
-    if (w->space->kernel)
-        tlb_flush(start, bytes);
+    flush(w, start, bytes);
     while (!pa_is_none(w->unlinked)) {
         paddr_t table = w->unlinked;
         w->unlinked = pa(*table_of(table));

@@ -63,7 +63,12 @@ void mm_fail_nth(uint64_t n);
 uint64_t mm_alloc_count(void);
 
 /* ---- map.c ---- */
-struct address_space { paddr_t root; const struct pt_format *format; bool kernel; /* flush hook applies */ };
+struct address_space {
+    paddr_t root;
+    const struct pt_format *format;
+    bool kernel;                                        /* what mm_set_tlb_flush installed applies */
+    void (*flush)(vaddr_t start, uint64_t bytes);       /* of any other space; NULL: nobody remembers its entries */
+};
 extern struct address_space kernel_space;
 /* The block level for the next piece of a mapping: the largest that both addresses and the length allow. */
 unsigned largest_block(const struct pt_format *format, uint64_t va, uint64_t pa, uint64_t bytes_left);

@@ -333,6 +333,36 @@ TEST(break_before_make)
     mm_set_tlb_flush(NULL);
 }
 
+/* A space of the lab's guest has a hook of its own, and the kernel's is not called for it. */
+static struct address_space *looked_at;
+static unsigned own_calls;
+static void own_flush_looks(vaddr_t start, uint64_t bytes)
+{
+    (void)bytes;
+    live_at_flush += map_lookup(looked_at, start, NULL, NULL, NULL);
+    own_calls++;
+}
+
+TEST(a_space_with_its_own_flush)
+{
+    fake_arch_boot(32 * MIB);
+    struct address_space s = second_stage();
+    s.flush = own_flush_looks;
+    looked_at = &s;
+    flush_calls = own_calls = live_at_flush = 0;
+    mm_set_tlb_flush(flush_looks);
+    s2_format.break_before_make = true;
+    CHECK_EQ(map_range(&s, va(0), pa(0), 2 * MIB, RW), 0);
+    CHECK_EQ(own_calls, 0);                                /* nothing was there before */
+    unmap_range(&s, va(MIB), 4 * KIB);
+    CHECK(own_calls == 2 && live_at_flush == 0);
+    CHECK_EQ(protect_range(&s, va(0), 4 * KIB, MAP_READ), 0);
+    CHECK(own_calls == 4 && live_at_flush == 1);
+    CHECK_EQ(flush_calls, 0);
+    s2_format.break_before_make = false;
+    mm_set_tlb_flush(NULL);
+}
+
 /* ---- the fake machine really maps ---- */
 
 static void write_to(void *p) { *(volatile uint64_t *)p = 1; }
