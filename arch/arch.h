@@ -51,7 +51,13 @@ void arch_set_fault_note(void (*note)(vaddr_t address, char *text, size_t bytes)
 /* A register of one byte, as ACPI names it. */
 enum arch_space { ARCH_SPACE_MEMORY, ARCH_SPACE_IO };
 struct arch_register { uint64_t address; enum arch_space space; };   /* address 0: there is none */
-/* What boot learned from the platform's tables, for power-off, reset and calibration. Zero means absent. */
+/* arm64: redistributors of the interrupt controller. Named one by one (MADT's GICC) all of them exist; given as a range
+ * (GICR, device tree) the last one says that it is. */
+struct arch_gic_range { uint64_t start, bytes; bool one_by_one; };
+#define ARCH_GIC_RANGES 8
+enum arch_psci { ARCH_PSCI_UNKNOWN, ARCH_PSCI_HVC, ARCH_PSCI_SMC };   /* the way to it */
+/* What boot learned from the platform's tables, for power-off, reset, calibration and, on arm64, interrupts. Zero means
+ * absent. */
 struct arch_platform {
     uint16_t pm1a_control_port, pm1b_control_port;  /* with the SLP_TYP values of \_S5 */
     uint8_t  s5_type_a, s5_type_b;
@@ -60,7 +66,16 @@ struct arch_platform {
     uint8_t  reset_value;
     uint16_t pm_timer_port;
     bool     has_s5;
-    uint32_t vmbus_irq;                             /* arm64: INTID from the DSDT, 0 = default */
+    /* arm64, from FADT, MADT, GTDT and DSDT, or from the device tree. Interrupts as INTIDs. */
+    uint32_t vmbus_irq;                             /* VMBus device's _CRS; 0: the documented default */
+    uint32_t timer_irq;                             /* EL1 virtual timer */
+    uint32_t timer_irq_el2;                         /* EL2 physical timer */
+    uint32_t gic_version;
+    uint64_t gic_distributor;
+    struct arch_gic_range gic_redistributors[ARCH_GIC_RANGES];
+    unsigned gic_ranges;
+    enum arch_psci psci;
+    bool     hyperv;                                /* FADT: the hypervisor's vendor is MsHyperV */
 };
 /* After mm_init: may map registers through the hook below. */
 void arch_platform_set(const struct arch_platform *platform);

@@ -29,6 +29,7 @@ struct boot_info {
     unsigned region_count;
     paddr_t acpi_rsdp;                     /* PADDR_NONE: not told, search (x86_64 BIOS area) */
     paddr_t device_tree;
+    struct arch_platform platform;         /* arm64: what the device tree says, for machines without ACPI */
     struct framebuffer framebuffer;
     struct boot_module modules[BOOT_MAX_MODULES];
     unsigned module_count;

@@ -199,7 +199,8 @@ void kernel_main(struct boot_info *boot)
     arch_set_fault_note(note_fault);
     phase("runtime");
 
-    acpi_init(boot->acpi_rsdp);
+    if (!acpi_init(boot->acpi_rsdp))
+        arch_platform_set(&boot->platform);
     phase("acpi");
     hv_init();
     phase("hypervisor");

@@ -8,7 +8,7 @@
 #pragma once
 #include "boot/boot_info.h"
 #include "boot/efi/efi.h"
-#include "boot/x86_64/image_header.h"
+#include "boot/image_header.h"
 
 struct efi_context {
     efi_handle_t image;
@@ -58,8 +58,9 @@ const char *efi_unlivable(void);
 
 /* ---- handoff_<arch>.S ---- */
 uint64_t efi_cycle_counter(void);
-/* Interrupts off and jump to the kernel's entry. */
-NORETURN void efi_handoff(uint64_t entry);
+/* To the kernel's entry, in the state that boot/image_header.h promises; the image is at start. */
+NORETURN void efi_handoff(uint64_t entry, uint64_t start, uint64_t bytes);
 
 /* ---- payload.S ---- */
-extern const struct image_header kernel_image;
+extern const char kernel_payload[];               /* byte 0 of the flat image */
+extern const struct image_header kernel_image;    /* its header, there or a little later */

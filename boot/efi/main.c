@@ -56,7 +56,7 @@ static efi_status_t load_kernel(const struct efi_context *efi, struct boot_info 
                 (unsigned long long)(h->memory_bytes >> 10), efi_status_name(status));
         return status;
     }
-    memcpy((void *)start, h, h->file_bytes);
+    memcpy((void *)start, kernel_payload, h->file_bytes);
     memset((char *)start + h->file_bytes, 0, h->memory_bytes - h->file_bytes);
     *info = (void *)(start + h->boot_info_offset);
     *entry = start + h->entry_offset;
@@ -257,5 +257,5 @@ EFIAPI efi_status_t efi_main(efi_handle_t image, struct efi_system_table *system
         efi.boot->free_pages(kernel, kernel_image.memory_bytes / PAGE_BYTES);
         return status;
     }
-    efi_handoff(entry);
+    efi_handoff(entry, kernel, kernel_image.memory_bytes);
 }

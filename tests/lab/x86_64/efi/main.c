@@ -242,7 +242,7 @@ EFIAPI efi_status_t efi_main(efi_handle_t image, struct efi_system_table *system
     fill_boot_info((void *)(start + k->boot_info_offset), h);
     take_registers(h);
     if (lab_capture(h) == 0)
-        efi_handoff(start + k->entry_offset);
+        efi_handoff(start + k->entry_offset, start, k->memory_bytes);
     efi_say(&efi, "lab: the firmware is a guest now");
     return EFI_ABORTED;
 }
