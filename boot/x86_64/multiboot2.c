@@ -32,8 +32,8 @@ struct tag_address { struct tag tag; uint64_t address; };
 
 static void add_bios_map(struct boot_info *boot, const struct tag_memory_map *map)
 {
-    uint32_t end = map->tag.bytes, step = map->entry_bytes;
-    if (end < sizeof *map || step < sizeof(struct e820_entry))
+    uint32_t end = map->tag.bytes, step = end < sizeof *map ? 0 : map->entry_bytes;
+    if (step < sizeof(struct e820_entry))
         return;
     for (uint32_t at = sizeof *map; at <= end && end - at >= step; at += step) {
         struct e820_entry entry;
@@ -44,8 +44,8 @@ static void add_bios_map(struct boot_info *boot, const struct tag_memory_map *ma
 
 static void add_efi_map(struct boot_info *boot, const struct tag_efi_map *map)
 {
-    uint32_t end = map->tag.bytes, step = map->descriptor_bytes;
-    if (end < sizeof *map || step < sizeof(struct efi_memory_descriptor))
+    uint32_t end = map->tag.bytes, step = end < sizeof *map ? 0 : map->descriptor_bytes;
+    if (step < sizeof(struct efi_memory_descriptor))
         return;
     for (uint32_t at = sizeof *map; at <= end && end - at >= step; at += step) {
         struct efi_memory_descriptor d;
