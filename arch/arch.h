@@ -97,6 +97,8 @@ int arch_irq_init(void);
 /* End of interrupt; false for auto-EOI SINTs, which must not write it. Applies to the use from now on. */
 void arch_irq_set_eoi(enum arch_irq_use use, bool write_eoi);
 uint64_t arch_irq_count(enum arch_irq_use use);
+/* Makes it pending on this processor, as its source would; after arch_irq_init. Not ARCH_IRQ_TIMER. */
+void arch_irq_raise(enum arch_irq_use use);
 
 /* ---- time ---- */
 /* Counter frequency from the CPU or platform (CPUID 15h/16h, PM timer, PIT), 0 when nothing tells. May take ~10 ms. */

@@ -93,6 +93,7 @@
 /* arm64, word 2 of the privilege register: the same facilities sit at other bits. */
 #define HV_ARM64_FEATURE_FREQUENCY        (1u << 6)
 #define HV_ARM64_FEATURE_CRASH            (1u << 8)
+#define HV_ARM64_FEATURE_SINT_POLLING     (1u << 12)
 #define HV_ARM64_FEATURE_STIMER_DIRECT    (1u << 13)
 
 /* Leaf 4, EAX: recommendations; EBX: spin retries before HVCALL_NOTIFY_LONG_SPIN_WAIT (all ones: never). */
@@ -107,6 +108,12 @@
 #define HV_RECOMMEND_EX_PROCESSOR_MASKS   (1u << 11)
 #define HV_RECOMMEND_NESTED               (1u << 12)
 #define HV_SPIN_RETRY_NEVER               0xFFFFFFFFu
+
+/* arm64, word 0 of HV_REGISTER_FEATURES; bit 0, restart by register, is never set there. */
+#define HV_ARM64_RECOMMEND_RELAXED_TIMING (1u << 1)
+#define HV_ARM64_RECOMMEND_CLUSTER_IPI    (1u << 2)
+#define HV_ARM64_RECOMMEND_EX_PROCESSOR_MASKS (1u << 3)
+#define HV_ARM64_RECOMMEND_NESTED         (1u << 4)
 
 /* Leaf HV_CPUID_ISOLATION (arm64: register HV_REGISTER_ISOLATION_CONFIG). */
 #define HV_ISOLATION_EAX_PARAVISOR        (1u << 0)

@@ -21,8 +21,8 @@
     })
 #define sysreg_write(name, value)                                                        \
     do {                                                                                 \
-        uint64_t sysreg_value_ = (value);                                                \
-        __asm__ volatile("msr " #name ", %x0" : : "rZ"(sysreg_value_) : "memory");       \
+        uint64_t sysreg_new_ = (value);                                                  \
+        __asm__ volatile("msr " #name ", %x0" : : "rZ"(sysreg_new_) : "memory");         \
     } while (0)
 /* The field of an ID register that begins at this bit: four bits, unsigned. */
 static inline unsigned arm64_field(uint64_t reg, unsigned shift) { return (unsigned)(reg >> shift) & 15; }

@@ -51,6 +51,13 @@ uint64_t arch_irq_count(enum arch_irq_use use)
     return uses[use].count;
 }
 
+void arch_irq_raise(enum arch_irq_use use)
+{
+    enum { ICR = 0x300, FIXED_TO_SELF = 1 << 18 };
+    KASSERT(use < ARCH_IRQ_USES && x86_apic_ready());
+    x86_apic_write(ICR, FIXED_TO_SELF | uses[use].vector);
+}
+
 void x86_interrupt(struct x86_frame *f)
 {
     for (unsigned i = 0; i < ARCH_IRQ_USES; i++) {

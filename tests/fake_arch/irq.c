@@ -61,6 +61,8 @@ void fake_irq_raise(enum arch_irq_use use)
         fake_irq_deliver();
 }
 
+void arch_irq_raise(enum arch_irq_use use) { fake_irq_raise(use); }
+
 bool fake_irq_raise_number(unsigned number)
 {
     if (number - FIRST_NUMBER >= ARCH_IRQ_USES)
