@@ -34,7 +34,8 @@ LDFLAGS := -nostdlib -static -z noexecstack -z max-page-size=4096 --gc-sections 
 src  = $(foreach d,$(1),$(wildcard $(d)/*.c $(d)/*.S))
 objs = $(patsubst %,$(O)/obj/%.o,$(basename $(1)))
 APPS := $(notdir $(patsubst %/,%,$(dir $(wildcard apps/*/main.c))))
-CORE := lib mm arch/$(ARCH) boot/$(ARCH)
+CORE := lib mm arch/$(ARCH) boot/loader boot/$(ARCH)
+LDSCRIPT := arch/$(ARCH)/linker.ld
 KERNEL_OBJS := $(call objs,$(call src,$(CORE) hv vmbus drivers rt rt/net boot))
 LAB_OBJS := $(call objs,$(call src,$(CORE) tests/host tests/lab/$(ARCH)))
 -include rt/net/lwip.mk
@@ -95,17 +96,17 @@ $(call objs,$(call src,rt/net $(APPS:%=apps/%))): | $(LWIP)/src/include/lwip/ini
 # ---- images: two links, so that the symbol table is in the image; no relocation may remain ----
 define link_image
 	@echo '  link $@'; mkdir -p $(@D)
-	$(Q)$(LD) $(LDFLAGS) -T linker.ld $(2) -o $@.1 $(1)
+	$(Q)$(LD) $(LDFLAGS) -T $(LDSCRIPT) $(2) -o $@.1 $(1)
 	$(Q)$(PY) scripts/symbols.py $(NM) $@.1 > $@.symbols.S
 	$(Q)$(CC) $(KFLAGS) -c $@.symbols.S -o $@.symbols.o
-	$(Q)$(LD) $(LDFLAGS) -T linker.ld $(2) -Map=$(@:.elf=.map) -o $@ $(1) $@.symbols.o
+	$(Q)$(LD) $(LDFLAGS) -T $(LDSCRIPT) $(2) -Map=$(@:.elf=.map) -o $@ $(1) $@.symbols.o
 	@if readelf -rW $@ | grep -q 'Relocation section'; then echo '$@: relocations are left'; rm -f $@; exit 1; fi
 	@rm -f $@.1; $(NM) -n $@ > $(@:.elf=.sym)
 endef
 .SECONDEXPANSION:
-$(O)/candela-%.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $$(call objs,$$(call src,apps/$$*)) linker.ld scripts/symbols.py
+$(O)/candela-%.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $$(call objs,$$(call src,apps/$$*)) $(LDSCRIPT) scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),)
-$(O)/lab.elf: $(LAB_OBJS) linker.ld scripts/symbols.py
+$(O)/lab.elf: $(LAB_OBJS) $(LDSCRIPT) scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),$(LAB_LDFLAGS))
 %.bin: %.elf
 	$(Q)$(OBJCOPY) -O binary $< $@

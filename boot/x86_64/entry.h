@@ -22,10 +22,7 @@
 #define BOOT_KIND_EFI        3
 
 #ifndef __ASSEMBLER__
-#include "boot/boot_info.h"
-
-/* The one instance; the UEFI loader fills it through image_header.boot_info_offset. */
-extern struct boot_info boot_info;
+#include "boot/loader/loader.h"
 
 /* parameter: physical address of the loader's structure. counter: time stamp counter at the first instruction. */
 NORETURN void boot_enter(unsigned kind, uint64_t parameter, uint64_t image_phys, uint64_t counter);
@@ -34,16 +31,6 @@ void boot_from_pvh(struct boot_info *boot, uint64_t start_info);
 void boot_from_linux64(struct boot_info *boot, uint64_t params);
 void boot_from_multiboot2(struct boot_info *boot, uint64_t info);
 
-/* The loader's bytes at a physical address, or NULL when the boot tables do not reach all of them. */
-const void *boot_phys(uint64_t address, uint64_t bytes);
-/* The loader's NUL-terminated text there and its length; 0 when the boot tables do not reach it. */
-size_t boot_text(const char **text, uint64_t address);
-/* Appends. When there is no room left, RAM gives way to anything else and the note says so. */
-void boot_add_region(struct boot_info *boot, uint64_t start, uint64_t bytes, enum mm_region_type type);
 /* Type numbers of the BIOS e820 call, which all three of the other loaders use. */
 enum mm_region_type boot_e820_type(uint32_t type);
-void boot_add_module(struct boot_info *boot, uint64_t start, uint64_t bytes, const char *name, size_t name_max);
-/* Copies at most max bytes up to a NUL; a longer text is cut and the note says so. */
-void boot_set_cmdline(struct boot_info *boot, const char *text, size_t max);
-void boot_note(struct boot_info *boot, const char *fmt, ...) PRINTF_LIKE(2, 3);
 #endif

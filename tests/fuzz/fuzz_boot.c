@@ -23,6 +23,7 @@ static uint64_t memory_bytes;
 
 #define boot_phys boot_phys_of_the_kernel
 #define boot_text boot_text_of_the_kernel
+#include "boot/loader/loader.c"
 #include "boot/x86_64/entry.c"
 #undef boot_phys
 #undef boot_text

@@ -9,6 +9,6 @@ $(O)/LAB.EFI: $(EFI_BASE) $(EFI_LAB) $(O)/efi/lab-payload.o boot/efi/image.lds
 	$(call efi_link,$(filter %.o,$^))
 # badguest.elf: a guest that breaks rules, to see that the lab notices.
 BADGUEST := $(call objs,$(call src,tests/lab/$(ARCH)/badguest))
-$(O)/badguest.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $(BADGUEST) linker.ld scripts/symbols.py
+$(O)/badguest.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $(BADGUEST) $(LDSCRIPT) scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),)
 all: $(O)/badguest.elf
