@@ -30,11 +30,11 @@ MIB = 1 << 20
 PANIC_REPORT_S = 5
 LAB_START_S = 60
 F_SETPIPE_SZ = 1031
-# tests/lab/x86_64/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
+# tests/lab/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
 PHYSICAL_BITS = 40                                    # of addresses, unless QEMU is told otherwise
 
-# tests/lab/x86_64/lab.h, enum lab_end: QEMU's exit code is value << 1 | 1.
+# tests/lab/lab.h, enum lab_end: QEMU's exit code is value << 1 | 1.
 LAB_ENDS = {
     33: "the guest powered off",
     35: "the guest reported a crash",
@@ -361,7 +361,7 @@ class LabVM(Machine):
     disks     list of Disk          mem       the guest's RAM, "256M"
     forward   name -> guest port, forwarded from vm.ports[name]; a name that begins with "udp" is UDP
     net       list of nets instead of the one that `forward` makes; [] = no NIC
-    cmdline   the guest's own words  lab      dict of lab options (tests/lab/x86_64/lab.h)
+    cmdline   the guest's own words  lab      dict of lab options (tests/lab/lab.h)
     image     the guest; default build/ARCH/candela-APP.elf
     """
 

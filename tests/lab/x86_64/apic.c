@@ -66,7 +66,6 @@ static void send(unsigned apic_id, uint32_t low)
 
 void apic_raise(struct vcpu *target, unsigned vector)
 {
-    lab_count(CNT_INTERRUPTS);
     if (target->apic_id == apic_own_id())
         apic_write(APIC_ICR_LOW, ICR_SELF | ICR_ASSERT | ICR_FIXED | vector);
     else
@@ -83,7 +82,7 @@ void apic_start_processor(unsigned apic_id, unsigned vector)
     send(apic_id, ICR_SIPI | ICR_ASSERT | vector);
 }
 
-void apic_kick(struct vcpu *target) { send(target->apic_id, ICR_ASSERT | ICR_NMI); }
+void vcpu_kick(struct vcpu *target) { send(target->apic_id, ICR_ASSERT | ICR_NMI); }
 
 /* ---- the guest's writes, with more than one vcpu ---- */
 static bool addressed(const struct vcpu *from, const struct vcpu *to, uint32_t low, uint32_t high)
@@ -105,7 +104,7 @@ static void kick_until_seen(struct vcpu *to)
 {
     lab_unlock();
     for (unsigned n = 0; (to->init_pending || to->sipi_pending) && n < KICKS_MAX; n++) {
-        apic_kick(to);
+        vcpu_kick(to);
         for (uint64_t until = clock_now_100ns() + KICK_100NS; clock_now_100ns() < until;)
             if (!to->init_pending && !to->sipi_pending)
                 break;

@@ -9,11 +9,11 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/balloon.h"
-#include "tests/lab/x86_64/direct.h"
+#include "tests/lab/balloon.h"
+#include "tests/lab/x86_64/load.h"
 #include "tests/lab/x86_64/firmware.h"
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/isolation.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/isolation.h"
 
 #define VECTOR_UD 6
 #define VECTOR_GP 13
@@ -282,8 +282,10 @@ void exit_npf(struct vcpu *v)
 {
     struct svm_control *c = &v->vmcb->control;
     uint64_t gpa = c->exit_info2, info = c->exit_info1;
+    struct lab_access access = {.gpa = gpa, .write = info & SVM_NPF_WRITE, .fetch = info & SVM_NPF_FETCH,
+                                .walk = !(info & SVM_NPF_FINAL), .present = info & SVM_NPF_PRESENT};
     struct mmio_op op;
-    if (!balloon_gone(gpa) && isolation_fault(v, gpa, info))
+    if (!balloon_gone(gpa) && isolation_fault(v, &access))
         return;
     if ((info & SVM_NPF_FETCH) || !(info & SVM_NPF_FINAL) || !mmio_decode(v, &op)) {
         const char *use = info & SVM_NPF_FETCH ? "code" : info & SVM_NPF_FINAL ? "an access the lab can't decode"

@@ -8,7 +8,7 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/firmware.h"
-#include "tests/lab/x86_64/fwcfg.h"
+#include "tests/lab/fwcfg.h"
 #include "tests/lab/x86_64/pci.h"
 
 #define HPET_GPA          0xFED00000ull
@@ -58,7 +58,7 @@ bool lab_owns_pci(unsigned bus, unsigned device)
 static void hide_memory(uint64_t start, uint64_t bytes)
 {
     start = ALIGN_DOWN(start, PAGE_BYTES);
-    npt_unmap(start, ALIGN_UP(bytes, PAGE_BYTES));
+    nested_unmap(start, ALIGN_UP(bytes, PAGE_BYTES));
 }
 
 static void hide_function(struct pci_function f, void *ecam)
@@ -84,11 +84,11 @@ void firmware_memory(void)
     uint32_t r[4];
     lab_cpuid(0x80000008, 0, r);
     uint64_t top = BIT(MIN(r[0] & 0xFF, 46u));
-    int error = npt_map(0, 0, top, MAP_READ | MAP_WRITE | MAP_EXEC);
+    int error = nested_map(0, 0, top, MAP_READ | MAP_WRITE | MAP_EXEC);
     if (error)
         panic("nested tables: %s", error_name(error));
-    npt_unmap(handoff.block_start, handoff.block_bytes);
-    if (npt_protect(APIC_BASE_GPA, PAGE_BYTES, apic_guest_rights()))
+    nested_unmap(handoff.block_start, handoff.block_bytes);
+    if (nested_protect(APIC_BASE_GPA, PAGE_BYTES, apic_guest_rights()))
         panic("local APIC");
     hide_memory(HPET_GPA, PAGE_BYTES);
     if (pci_read32(bridge, 0) == BRIDGE_Q35 && (pci_read32(bridge, BRIDGE_PCIEXBAR) & 1))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # LAB.EFI: the lab as an EFI application that slips below the running firmware. Included by the Makefile, behind efi.mk.
 EFI_LAB := $(call efi_objs,boot/efi/handoff_$(ARCH).S boot/efi/say.c boot/efi/allocate.c \
-                       $(wildcard tests/lab/x86_64/efi/*.c tests/lab/x86_64/efi/*.S))
+                       $(wildcard tests/lab/$(ARCH)/efi/*.c tests/lab/$(ARCH)/efi/*.S))
 $(O)/efi/lab-payload.o: boot/efi/payload.S $(O)/lab.bin
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(EFIFLAGS) -D__ASSEMBLY__ '-DKERNEL_BIN="$(O)/lab.bin"' -c $< -o $@

@@ -1,13 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/*
- * Guest-physical memory: the nested page tables, built by the kernel's own mapper with a format of our own, and the
- * list of stretches of guest RAM through which the model reaches the same memory.
- *
- * What is not mapped here does not exist for the guest; the lab's own memory never is. Promise to the model: guest_ptr
- * gives only RAM, never a device and never the lab.
- */
-#define LOG_ROOM "lab"
-#include "tests/lab/x86_64/lab.h"
+/* The format of AMD's nested page tables: that of long mode's own, with the user bit. */
+#include "tests/lab/machine.h"
+#include "tests/lab/x86_64/vcpu.h"
 
 #define NPT_P   (1ull << 0)
 #define NPT_W   (1ull << 1)
@@ -57,95 +51,25 @@ static struct pt_format nested_format = {
     .attributes = npt_attributes,
 };
 
-static struct address_space nested_space;
-
-int npt_init(void)
+const struct pt_format *machine_nested_format(void)
 {
     uint32_t r[4];
     lab_cpuid(0x80000001, 0, r);
     if (!(r[3] & 1u << 26))
         nested_format.max_leaf_level = 1;
-    nested_space = (struct address_space){.root = page_alloc_zeroed(0), .format = &nested_format};
-    return pa_is_none(nested_space.root) ? -E_NOMEM : 0;
+    return &nested_format;
 }
-
-paddr_t npt_root(void) { return nested_space.root; }
 
 /* No flush anywhere: QEMU drops its translations at every VMRUN, and TLB_CONTROL asks real processors for the same. */
-int npt_map(uint64_t gpa, uint64_t hpa, uint64_t bytes, unsigned attr)
+void machine_nested_flush(uint64_t gpa, uint64_t bytes)
 {
-    return map_range(&nested_space, va(gpa), pa(hpa), bytes, attr);
+    (void)gpa;
+    (void)bytes;
 }
 
-void npt_unmap(uint64_t gpa, uint64_t bytes) { unmap_range(&nested_space, va(gpa), bytes); }
-
-int npt_protect(uint64_t gpa, uint64_t bytes, unsigned attr)
+unsigned machine_guest_address_bits(void)
 {
-    return protect_range(&nested_space, va(gpa), bytes, attr);
-}
-
-bool npt_mapped(uint64_t gpa) { return map_lookup(&nested_space, va(gpa), NULL, NULL, NULL); }
-
-/* ---- guest RAM ---- */
-#define MAX_WINDOWS 64
-static struct { uint64_t gpa, hpa, bytes; uint8_t *base; } windows[MAX_WINDOWS];
-static unsigned window_count;
-
-int guest_ram_window(uint64_t gpa, uint64_t hpa, uint64_t bytes)
-{
-    if (window_count == MAX_WINDOWS)
-        return -E_NOSPC;
-    uint8_t *base = mm_map_phys(pa(hpa), bytes, MAP_READ | MAP_WRITE);
-    if (!base)
-        return -E_NOMEM;
-    windows[window_count].gpa = gpa;
-    windows[window_count].hpa = hpa;
-    windows[window_count].bytes = bytes;
-    windows[window_count].base = base;
-    window_count++;
-    return 0;
-}
-
-int guest_ram_add(uint64_t gpa, uint64_t hpa, uint64_t bytes)
-{
-    int error = guest_ram_window(gpa, hpa, bytes);
-    return error ? error : npt_map(gpa, hpa, bytes, MAP_READ | MAP_WRITE | MAP_EXEC);
-}
-
-uint64_t guest_ram_bytes(void)
-{
-    uint64_t sum = 0;
-    for (unsigned i = 0; i < window_count; i++)
-        sum += windows[i].bytes;
-    return sum;
-}
-
-uint64_t guest_ram_end(void)
-{
-    uint64_t end = 0;
-    for (unsigned i = 0; i < window_count; i++)
-        end = MAX(end, windows[i].gpa + windows[i].bytes);
-    return end;
-}
-
-void *guest_ptr(uint64_t gpa, uint64_t bytes)
-{
-    for (unsigned i = 0; i < window_count; i++) {
-        uint64_t off = gpa - windows[i].gpa;
-        if (off < windows[i].bytes && bytes <= windows[i].bytes - off)
-            return windows[i].base + off;
-    }
-    return NULL;
-}
-
-bool guest_ptr_to_hpa(const void *p, uint64_t *hpa)
-{
-    for (unsigned i = 0; i < window_count; i++) {
-        uint64_t off = (uint64_t)((const uint8_t *)p - windows[i].base);
-        if (off < windows[i].bytes) {
-            *hpa = windows[i].hpa + off;
-            return true;
-        }
-    }
-    return false;
+    uint32_t r[4];
+    lab_cpuid(0x80000008, 0, r);
+    return r[0] & 0xFF;
 }

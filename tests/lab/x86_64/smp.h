@@ -8,12 +8,9 @@
 #define LAB_AP_ENTRY    0xF18
 
 #ifndef __ASSEMBLER__
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/x86_64/vcpu.h"
 /* Starts processors 1 to count - 1; returns how many vcpus there are then. */
 unsigned smp_start(unsigned count);
 extern const char lab_ap_start[], lab_ap_end[];
 
-/* One lock for everything but the time inside the guest. A no-op in effect while there is one vcpu. */
-void lab_lock(void);
-void lab_unlock(void);
 #endif

@@ -18,12 +18,22 @@
 #define PAT_RESET       0x0007040600070406ull
 #define RFLAGS_FIXED    0x2ull
 #define OPCODE_HLT      0xF4
+#define VECTOR_DB       1
 #define VECTOR_UD       6
+#define DR7_GLOBAL_0    (1ull << 1)    /* execution, one byte: the other fields are 0 */
+#define RFLAGS_RF       (1ull << 16)
 #define PROFILE_MIN     2      /* an NMI that came while the lab ran says nothing about the guest */
 #define FIRST_EXTERNAL_VECTOR 32
 
 struct vcpu lab_vcpus[LAB_MAX_VCPUS];
 unsigned lab_vcpu_count;
+
+struct vcpu *vcpu_at(unsigned index) { return &lab_vcpus[index]; }
+unsigned vcpu_index(const struct vcpu *v) { return v->index; }
+bool vcpu_runs(const struct vcpu *v) { return v->state == VCPU_RUNNING; }
+uint64_t vcpu_pc(const struct vcpu *v) { return v->vmcb->save.rip; }
+uint64_t vcpu_argument(const struct vcpu *v) { return v->gprs[GPR_RDI]; }
+uint64_t vcpu_guest_instructions(const struct vcpu *v) { return v->guest_instructions; }
 
 int svm_init(void)
 {
@@ -68,7 +78,7 @@ int vcpu_init(struct vcpu *v, unsigned index, unsigned apic_id)
     c->asid = 1;
     c->tlb_control = SVM_TLB_FLUSH_ALL;
     c->nested_paging = 1;
-    c->nested_cr3 = npt_root().v;
+    c->nested_cr3 = nested_root().v;
 
     struct svm_save *s = &v->vmcb->save;
     s->efer = EFER_SVME;
@@ -123,6 +133,20 @@ void vcpu_set_real_mode(struct vcpu *v, unsigned sipi_vector)
     s->rip = s->rsp = s->rax = 0;
     v->vmcb->control.event_injection = 0;
     v->state = VCPU_RUNNING;
+}
+
+/* QEMU's VMRUN takes DR7 over without arming what it says, so the lab's own is armed, too: lab_debug_entry. */
+void machine_watch(struct vcpu *v, uint64_t address)
+{
+    v->vmcb->save.dr7 |= DR7_GLOBAL_0;
+    __asm__ volatile("mov %0, %%dr0; mov %1, %%dr7" : : "r"(address), "r"(v->vmcb->save.dr7));
+    v->vmcb->control.intercept_exceptions |= 1u << VECTOR_DB;
+}
+
+void exit_debug(struct vcpu *v)
+{
+    watch_hit(v);
+    v->vmcb->save.rflags |= RFLAGS_RF;
 }
 
 void vcpu_dump(const struct vcpu *v)
@@ -220,7 +244,7 @@ static void handle_exit(struct vcpu *v, uint64_t spent)
     struct svm_control *c = &v->vmcb->control;
     switch (c->exit_code) {
     case SVM_EXIT_NMI:
-        lab_count(CNT_EXIT_NMI);
+        lab_count(CNT_EXIT_INTERRUPT);
         lab_take_nmi();
         if (lab_options.profile_us && !v->idle_run && spent > PROFILE_MIN)
             profile_sample(v);
@@ -228,11 +252,11 @@ static void handle_exit(struct vcpu *v, uint64_t spent)
             repair_shadow(v);
         break;
     case SVM_EXIT_CPUID:
-        lab_count(CNT_EXIT_CPUID);
+        lab_count(CNT_EXIT_ID);
         exit_cpuid(v);
         break;
     case SVM_EXIT_MSR:
-        lab_count(CNT_EXIT_MSR);
+        lab_count(CNT_EXIT_REGISTER);
         exit_msr(v);
         break;
     case SVM_EXIT_VMMCALL:
@@ -240,15 +264,15 @@ static void handle_exit(struct vcpu *v, uint64_t spent)
         exit_hypercall(v);
         break;
     case SVM_EXIT_IOIO:
-        lab_count(CNT_EXIT_IO);
+        lab_count(CNT_EXIT_PORT);
         exit_io(v);
         break;
     case SVM_EXIT_NPF:
-        lab_count(CNT_EXIT_NPF);
+        lab_count(CNT_EXIT_MEMORY);
         exit_npf(v);
         break;
     case SVM_EXIT_HLT:
-        lab_count(CNT_EXIT_HLT);
+        lab_count(CNT_EXIT_IDLE);
         begin_idle_run(v);
         break;
     case SVM_EXIT_INTR:
@@ -280,12 +304,19 @@ static void handle_exit(struct vcpu *v, uint64_t spent)
  * Auto-EOI interrupts are virtual ones: the processor keeps one pending until the guest takes interrupts, and the local
  * APIC, which would wait for an EOI, never hears of it. One at a time; the others wait for the next exit.
  */
-void vcpu_raise_auto_eoi(struct vcpu *v, unsigned vector)
+static void raise_auto_eoi(struct vcpu *v, unsigned vector)
 {
-    lab_count(CNT_INTERRUPTS);
     v->auto_eoi[vector / 64] |= BIT(vector % 64);
     if (v->apic_id != apic_own_id())
-        apic_kick(v);
+        vcpu_kick(v);
+}
+
+void vcpu_raise(struct vcpu *v, unsigned vector, bool auto_eoi)
+{
+    if (auto_eoi)
+        raise_auto_eoi(v, vector);
+    else
+        apic_raise(v, vector);
 }
 
 static void offer_auto_eoi(struct vcpu *v)

@@ -6,7 +6,7 @@
  * what compilers use for device registers: MOV in its memory forms, MOVZX, MOVSX, and MOV of an immediate.
  */
 #define LOG_ROOM "lab"
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/x86_64/vcpu.h"
 
 #define CR0_PG   (1ull << 31)
 #define CR4_PSE  (1ull << 4)

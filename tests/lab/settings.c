@@ -20,8 +20,8 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "lib/lib.h"
-#include "tests/lab/x86_64/ics.h"
-#include "tests/lab/x86_64/settings.h"
+#include "tests/lab/ics.h"
+#include "tests/lab/settings.h"
 #include "drivers/netvsc_wire.h"
 #include "drivers/storvsc_wire.h"
 #include "vmbus/vmbus_wire.h"

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /* Files that QEMU's command line gives (-fw_cfg name=opt/...,file=...), read by DMA. */
 #pragma once
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/lab.h"
 
 /* False: no such file. */
 bool fwcfg_find(const char *name, uint16_t *select, uint32_t *bytes);

@@ -16,10 +16,10 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/balloon.h"
-#include "tests/lab/x86_64/direct.h"
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/isolation.h"
+#include "tests/lab/balloon.h"
+#include "tests/lab/direct.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/isolation.h"
 #include "drivers/balloon_wire.h"
 
 #define MIB            (1ull << 20)
@@ -102,7 +102,7 @@ static void map_back(uint64_t gpa, uint64_t bytes)
         /* Neighbouring stretches of guest memory may lie apart here. */
         piece = guest_ptr(at, gpa + bytes - at) ? gpa + bytes - at : PAGE_BYTES;
         if (!guest_ptr_to_hpa(guest_ptr(at, piece), &hpa) ||
-            npt_map(at, hpa, piece, MAP_READ | MAP_WRITE | MAP_EXEC))
+            nested_map(at, hpa, piece, MAP_READ | MAP_WRITE | MAP_EXEC))
             lab_end(LAB_END_FAULT, "no memory to map the guest's again");
     }
 }
@@ -115,7 +115,7 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
     case HOST_PAGES_TAKEN:
         if (!is_memory(gpa, bytes) || isolation_any_visible(gpa, bytes))
             return false;
-        npt_unmap(gpa, bytes);
+        nested_unmap(gpa, bytes);
         return true;
     case HOST_PAGES_RETURNED:
         map_back(gpa, bytes);
@@ -127,7 +127,7 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
         return hpa && guest_ram_add(gpa, hpa, bytes) == 0;
     case HOST_PAGES_REMOVED:
         if (!lying)
-            npt_unmap(gpa, bytes);
+            nested_unmap(gpa, bytes);
         return true;
     }
     return false;

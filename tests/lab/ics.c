@@ -19,18 +19,11 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/ics.h"
-#include "arch/x86_64/x86.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/ics.h"
+#include "tests/lab/machine.h"
 #include "drivers/ic_wire.h"
 
-#define RTC_INDEX      0x70
-#define RTC_DATA       0x71
-#define RTC_A_UPDATING 0x80u
-#define RTC_B_BINARY   0x04u
-#define RTC_B_24H      0x02u
-#define RTC_PM         0x80u
-#define RTC_TRIES      100000u
 #define SECOND_100NS   10000000ull
 #define DAY_S          86400ull
 
@@ -52,7 +45,7 @@ static uint64_t days(uint64_t year, uint64_t month, uint64_t day)
     return y * 365 + y / 4 - y / 100 + y / 400 + (m * 153 + 2) / 5 + day - 1 - 719468;
 }
 
-static uint64_t unix_seconds(const uint64_t t[6])     /* year, month, day, hour, minute, second */
+uint64_t unix_seconds(const uint64_t t[6])
 {
     return days(t[0], t[1], t[2]) * DAY_S + t[3] * 3600 + t[4] * 60 + t[5];
 }
@@ -73,39 +66,6 @@ static bool parse_time(const char *text, uint64_t *time_100ns)
         return false;
     *time_100ns = IC_TIME_UNIX_EPOCH + unix_seconds(t) * SECOND_100NS;
     return true;
-}
-
-static uint8_t rtc(uint8_t reg)
-{
-    x86_out8(RTC_INDEX, reg);
-    return x86_in8(RTC_DATA);
-}
-
-/* The machine's clock: read until two readings agree, none of them during an update. */
-static uint64_t rtc_seconds(void)
-{
-    static const uint8_t regs[6] = {9, 8, 7, 4, 2, 0};  /* year, month, day, hour, minute, second */
-    uint8_t now[6], before[6] = {0};
-    uint64_t t[6];
-    for (unsigned tries = 0; tries < RTC_TRIES; tries++) {
-        while (rtc(10) & RTC_A_UPDATING && tries++ < RTC_TRIES)
-            ;
-        for (unsigned i = 0; i < ARRAY_SIZE(regs); i++)
-            now[i] = rtc(regs[i]);
-        if (!memcmp(now, before, sizeof(now)))
-            break;
-        memcpy(before, now, sizeof(now));
-    }
-    uint8_t mode = rtc(11);
-    bool afternoon = !(mode & RTC_B_24H) && now[3] & RTC_PM;
-    if (!(mode & RTC_B_24H))
-        now[3] &= (uint8_t)~RTC_PM;
-    for (unsigned i = 0; i < ARRAY_SIZE(t); i++)
-        t[i] = mode & RTC_B_BINARY ? now[i] : (now[i] >> 4) * 10u + (now[i] & 15u);
-    if (!(mode & RTC_B_24H))
-        t[3] = t[3] % 12 + (afternoon ? 12 : 0);
-    t[0] += 2000;
-    return unix_seconds(t);
 }
 
 /* ---- options ---- */
@@ -175,7 +135,7 @@ bool ics_setting(struct host_ic_config *cfg, const char *key, const char *text)
 bool ics_start(struct host_ic_config *cfg)
 {
     if (cfg->time_100ns == IC_TIME_UNIX_EPOCH)          /* not given */
-        cfg->time_100ns += rtc_seconds() * SECOND_100NS;
+        cfg->time_100ns += machine_unix_time() * SECOND_100NS;
     return host_add_ics(lab_host, cfg);
 }
 

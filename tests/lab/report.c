@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What a run tells its harness, all on COM2:
+ * What a run tells its harness, all on the lab's port:
  *   lab-counter: NAME=VALUE                     every counter, at the end or on command
  *   lab-mark: NAME guest_instructions=... ...   one line at an event the lab sees, or on the command "mark NAME"
- *   lab-profile: ADDRESS COUNT                  profile=N: the most frequent guest RIPs
+ *   lab-profile: ADDRESS COUNT                  profile=N: the guest's most frequent PCs
  *   lab-ic: NAME ...                            the integration components (ics.c)
  *   lab-memory: ..., lab-isolation: ...         dynamic and isolated memory (balloon.c, isolation.c)
  *   lab-end: WORD exit=N: why                   last line; QEMU exits with N
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/balloon.h"
-#include "tests/lab/x86_64/ics.h"
-#include "tests/lab/x86_64/isolation.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/balloon.h"
+#include "tests/lab/ics.h"
+#include "tests/lab/isolation.h"
+#include "tests/lab/machine.h"
 
-#define DEBUG_EXIT_PORT 0xF4
 #define PROFILE_SLOTS   8192u
 #define PROFILE_TOP     200u
 #define PROFILE_GRAIN   16u           /* bytes of code that count as one place */
@@ -24,7 +24,7 @@ uint64_t lab_counters[CNT_COUNT];
 static uint64_t violations;
 
 static const char *const counter_names[CNT_COUNT] = {
-    "exits", "exits_cpuid", "exits_msr", "exits_hypercall", "exits_io", "exits_npf", "exits_nmi", "exits_hlt",
+    "exits", "exits_id", "exits_register", "exits_hypercall", "exits_port", "exits_memory", "exits_interrupt", "exits_idle",
     "interrupts", "block_requests", "block_bytes", "block_notifies", "frames_tx", "frames_rx", "frames_dropped",
     "net_notifies",
 };
@@ -45,7 +45,7 @@ static uint64_t guest_instructions(void)
 {
     uint64_t sum = 0;
     for (unsigned i = 0; i < lab_vcpu_count; i++)
-        sum += lab_vcpus[i].guest_instructions;
+        sum += vcpu_guest_instructions(vcpu_at(i));
     return sum;
 }
 
@@ -95,7 +95,7 @@ void profile_sample(const struct vcpu *v)
         lab_options.profile_us = 0;
         return;
     }
-    uint64_t place = v->vmcb->save.rip / PROFILE_GRAIN;
+    uint64_t place = vcpu_pc(v) / PROFILE_GRAIN;
     profile_total++;
     for (unsigned i = 0; i < 32; i++) {
         unsigned slot = (unsigned)((place * 0x9E3779B97F4A7C15ull >> 40) + i) % PROFILE_SLOTS;
@@ -155,7 +155,5 @@ NORETURN void lab_end(enum lab_end how, const char *why)
         why = "the guest broke the host's rules";
     }
     kprintf("lab-end: %s exit=%u: %s\n", words[how - LAB_END_POWER_OFF], (unsigned)how << 1 | 1, why);
-    x86_out8(DEBUG_EXIT_PORT, (uint8_t)how);
-    for (;;)
-        __asm__ volatile("cli; hlt");
+    machine_exit(how);
 }

@@ -10,8 +10,8 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/pci.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/virtio.h"
 
 #define F_SEG_MAX      (1ull << 2)
 #define F_RO           (1ull << 5)
@@ -306,18 +306,19 @@ static void read_id(struct vblk *d, struct host_blk_info *info)
         ksnprintf((char *)info->id, sizeof(info->id), "LAB-DISK-%04u", lab_disk_count);
 }
 
-void vblk_attach(struct pci_function f)
+void vblk_attach(const struct virtio *found)
 {
     struct vblk *d = kzalloc(sizeof(*d));
     if (!d || disk_count == LAB_MAX_DISKS || lab_disk_count == LAB_MAX_DISKS) {
-        log_err("PCI 0:%x.%u: no room for another disk", f.device, f.function);
+        log_err("%s: no room for another disk", found->place);
         return;
     }
-    if (virtio_open(&d->dev, f, F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_DISCARD | F_WRITE_ZEROES |
+    d->dev = *found;
+    if (virtio_open(&d->dev, F_SEG_MAX | F_RO | F_BLK_SIZE | F_FLUSH | F_TOPOLOGY | F_DISCARD | F_WRITE_ZEROES |
                     VIRTIO_F_INDIRECT) || virtio_queue(&d->dev, &d->queue, 0, MAX_SLOTS))
         return;
     if (!(d->dev.features & VIRTIO_F_INDIRECT)) {
-        log_err("PCI 0:%x.%u: the disk has no indirect descriptors", f.device, f.function);
+        log_err("%s: the disk has no indirect descriptors", found->place);
         return;
     }
     for (unsigned i = 0; i < d->queue.size; i += 2) {
@@ -349,7 +350,7 @@ void vblk_attach(struct pci_function f)
         .supports_unmap = d->max_discard != 0, .write_cache = (features & F_FLUSH) != 0, .supports_fua = true};
     read_id(d, &l->info);
     disks[disk_count++] = d;
-    log_info("disk %u: PCI 0:%x.%u, %llu sectors of %u bytes%s, id \"%.16s\"", lab_disk_count, f.device, f.function,
+    log_info("disk %u: %s, %llu sectors of %u bytes%s, id \"%.16s\"", lab_disk_count, found->place,
              (unsigned long long)l->info.sectors, sector_bytes, l->info.read_only ? ", read-only" : "",
              (const char *)l->info.id);
     lab_disk_count++;

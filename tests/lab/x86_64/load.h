@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Direct mode: the lab is started by `qemu-system-x86_64 -kernel lab.elf -initrd guest -append "options -- guest
- * words"` and loads the guest itself, onto the machine that OpenVMM's --kernel shows (no firmware, no PCI).
+ * Direct mode on x86_64: `qemu-system-x86_64 -kernel lab.elf -initrd guest -append "options -- guest words"`. The guest
+ * sees the machine that OpenVMM's --kernel shows (no firmware, no PCI).
  */
 #pragma once
 #include "boot/boot_info.h"
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/x86_64/vcpu.h"
 
 /* Where OpenVMM puts things; the guest must not depend on more than the zero page and the RSDP scan. */
 #define DIRECT_GDT        0x1000ull
@@ -25,11 +25,5 @@
 #define LAB_PORT_PM_END     0x440
 #define LAB_PORT_MARK       0x600       /* a byte written here makes the mark "port-BYTE" */
 
-/* Guest memory from the machine's map, the guest's image into it, its tables, and vcpu 0 ready to run. */
-void direct_memory(const struct boot_info *boot);
-void direct_load(const struct boot_info *boot);
-/* So much of what guest_mem= kept back, for hot add: its address here, 0 when there is less. Not while it holds the
- * guest's image, that is, after direct_load. */
-uint64_t direct_kept_take(uint64_t bytes);
 /* Tables at gpa (LAB_ACPI_BYTES there), RSDP at rsdp_gpa; returns the end of what was used. */
 uint64_t acpi_build(uint64_t gpa, uint64_t rsdp_gpa, unsigned cpus);

@@ -2,7 +2,7 @@
 /* Between the lab and the model of the host: the one model, and the duty to poll it. */
 #pragma once
 #include "tests/host/host.h"
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/lab.h"
 
 extern struct host *lab_host;
 extern bool glue_xmm_hypercalls;         /* the model announces vector registers as hypercall input */

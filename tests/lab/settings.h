@@ -2,8 +2,8 @@
 /* What the words with a dot on the lab's command line set in the model; settings.c lists them. */
 #pragma once
 #include "tests/host/host.h"
-#include "tests/lab/x86_64/balloon.h"
-#include "tests/lab/x86_64/isolation.h"
+#include "tests/lab/balloon.h"
+#include "tests/lab/isolation.h"
 
 struct lab_fault { uint32_t points; uint64_t number; enum host_fault_kind kind; };
 

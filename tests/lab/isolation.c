@@ -23,9 +23,9 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/firmware.h"
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/isolation.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/isolation.h"
+#include "tests/lab/machine.h"
 #include "hv/hv_wire.h"
 
 #define HOT_ADD_ROOM   (64ull << 30)       /* of addresses, for memory that appears above 4 GiB while the guest runs */
@@ -77,11 +77,9 @@ bool isolation_setting(struct lab_isolation_settings *s, struct host_config *hos
 
 void isolation_start(const struct lab_isolation_settings *s, struct host_config *host)
 {
-    uint32_t r[4];
     if (host->isolation_type == HV_ISOLATION_NONE)
         return;
-    lab_cpuid(0x80000008, 0, r);
-    unsigned width = r[0] & 0xFF, bit = s->boundary_given ? s->boundary_bit : MIN(width - 1, BOUNDARY_MOST);
+    unsigned width = machine_guest_address_bits(), bit = s->boundary_given ? s->boundary_bit : MIN(width - 1, BOUNDARY_MOST);
     if (bit >= width) {
         log_err("isolation.boundary=%u: this processor's addresses have %u bits (QEMU: -cpu ...,phys-bits=%u)", bit,
                 width, bit + 1);
@@ -97,7 +95,7 @@ void isolation_start(const struct lab_isolation_settings *s, struct host_config 
     }
     end = boundary ? MIN(end + HOT_ADD_ROOM, boundary) : end + HOT_ADD_ROOM;
     if (boundary && lab_firmware)
-        npt_unmap(boundary, BIT(MIN(width, BOUNDARY_MOST + 1)) - boundary);
+        nested_unmap(boundary, BIT(MIN(width, BOUNDARY_MOST + 1)) - boundary);
     host->boundary_bit = (uint8_t)bit;
     host->ram_pages = end >> PAGE_SHIFT;
     if (boundary)
@@ -117,7 +115,7 @@ bool isolation_any_visible(uint64_t gpa, uint64_t bytes)
 
 static void map(uint64_t gpa, uint64_t hpa, unsigned attr)
 {
-    if (npt_map(gpa, hpa, PAGE_BYTES, attr))
+    if (nested_map(gpa, hpa, PAGE_BYTES, attr))
         lab_end(LAB_END_FAULT, "no memory for the second-stage tables");
 }
 
@@ -135,11 +133,11 @@ void isolation_visibility(void *ctx, uint64_t gpn, uint32_t visibility)
         return;
     told_others = false;
     if (!lenient && shared)
-        npt_unmap(gpa, PAGE_BYTES);
+        nested_unmap(gpa, PAGE_BYTES);
     if (shared)
         map(gpa + boundary, hpa, MAP_READ | MAP_WRITE);
     else
-        npt_unmap(gpa + boundary, PAGE_BYTES);
+        nested_unmap(gpa + boundary, PAGE_BYTES);
     if (!lenient && !shared)
         map(gpa, hpa, MAP_READ | MAP_WRITE | MAP_EXEC);
 }
@@ -148,27 +146,27 @@ void isolation_visibility(void *ctx, uint64_t gpn, uint32_t visibility)
 void isolation_sync(const struct vcpu *v)
 {
     for (unsigned i = 0; i < lab_vcpu_count && !told_others; i++)
-        if (&lab_vcpus[i] != v && lab_vcpus[i].state == VCPU_RUNNING)
-            apic_kick(&lab_vcpus[i]);
+        if (vcpu_at(i) != v && vcpu_runs(vcpu_at(i)))
+            vcpu_kick(vcpu_at(i));
     told_others = true;
 }
 
-bool isolation_fault(struct vcpu *v, uint64_t gpa, uint64_t info)
+bool isolation_fault(const struct vcpu *v, const struct lab_access *access)
 {
-    bool above = (gpa & boundary) != 0, shared, is_code = info & SVM_NPF_FETCH;
-    uint64_t own = gpa & ~boundary;
+    uint64_t own = access->gpa & ~boundary;
+    bool above = own != access->gpa, shared;
     char text[160];
     if (!isolated || !boundary || !guest_ptr(own, 1))
         return false;
     shared = host_page_visible(lab_host, own >> PAGE_SHIFT);
-    if (shared == above && !(is_code && above))
-        return !(info & SVM_NPF_PRESENT) && npt_mapped(gpa);    /* it changed hands since */
+    if (shared == above && !(access->fetch && above))
+        return !access->present && nested_mapped(access->gpa);    /* it changed hands since */
     ksnprintf(text, sizeof(text), "the guest %s physical address %#llx%s, %s (rip %#llx)",
-              is_code ? "executes" : info & SVM_NPF_WRITE ? "writes" : "reads", (unsigned long long)gpa,
-              info & SVM_NPF_FINAL ? "" : " for its page tables",
+              access->fetch ? "executes" : access->write ? "writes" : "reads", (unsigned long long)access->gpa,
+              access->walk ? " for its page tables" : "",
               shared == above ? "which is shared memory"
               : above ? "the shared side of a private page" : "the private side of a page that it shares",
-              (unsigned long long)v->vmcb->save.rip);
+              (unsigned long long)vcpu_pc(v));
     report_violation(text);
     vcpu_dump(v);
     lab_end(LAB_END_VIOLATION, "the guest used memory on its wrong side");

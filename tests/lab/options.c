@@ -2,7 +2,7 @@
 /* The lab's command line: key=value words, "--", then the guest's own, untouched. Bad words are named and ignored. */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/lab.h"
+#include "tests/lab/lab.h"
 
 struct lab_options lab_options = {.cpus = 1, .tick_ms = 10};
 

@@ -7,16 +7,16 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/ics.h"
-#include "tests/lab/x86_64/isolation.h"
-#include "tests/lab/x86_64/pci.h"
-#include "tests/lab/x86_64/settings.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/ics.h"
+#include "tests/lab/isolation.h"
+#include "tests/lab/machine.h"
+#include "tests/lab/settings.h"
+#include "tests/lab/virtio.h"
 #include "hv/hv_wire.h"
 
 #define AUDIT_100NS     10000000ull   /* host_audit once a second */
 #define DRAIN_LIMIT_US  10000000u
-#define APIC_TIMER_HZ   1000000000ull /* QEMU's local APIC timer counts nanoseconds */
 
 struct host *lab_host;
 bool glue_xmm_hypercalls;
@@ -57,10 +57,8 @@ static void *op_gpa_map(void *ctx, uint64_t gpa, size_t len, bool write)
 static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
 {
     (void)ctx;
-    if (auto_eoi)
-        vcpu_raise_auto_eoi(&lab_vcpus[vp], vector);
-    else
-        apic_raise(&lab_vcpus[vp], vector);
+    lab_count(CNT_INTERRUPTS);
+    vcpu_raise(vcpu_at(vp), vector, auto_eoi);
 }
 
 static uint64_t op_now(void *ctx)
@@ -163,8 +161,8 @@ int glue_init(void)
         deadlines[i] = HOST_NEVER;
     settings_defaults(&settings);
     settings.host.vps = lab_vcpu_count;
-    settings.host.tsc_hz = clock_tsc_hz();
-    settings.host.apic_hz = APIC_TIMER_HZ;
+    settings.host.tsc_hz = clock_counter_hz();
+    machine_host_config(&settings.host);
     settings.scsi.max_sub_channels = (uint16_t)(lab_vcpu_count - 1);
     settings.nic.max_queues = (uint16_t)lab_vcpu_count;
     settings_parse(&settings, lab_options.host_words, lab_options.trace);

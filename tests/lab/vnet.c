@@ -9,8 +9,8 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/glue.h"
-#include "tests/lab/x86_64/pci.h"
+#include "tests/lab/glue.h"
+#include "tests/lab/virtio.h"
 
 #define F_MTU          (1ull << 3)
 #define F_MAC          (1ull << 5)
@@ -161,14 +161,15 @@ static bool make_buffers(struct vnet *c, struct virtq *q, uint8_t **buffers, boo
     return true;
 }
 
-void vnet_attach(struct pci_function f)
+void vnet_attach(const struct virtio *found)
 {
     struct vnet *c = kzalloc(sizeof(*c));
     if (!c || card_count == LAB_MAX_NICS || lab_nic_count == LAB_MAX_NICS) {
-        log_err("PCI 0:%x.%u: no room for another NIC", f.device, f.function);
+        log_err("%s: no room for another NIC", found->place);
         return;
     }
-    if (virtio_open(&c->dev, f, F_MTU | F_MAC | F_STATUS) || virtio_queue(&c->dev, &c->rx, QUEUE_RX, QUEUE_ENTRIES) ||
+    c->dev = *found;
+    if (virtio_open(&c->dev, F_MTU | F_MAC | F_STATUS) || virtio_queue(&c->dev, &c->rx, QUEUE_RX, QUEUE_ENTRIES) ||
         virtio_queue(&c->dev, &c->tx, QUEUE_TX, QUEUE_ENTRIES))
         return;
     struct lab_nic *l = &lab_nics[lab_nic_count];
@@ -184,7 +185,7 @@ void vnet_attach(struct pci_function f)
     while (c->buffer_bytes < (l->mtu ? l->mtu : DEFAULT_MTU) + FRAME_EXTRA + HEADER_BYTES)
         c->buffer_bytes *= 2;
     if (!make_buffers(c, &c->rx, c->rx_buffers, true) || !make_buffers(c, &c->tx, c->tx_buffers, false)) {
-        log_err("PCI 0:%x.%u: no memory for the NIC's buffers", f.device, f.function);
+        log_err("%s: no memory for the NIC's buffers", found->place);
         return;
     }
     for (unsigned i = c->tx.size; i > 0; i--)
@@ -193,7 +194,7 @@ void vnet_attach(struct pci_function f)
     for (unsigned i = 0; i < c->rx.size; i++)
         virtq_publish(&c->rx, i);
     cards[card_count++] = c;
-    log_info("nic %u: PCI 0:%x.%u, %02x:%02x:%02x:%02x:%02x:%02x", lab_nic_count, f.device, f.function, l->mac[0],
-             l->mac[1], l->mac[2], l->mac[3], l->mac[4], l->mac[5]);
+    log_info("nic %u: %s, %02x:%02x:%02x:%02x:%02x:%02x", lab_nic_count, found->place, l->mac[0], l->mac[1],
+             l->mac[2], l->mac[3], l->mac[4], l->mac[5]);
     lab_nic_count++;
 }

@@ -8,7 +8,7 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/glue.h"
+#include "tests/lab/glue.h"
 
 #define SECTOR 512u
 #define BLOCK  4096u
