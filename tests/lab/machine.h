@@ -57,7 +57,7 @@ const struct pt_format *machine_nested_format(void); /* after machine_init; max_
 /* Physical address bits that the guest may use, below its second-stage tables' limit. */
 unsigned machine_guest_address_bits(void);
 /* Entries for this range were removed or changed: no processor may use old translations once it has left the guest.
- * Called after each change of live entries, also with ranges that had none. */
+ * Called after each change of live entries, also with ranges that had none, and between break and make. */
 void machine_nested_flush(uint64_t gpa, uint64_t bytes);
 /* By an exit that second-stage tables caused; isolation.c and exits. */
 struct lab_access {

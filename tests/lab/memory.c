@@ -11,9 +11,12 @@
 
 static struct address_space nested_space;
 
+static void flush(vaddr_t start, uint64_t bytes) { machine_nested_flush(start.v, bytes); }
+
 int nested_init(void)
 {
-    nested_space = (struct address_space){.root = page_alloc_zeroed(0), .format = machine_nested_format()};
+    nested_space = (struct address_space){.root = page_alloc_zeroed(0), .format = machine_nested_format(),
+                                          .flush = flush};
     return pa_is_none(nested_space.root) ? -E_NOMEM : 0;
 }
 
@@ -24,17 +27,11 @@ int nested_map(uint64_t gpa, uint64_t hpa, uint64_t bytes, unsigned attr)
     return map_range(&nested_space, va(gpa), pa(hpa), bytes, attr);
 }
 
-void nested_unmap(uint64_t gpa, uint64_t bytes)
-{
-    unmap_range(&nested_space, va(gpa), bytes);
-    machine_nested_flush(gpa, bytes);
-}
+void nested_unmap(uint64_t gpa, uint64_t bytes) { unmap_range(&nested_space, va(gpa), bytes); }
 
 int nested_protect(uint64_t gpa, uint64_t bytes, unsigned attr)
 {
-    int error = protect_range(&nested_space, va(gpa), bytes, attr);
-    machine_nested_flush(gpa, bytes);
-    return error;
+    return protect_range(&nested_space, va(gpa), bytes, attr);
 }
 
 bool nested_mapped(uint64_t gpa) { return map_lookup(&nested_space, va(gpa), NULL, NULL, NULL); }
