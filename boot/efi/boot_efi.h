@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The UEFI entry: an application that firmware starts (\EFI\BOOT\BOOTX64.EFI), with the kernel's flat image in its
- * pocket. While boot services last it collects what struct boot_info asks for, then leaves them and jumps.
+ * The UEFI entry: an application that firmware starts (\EFI\BOOT\BOOTX64.EFI, BOOTAA64.EFI), with the kernel's flat
+ * image in its pocket. While boot services last it collects what struct boot_info asks for, then leaves them and jumps.
  *
  * The story is in main.c; conf.c and map.c are plain functions on memory, so that they can be tested without firmware.
  */

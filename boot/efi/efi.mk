@@ -4,13 +4,15 @@
 # A further EFI application (the lab's) links its own objects with $(EFI_BASE) by $(call efi_link,objects).
 EFIFLAGS_x86_64 := -mno-red-zone -mgeneral-regs-only
 EFIFLAGS_arm64  := -mgeneral-regs-only -mstrict-align -mno-outline-atomics
+PE_MACHINE_x86_64 := 0x8664
+PE_MACHINE_arm64 := 0xaa64
 HEADER_OFFSET_x86_64 := 0
 HEADER_OFFSET_arm64 := 64
 EFIFLAGS := $(filter-out -fno-pie -fdata-sections,$(FREE)) -fpie -fvisibility=hidden -fshort-wchar \
-            -fno-jump-tables -fno-tree-switch-conversion $(EFIFLAGS_$(ARCH)) -DHEADER_OFFSET=$(HEADER_OFFSET_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
+            -fno-jump-tables -fno-tree-switch-conversion $(EFIFLAGS_$(ARCH)) -DPE_MACHINE=$(PE_MACHINE_$(ARCH)) -DHEADER_OFFSET=$(HEADER_OFFSET_$(ARCH)) -I. -Iarch/$(ARCH) -MMD -MP
 efi_objs = $(patsubst %,$(O)/efi/%.o,$(basename $(1)))
 # Header, strings and printing: what any EFI application needs.
-EFI_BASE := $(call efi_objs,boot/efi/header_$(ARCH).S lib/string.c lib/printf.c arch/$(ARCH)/memory.S)
+EFI_BASE := $(call efi_objs,boot/efi/header.S lib/string.c lib/printf.c arch/$(ARCH)/memory.S)
 EFI_BOOT := $(call efi_objs,boot/efi/handoff_$(ARCH).S $(filter-out %_x86_64.c %_arm64.c,$(wildcard boot/efi/*.c)) \
                        boot/efi/isolation_$(ARCH).c)
 

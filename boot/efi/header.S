@@ -8,9 +8,9 @@
  * but one empty block: some firmware refuses an image without the table. Sections are page aligned, never writable
  * and executable at once, and the image says so (NX_COMPAT), which firmware with strict page protection asks for.
  *
- * The entry is efi_main(image handle, system table), in the Microsoft convention.
+ * The entry is efi_main(image handle, system table), in the convention of firmware (EFIAPI). PE_MACHINE is the machine's
+ * number, from efi.mk.
  */
-#define MACHINE_X86_64       0x8664
 #define SUBSYSTEM_EFI_APP    10
 #define CHARACTERISTICS      0x022e      /* executable, large addresses, line numbers, symbols, debug data stripped */
 #define DLL_NX_COMPAT        0x0100
@@ -29,7 +29,7 @@ header:
 
 pe:
     .ascii "PE\0\0"
-    .short MACHINE_X86_64
+    .short PE_MACHINE
     .short 4                            /* sections */
     .long 0, 0, 0                       /* time stamp, symbol table, symbols: builds are reproducible */
     .short section_table - optional
