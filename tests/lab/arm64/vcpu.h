@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The lab on arm64: EL2 with the virtualization host extensions, so that the kernel's own code (lib, mm, arch, boot) runs
- * here unchanged. What of the contract (machine.h) is where, and what the files of this folder know of each other:
+ * The lab on arm64: EL2 with the virtualization host extensions, so that the kernel's own code (lib, mm, arch, boot)
+ * runs here unchanged. What of the contract (machine.h) is where, and what the files of this folder know of each other:
  *
  *   el2.h      registers of EL2 by bit             switch.S   world switch and exit vectors
  *   vcpu.c     states, the run loop, kicks         exits.c    what an exit was, and device addresses
@@ -11,10 +11,10 @@
  *   vgicmmio.c its distributor and redistributors  timer.c    EL2's timer: clock and alarm
  *   debug.c    mark_at=, guest addresses           smp.c start.S   further processors, the lock
  *
- * Interrupts. All physical ones come to EL2 and bring the guest out. IRQs are masked while the lab runs: gic_take()
- * acknowledges what is there between two runs. Lines that are the guest's (its timers, its UART) go on to it tied to
- * their physical line (HW list registers), so that its own end of interrupt ends both. Everything else the guest sees is
- * made by vgic.c.
+ * Interrupts. All physical ones come to EL2 and bring the guest out. IRQs are masked while the lab runs: what is there
+ * between two runs is acknowledged by lab_gic_take(). Lines that are the guest's (its timers, its UART) go on to it tied
+ * to their physical line (HW list registers), so that its own end of interrupt ends both. Everything else the guest sees
+ * is made by vgic.c.
  *
  * The guest's EL1 registers, vector registers and timers stay in the processor: a vcpu never moves to another one, and
  * the lab uses none of them.
@@ -70,6 +70,7 @@ extern struct vcpu lab_vcpus[LAB_MAX_VCPUS];
 /* EL1 as after a reset, MMU off: the vcpu's own processor does it when it comes to run. Any lab code may call. */
 void vcpu_start(struct vcpu *v, uint64_t pc, uint64_t x0);
 struct vcpu *vcpu_of_mpidr(uint64_t mpidr);          /* NULL: none */
+bool vcpu_is_here(const struct vcpu *v);             /* this processor is its */
 /* This processor's EL2 registers, before its vcpu's first run. */
 void vcpu_cpu_init(struct vcpu *v);
 /* An exception of EL1, with this syndrome, instead of the instruction at the PC. */
@@ -85,44 +86,42 @@ static inline void vcpu_set_x(struct vcpu *v, unsigned n, uint64_t value)
 }
 
 /* ---- switch.S ---- */
+/* What the counter says too much of each run: measured with one instruction between two exits. */
+#define LAB_SWITCH_INSTRUCTIONS 3
 /* Runs the guest until its next exit; returns EXIT_*. IRQs masked before and after. */
 unsigned lab_enter(struct vcpu *v);
 extern uint64_t lab_host_vbar, lab_host_hcr;         /* what holds while the lab runs */
 
 /* ---- exits.c, calls.c, psci.c, sysregs.c, debug.c ---- */
 void exit_handle(struct vcpu *v, unsigned kind);
+void wait_for_interrupt(struct vcpu *v);             /* that pends for the guest; the lab goes on meanwhile */
 void exit_hvc(struct vcpu *v);
 void exit_smc(struct vcpu *v);
 void exit_sysreg(struct vcpu *v);
 bool psci_call(struct vcpu *v);                      /* function in x0; false: not one of PSCI's */
-void debug_cpu_init(struct vcpu *v);
 bool debug_exit(struct vcpu *v, unsigned class);     /* true: it was the lab's */
-uint64_t guest_id_register(unsigned crm, unsigned op2);
-
-/* Devices that the lab emulates at guest-physical addresses, besides the interrupt controller. Returns false when the
- * address is none of it. *value: what is written, or what is read. */
-bool device_access(struct vcpu *v, uint64_t gpa, bool write, unsigned bytes, uint64_t *value);
 
 /* ---- stage2.c ---- */
 void stage2_cpu_init(void);                          /* VTCR, VTTBR; after nested_init */
 
 /* ---- gic.c: the machine's ---- */
-int gic_init(const struct boot_info *boot);
-void gic_cpu_init(struct vcpu *v);
-/* Acknowledges what is pending here: the lab's own is handled, the guest's goes to its vgic. */
-void gic_take(struct vcpu *v);
-void gic_kick(const struct vcpu *target);
+int lab_gic_init(const struct boot_info *boot);
+void lab_gic_cpu_init(struct vcpu *v);
+/* Acknowledges what is pending here: the lab's own is handled, the guest's goes to its vgic. True: the alarm was among
+ * it. */
+bool lab_gic_take(struct vcpu *v);
+void lab_gic_kick(const struct vcpu *target);
 /* A line of the lab's devices, to the first processor. quiet makes the device take its request back (a level stays
  * otherwise); NULL: it is an edge. */
-void gic_lab_line(unsigned intid, bool edge, void (*quiet)(unsigned intid));
-bool gic_is_lab_line(unsigned intid);
+void lab_gic_own_line(unsigned intid, bool edge, void (*quiet)(unsigned intid));
+bool lab_gic_is_own(unsigned intid);
 /* For vgic.c: a line that the guest has switched on or off, configured, routed. */
-void gic_guest_line(const struct vcpu *target, unsigned intid, bool on);
-void gic_guest_edge(unsigned intid, bool edge);
-void gic_deactivate(unsigned intid);
+void lab_gic_guest_line(const struct vcpu *target, unsigned intid, bool on);
+void lab_gic_guest_edge(unsigned intid, bool edge);
+void lab_gic_deactivate(unsigned intid);
 /* The frames as the machine has them: the guest's are at the same addresses. */
-struct gic_frames { uint64_t distributor, redistributors; };
-extern struct gic_frames gic_frames;
+struct lab_gic_frames { uint64_t distributor, redistributors; };
+extern struct lab_gic_frames lab_gic_frames;
 #define GIC_KICK_SGI        8u
 #define GIC_MAINTENANCE_PPI 25u
 #define GIC_ALARM_PPI       26u      /* EL2's physical timer */
@@ -132,5 +131,6 @@ void timer_cpu_init(void);
 void timer_alarm_taken(void);
 
 /* ---- smp.c ---- */
-void smp_wait(void);                                 /* until an interrupt is pending here; without the lock */
+/* Starts processors 1 to count - 1; returns how many vcpus there are then. */
+unsigned smp_start(unsigned count);
 #endif
