@@ -56,6 +56,7 @@ struct arch_register { uint64_t address; enum arch_space space; };   /* address 
 struct arch_gic_range { uint64_t start, bytes; bool one_by_one; };
 #define ARCH_GIC_RANGES 8
 enum arch_psci { ARCH_PSCI_UNKNOWN, ARCH_PSCI_HVC, ARCH_PSCI_SMC };   /* the way to it */
+enum arch_serial { ARCH_SERIAL_NONE, ARCH_SERIAL_PL011, ARCH_SERIAL_16550 };
 /* What boot learned from the platform's tables, for power-off, reset, calibration and, on arm64, interrupts. Zero means
  * absent. */
 struct arch_platform {
@@ -75,6 +76,9 @@ struct arch_platform {
     struct arch_gic_range gic_redistributors[ARCH_GIC_RANGES];
     unsigned gic_ranges;
     enum arch_psci psci;
+    enum arch_serial serial;                        /* the console, where the early one was not found */
+    uint64_t serial_address;
+    uint8_t  serial_shift, serial_width;            /* 16550: distance of registers (log2) and bytes of an access */
     bool     hyperv;                                /* FADT: the hypervisor's vendor is MsHyperV */
 };
 /* After mm_init: may map registers through the hook below. */

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * RSDP -> XSDT or RSDT -> FADT -> DSDT. Source: ACPI Specification 6.5, sections 5.2 (tables), 4.8.3 (PM1 control, PM
- * timer, reset and sleep control registers), 20.2 (AML encoding). The OEM0 table: what Hyper-V's firmware provides.
+ * timer, reset and sleep control registers). The OEM0 table: what Hyper-V's firmware provides.
  */
 #define LOG_ROOM "acpi"
 #include <string.h>
 #include "boot/acpi.h"
+#include "boot/acpi_arm.h"
+#include "boot/aml.h"
 #include "mm/mm.h"
 
 #define TABLE_BYTES_MAX   (4u << 20)     /* larger than any DSDT seen; bounds the checksum loop */
@@ -197,55 +199,22 @@ static struct arch_register register_field(const struct table *t, uint32_t offse
     return (struct arch_register){a.address, a.space};
 }
 
-/* ---- \_S5 ---- */
-
-/* One small integer of AML: ZeroOp, OneOp, or a prefix with 1, 2 or 4 bytes. Returns bytes taken, 0: something else. */
-static size_t aml_integer(const uint8_t *p, size_t left, uint8_t *value)
-{
-    static const uint8_t sizes[] = {[0x0A] = 1, [0x0B] = 2, [0x0C] = 4};
-    if (left == 0)
-        return 0;
-    if (p[0] <= 1) {
-        *value = p[0];
-        return 1;
-    }
-    if (p[0] < 0x0A || p[0] > 0x0C || left < 1u + sizes[p[0]])
-        return 0;
-    *value = p[1];
-    return 1u + sizes[p[0]];
-}
-
-/* Name (_S5, Package () {SLP_TYPa, SLP_TYPb, ...}): NameOp, perhaps a root prefix, the name, PackageOp, PkgLength of 1
- * to 4 bytes, the number of elements, the elements. */
-static bool find_s5(const uint8_t *aml, size_t bytes, uint8_t *type_a, uint8_t *type_b)
-{
-    for (size_t at = 1; at + 4 <= bytes; at++) {
-        size_t p = at + 4, taken;
-        if (memcmp(aml + at, "_S5_", 4) != 0)
-            continue;
-        if (aml[at - 1] != 0x08 && !(aml[at - 1] == '\\' && at >= 2 && aml[at - 2] == 0x08))
-            continue;
-        if (bytes - p < 2 || aml[p] != 0x12)
-            continue;
-        p += 2u + (aml[p + 1] >> 6);
-        if (p >= bytes || aml[p] == 0)
-            continue;
-        p++;
-        taken = aml_integer(aml + p, bytes - p, type_a);
-        if (taken == 0)
-            continue;
-        p += taken;
-        if (aml_integer(aml + p, bytes - p, type_b) == 0)
-            *type_b = 0;
-        return true;
-    }
-    return false;
-}
+/* ---- what the machine language of DSDT and SSDTs has ---- */
 
 static bool s5_in(const struct table *t, struct arch_platform *platform)
 {
-    return t != NULL && find_s5((const uint8_t *)(t + 1), t->length - sizeof *t, &platform->s5_type_a,
-                                &platform->s5_type_b);
+    return aml_find_s5((const uint8_t *)(t + 1), t->length - sizeof *t, &platform->s5_type_a,
+                       &platform->s5_type_b);
+}
+
+static void look_into(const struct table *t, struct arch_platform *platform)
+{
+    if (t == NULL)
+        return;
+    if (!platform->has_s5)
+        platform->has_s5 = s5_in(t, platform);
+    if (platform->vmbus_irq == 0)
+        platform->vmbus_irq = aml_find_vmbus_interrupt((const uint8_t *)(t + 1), t->length - sizeof *t);
 }
 
 static void read_fadt(const struct table *t, struct arch_platform *platform)
@@ -263,8 +232,32 @@ static void read_fadt(const struct table *t, struct arch_platform *platform)
         platform->reset_value = (uint8_t)field(t, FADT_RESET_VALUE, 1);
     }
     dsdt = table_get(dsdt_address != 0 ? dsdt_address : field(t, FADT_DSDT, 4));
-    platform->has_s5 = s5_in(dsdt, platform);
+    look_into(dsdt, platform);
     table_put(dsdt);
+    acpi_arm_fadt((const uint8_t *)t, t->length, platform);
+}
+
+static void read_arm(struct arch_platform *platform)
+{
+    static const struct {
+        const char *signature;
+        void (*take)(const uint8_t *table, uint32_t bytes, struct arch_platform *platform);
+    } tables[] = {{"APIC", acpi_arm_madt}, {"GTDT", acpi_arm_gtdt}, {"SPCR", acpi_arm_spcr}};
+    for (unsigned i = 0; i < ARRAY_SIZE(tables); i++) {
+        const struct table *t = table_find(tables[i].signature);
+        if (t != NULL)
+            tables[i].take((const uint8_t *)t, t->length, platform);
+        table_put(t);
+    }
+}
+
+static const char *power_off_name(const struct arch_platform *platform)
+{
+    if (platform->psci != ARCH_PSCI_UNKNOWN)
+        return platform->psci == ARCH_PSCI_HVC ? "PSCI (HVC)" : "PSCI (SMC)";
+    if (!platform->has_s5)
+        return "no way";
+    return platform->sleep_control.address != 0 ? "sleep control" : "PM1 control";
 }
 
 bool acpi_init(paddr_t given)
@@ -290,18 +283,18 @@ bool acpi_init(paddr_t given)
     }
     read_fadt(fadt, &platform);
     table_put(fadt);
-    for (unsigned i = 0; i < root_count && !platform.has_s5; i++) {
+    for (unsigned i = 0; i < root_count && !(platform.has_s5 && platform.vmbus_irq != 0); i++) {
         const struct table *t = table_get(roots[i]);
         if (t != NULL && memcmp(t->signature, "SSDT", 4) == 0)
-            platform.has_s5 = s5_in(t, &platform);
+            look_into(t, &platform);
         table_put(t);
     }
+    read_arm(&platform);
     if (platform.pm1a_control_port == 0 && platform.sleep_control.address == 0)
         platform.has_s5 = false;             /* a value, and no register to write it to */
     arch_platform_set(&platform);
     log_info("RSDP at 0x%llx, %u tables, power-off by %s, PM timer at port 0x%x", (unsigned long long)at, root_count,
-             !platform.has_s5 ? "no way" : platform.sleep_control.address != 0 ? "sleep control" : "PM1 control",
-             platform.pm_timer_port);
+             power_off_name(&platform), platform.pm_timer_port);
     return true;
 }
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The little of ACPI that a machine without a bus driver needs: how to power off and restart, the power management
- * timer, and Hyper-V's table of random bytes. No interpreter; the one object wanted of the DSDT, \_S5, is found by
- * its encoding.
+ * timer, what Arm machines are made of, the interrupt of VMBus, and Hyper-V's table of random bytes. No interpreter:
+ * what is wanted of DSDT and SSDTs is found by its encoding (aml.h).
  *
  * Tables come from firmware and are treated as an operator's input: every length is bounded, every checksum checked,
  * and what is wrong costs one line and the facility.

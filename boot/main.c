@@ -201,6 +201,7 @@ void kernel_main(struct boot_info *boot)
 
     if (!acpi_init(boot->acpi_rsdp))
         arch_platform_set(&boot->platform);
+    console_uart_init();             /* where the tables alone know a port */
     phase("acpi");
     hv_init();
     phase("hypervisor");

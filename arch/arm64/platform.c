@@ -13,7 +13,14 @@
 
 struct arch_platform arm64_platform;
 
-void arch_platform_set(const struct arch_platform *platform) { arm64_platform = *platform; }
+/* A console that the entry found stays; else the one that ACPI names, whose registers can be mapped by now. */
+void arch_platform_set(const struct arch_platform *platform)
+{
+    arm64_platform = *platform;
+    if (platform->serial != ARCH_SERIAL_NONE && !arch_console_init())
+        arm64_console_set(platform->serial == ARCH_SERIAL_PL011 ? ARM64_UART_PL011 : ARM64_UART_16550,
+                          pa(platform->serial_address), platform->serial_shift, platform->serial_width);
+}
 
 #define CALL(instruction)                                                                                            \
     register uint64_t x0 __asm__("x0") = call->x[0];                                                                 \

@@ -14,6 +14,8 @@
 #include "arch/arch.h"
 #include "tests/fake_arch/fake_arch.h"
 #include "tests/fuzz/fuzz.h"
+#include "boot/aml.c"
+#include "boot/acpi_arm.c"
 #include "boot/acpi.c"
 
 #define AREA       0x80000ull                  /* below 1 MiB no RAM of ours is */
@@ -55,7 +57,7 @@ static void seal(uint8_t *p, uint32_t bytes, unsigned checksum_at)
 /* Each table at the beginning of a page; the page before the last may hold an RSDP. */
 static void seal_all(void)
 {
-    static const char *const known[] = {"RSDT", "XSDT", "FACP", "DSDT", "SSDT", "OEM0", "APIC"};
+    static const char *const known[] = {"RSDT", "XSDT", "FACP", "DSDT", "SSDT", "OEM0", "APIC", "GTDT", "SPCR"};
     for (unsigned i = 0; i < AREA_PAGES; i++) {
         uint8_t *p = area(i * PAGE_BYTES);
         uint32_t length;
@@ -89,6 +91,10 @@ static void run(struct input *in)
     bool ok = acpi_init(pa(rsdp));
     FUZZ_CHECK(!ok || told);
     FUZZ_CHECK(!told || !platform.has_s5 || platform.pm1a_control_port || platform.sleep_control.address);
+    FUZZ_CHECK(platform.gic_ranges <= ARCH_GIC_RANGES);
+    for (unsigned i = 0; i < platform.gic_ranges; i++)
+        FUZZ_CHECK(platform.gic_redistributors[i].start && platform.gic_redistributors[i].bytes);
+    FUZZ_CHECK((platform.serial == ARCH_SERIAL_NONE) == (platform.serial_address == 0));
     FUZZ_CHECK(root_count <= ROOT_ENTRIES_MAX && acpi_random_bytes(random, sizeof(random)) <= sizeof(random));
     struct mm_stats now;
     mm_get_stats(&now);

@@ -203,6 +203,8 @@ TEST(too_many_regions_and_long_lines_are_noted)
 }
 
 /* ---- ACPI, in the fake machine's memory ---- */
+#include "boot/aml.c"
+#include "boot/acpi_arm.c"
 #include "boot/acpi.c"
 
 static struct arch_platform got;
@@ -303,7 +305,7 @@ TEST(acpi_s5_in_its_encodings)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         uint8_t *aml = malloc(cases[i].bytes), a = 0, b = 0;
         memcpy(aml, cases[i].aml, cases[i].bytes);
-        CHECK_EQ(find_s5(aml, cases[i].bytes, &a, &b), cases[i].found);
+        CHECK_EQ(aml_find_s5(aml, cases[i].bytes, &a, &b), cases[i].found);
         CHECK(!cases[i].found || (a == cases[i].a && b == cases[i].b));
         free(aml);
     }
