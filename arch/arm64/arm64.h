@@ -11,6 +11,7 @@
 #pragma once
 #ifndef __ASSEMBLER__
 #include "arch/arch.h"
+#include "arch/arm64/pt.h"
 
 /* ---- system registers, by the assembler's names, in quotes or not ---- */
 #define sysreg_read(name)                                                     \
@@ -118,7 +119,8 @@ _Static_assert(sizeof(struct arm64_frame) % 16 == 0, "SP stays aligned");
 
 /* ---- between the files of this folder ---- */
 void arm64_vectors_init(void);                            /* exceptions.c: VBAR, emergency stack; SErrors on */
-void arm64_exception(struct arm64_frame *frame, unsigned kind);    /* exceptions.c; enum arm64_vector */
+void arm64_exception(struct arm64_frame *frame, unsigned vector);  /* exceptions.c; ARM64_VECTOR_* */
+void arm64_fault_caller(uint64_t pc, uint64_t return_address);     /* cpu.c */
 void arm64_irq(struct arm64_frame *frame);                /* irq.c */
 extern struct arch_platform arm64_platform;               /* platform.c: first what the entry's device tree says */
 void *arm64_map_device(paddr_t start, uint64_t bytes);    /* pt.c: by mm's hook; NULL before mm_init too */
@@ -126,9 +128,12 @@ extern unsigned arm64_entry_el;                           /* cpu.c: the level at
 /* Is there anybody beneath to be asked by HVC? Not at EL2, and not at EL1 when we came from EL2 ourselves. */
 static inline bool arm64_has_hypervisor(void) { return arm64_entry_el == 1; }
 
-/* console.c: which UART, before arch_console_init and again when ACPI knows better. mapped: its registers. */
+/* console.c: which UART, before arch_console_init and again when ACPI knows better. Registers lie
+ * 1 << shift bytes apart and are width bytes wide (a PL011's are what they are). */
 enum arm64_uart { ARM64_UART_NONE, ARM64_UART_PL011, ARM64_UART_16550 };
 void arm64_console_set(enum arm64_uart kind, paddr_t registers, unsigned shift, unsigned width);
+/* Where boot mapped it, as a section of the image for the final tables; false: it did not. */
+bool arm64_console_section(struct arch_image_section *section);
 #endif
 
 /* ---- numbers of vectors in groups of four: synchronous, IRQ, FIQ, SError ---- */
@@ -208,11 +213,7 @@ void arm64_console_set(enum arm64_uart kind, paddr_t registers, unsigned shift, 
 #define SCTLR_RES1           0x30D00800
 #define SCTLR_KERNEL         (SCTLR_RES1 | SCTLR_M | SCTLR_C | SCTLR_SA | SCTLR_I)
 
-/* ---- MAIR: the index is what table entries say ---- */
-#define MAIR_NORMAL          0       /* write back */
-#define MAIR_DEVICE          1       /* nGnRE: in order, not merged; writes may be acknowledged early */
-#define MAIR_WC              2       /* normal, not cached: writes may be merged */
-#define MAIR_STRONG          3       /* nGnRnE */
+/* ---- MAIR, in the order of pt.h's MAIR_* ---- */
 #define MAIR_VALUE           0x004404FF
 
 /* ---- TCR: both halves of 48 bits, 4 KiB pages, tables in write-back inner shareable memory ---- */
@@ -221,9 +222,20 @@ void arm64_console_set(enum arm64_uart kind, paddr_t registers, unsigned shift, 
 #define TCR_EPD0             (1 << 7)
 #define TCR_WALK0            (0x3500)            /* SH0 inner, ORGN0 and IRGN0 write back */
 #define TCR_WALK1            (0x35000000)
-#define TCR_TG1_4K           (2 << 30)
+#define TCR_TG1_4K           0x80000000
 #define TCR_IPS_SHIFT        32
 #define TCR_KERNEL_LOW       (TCR_T0SZ(48) | TCR_T1SZ(48) | TCR_WALK0 | TCR_WALK1)
+
+/* ---- the boot tables, one page each from boot_tables_start on: start.S builds them ---- */
+#define ARM64_TABLE_ID_L0      0     /* identity map of the image's first 2 MiB, for TTBR0 */
+#define ARM64_TABLE_ID_L1      1
+#define ARM64_TABLE_ID_L2      2
+#define ARM64_TABLE_KERNEL_L0  3
+#define ARM64_TABLE_KERNEL_L1  4
+#define ARM64_TABLE_KERNEL_L2  5
+#define ARM64_TABLE_EMPTY      6     /* stays empty: between two sets of tables */
+#define ARM64_TABLE_POOL       7     /* from here on: tables of the direct map, as boot needs them */
+#define ARM64_TABLES           24    /* linker.ld has the same number */
 
 /* ---- HCR_EL2 ---- */
 #define HCR_VM_BIT           0

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The first C code: fills the one struct boot_info from the device tree, or completes what the UEFI loader filled, then
+ * kernel_main().
+ *
+ * Runs on the boot stack and boot tables (entry.h). The console is known once the device tree was read, but nothing is
+ * printed here: what is odd goes into the note, which kernel_main logs.
+ */
+#include "boot/arm64/entry.h"
+#include "arch/arm64/arm64.h"
+#include <string.h>
+
+#define BOOT_MAP_BYTES (4ull << 30)      /* RAM below is in the direct map: mm brings its first pages online there */
+#define BOOT_TEXT_MAX  65536u            /* a loader's text without an end is cut here */
+#define ELF_PHYS       0x40200000ull     /* linker.ld's IMAGE_PHYS */
+#define ELF_TREE       0x40000000ull     /* where QEMU puts the device tree for an ELF file: at the start of RAM */
+
+extern char image_end[];
+
+const void *boot_phys(uint64_t address, uint64_t bytes)
+{
+    return address != 0 && boot_map(address, bytes) ? arch_phys_to_virt(pa(address)) : NULL;
+}
+
+size_t boot_text(const char **text, uint64_t address)
+{
+    size_t length = 0;
+    *text = boot_phys(address, 1);
+    if (*text == NULL)
+        return 0;
+    while (length < BOOT_TEXT_MAX && boot_phys(address + length, 1) != NULL && (*text)[length] != '\0')
+        length++;
+    return length;
+}
+
+/* mm finds its first pages through the direct map. */
+static void map_low_memory(struct boot_info *boot)
+{
+    for (unsigned i = 0; i < boot->region_count; i++) {
+        const struct mm_region *r = &boot->regions[i];
+        if (r->type != MM_RAM || r->bytes == 0 || r->start.v >= BOOT_MAP_BYTES)
+            continue;
+        if (!boot_map(r->start.v, MIN(r->bytes, BOOT_MAP_BYTES - r->start.v)))
+            boot_note(boot, "RAM at 0x%llx can't be mapped", (unsigned long long)r->start.v);
+    }
+}
+
+void boot_enter(unsigned kind, uint64_t device_tree, uint64_t image_phys, uint64_t counter, unsigned el)
+{
+    struct boot_info *boot = &boot_info;
+    image_phys_base = image_phys;
+    arm64_entry_el = el;
+    if (boot->entry_counter == 0)        /* else the UEFI loader has stamped its own beginning */
+        boot->entry_counter = counter;
+    if (kind == BOOT_KIND_LINUX) {
+        boot->loader = "Linux boot protocol";
+        if (device_tree == 0 && image_phys == ELF_PHYS)
+            device_tree = ELF_TREE;
+        boot_from_fdt(boot, device_tree);
+    } else {
+        boot->loader = "UEFI";
+        boot->cmdline[sizeof boot->cmdline - 1] = '\0';
+        boot->note[sizeof boot->note - 1] = '\0';
+        if (!pa_is_none(boot->device_tree))
+            boot_platform_from_fdt(boot, boot->device_tree.v);
+    }
+    boot_add_region(boot, image_phys, (uint64_t)image_end - IMAGE_VIRT_BASE, MM_KERNEL);
+    map_low_memory(boot);
+    kernel_main(boot);
+}
