@@ -28,6 +28,8 @@
  *   static inline paddr_t arch_direct_to_phys(vaddr_t);
  *   ARCH_NAME "x86_64"   ARCH_VMAP_BASE, ARCH_VMAP_BYTES (region for mm/vmap.c)   ARCH_DIRECT_BYTES (its limit)
  *   ARCH_MAX_CPUS
+ *   ARCH_COUNTER_TOLD       a register tells the counter's frequency, at no cost: arch_counter_calibrate() is exact
+ *   ARCH_LOCAL_TIMER_BEST   the CPU's own timer is exact and costs no exit: synthetic timers only when asked for
  */
 
 /* ---- processor ---- */

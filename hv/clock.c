@@ -9,7 +9,8 @@
  *                         each reading corrects the rate, so the announced frequency needs to be only roughly right
  *   plain counter         the CPU's counter at the host's frequency, else at the frequency the platform tells
  *
- * Only the first two count reference time, which is what synthetic timers compare against. Configuration, for tests:
+ * Only the first two count reference time, which is what synthetic timers compare against. A page that disagrees with the
+ * counter is not used: of arm64 nothing says which of the CPU's counters it means. Configuration, for tests:
  * hv.tsc_page=0, hv.reference_counter=0, hv.frequency=0.
  */
 #define LOG_ROOM "hv"
@@ -23,6 +24,7 @@
 #define CALIBRATE_100NS       MS_100NS(1)
 #define CALIBRATE_PAIRS       5
 #define SEQUENCE_TRIES        1000            /* a page that changes at every look is a broken one */
+#define PAGE_ERROR_100NS      MS_100NS(10)    /* by which page and counter may differ; other units differ by a lot */
 #define RATE_SHIFT            56
 
 static struct {
@@ -72,7 +74,8 @@ static uint64_t reference_counter(void)
     return hv_time.newest_100ns;
 }
 
-static uint64_t tsc_page_now(void)
+/* False: the page is invalid at present. */
+static bool read_tsc_page(uint64_t *now)
 {
     const volatile struct hv_reference_tsc_page *p = hv_time.page;
 
@@ -83,12 +86,37 @@ static uint64_t tsc_page_now(void)
         arch_fence_ord_read();         /* scale and offset belong to the sequence read before them ... */
         uint64_t scale = p->scale;
         uint64_t offset = (uint64_t)p->offset;
-        uint64_t now = multiply_shift(arch_counter(), scale, 64) + offset;
+        *now = multiply_shift(arch_counter(), scale, 64) + offset;
         arch_fence_ord_read();         /* ... and to the one read after them, if it is the same */
         if (p->sequence == sequence)
-            return now;
+            return true;
     }
-    return reference_counter();
+    return false;
+}
+
+static uint64_t tsc_page_now(void)
+{
+    uint64_t now;
+
+    return read_tsc_page(&now) ? now : reference_counter();
+}
+
+/* Does the page tell the time that the reference counter tells? Without the counter it is believed where the CPU has one
+ * counter, and where the CPU's own frequency is known it is not needed. */
+static bool tsc_page_is_right(void)
+{
+    uint64_t before, page, after;
+
+    if (!hv_access(HV_ACCESS_REFERENCE_COUNTER))
+        return !ARCH_COUNTER_TOLD;
+    if (!arch_hv_reg_read(HV_X64_MSR_TIME_REF_COUNT, &before) || !read_tsc_page(&page) ||
+        !arch_hv_reg_read(HV_X64_MSR_TIME_REF_COUNT, &after))
+        return true;                   /* invalid at present, or no counter after all: nothing to compare */
+    if (page + PAGE_ERROR_100NS >= before && page <= after + PAGE_ERROR_100NS)
+        return true;
+    log_warn("the reference TSC page says %llu where the reference counter says %llu: not used",
+             (unsigned long long)page, (unsigned long long)after);
+    return false;
 }
 
 static uint64_t counter_at(uint64_t counter)
@@ -183,6 +211,10 @@ static bool start_tsc_page(void)
             return false;
         }
     }
+    if (!tsc_page_is_right()) {
+        arch_hv_reg_write(HV_X64_MSR_REFERENCE_TSC, old);
+        return false;
+    }
     hv_time.kind = CLOCK_TSC_PAGE;
     return true;
 }
@@ -229,7 +261,7 @@ static uint64_t start_counter(bool reference)
     uint64_t hz = 0;
 
     if (!host_frequency(HV_X64_MSR_TSC_FREQUENCY, &hz)) {
-        hz = reference ? measure_hz() : arch_counter_calibrate();
+        hz = reference && !ARCH_COUNTER_TOLD ? measure_hz() : arch_counter_calibrate();
         if (hz < MIN_HZ) {
             log_warn("nothing tells the frequency of the CPU's counter: taking %llu Hz",
                      (unsigned long long)GUESSED_HZ);

@@ -84,7 +84,6 @@ bool hv_init(void)
     log_info("%s", description);
     name_missing();
     bearable = hv_isolation_detect();
-    hv_vp_online(hv_vp_index());
 
     hv_state.guest_os_id = hv_guest_os_id(HV_GUEST_OS_TYPE_UNDEFINED, CANDELA_OS_ID, CANDELA_OS_VERSION, 0);
     if (!hv_access(HV_ACCESS_HYPERCALL)) {
@@ -95,6 +94,7 @@ bool hv_init(void)
         log_warn("the host refused the guest OS id: no VMBus devices");
         return true;
     }
+    hv_vp_online(hv_vp_index());       /* not told to strangers, on arm64 */
     int rc = hv_hypercall_init();
     if (rc)
         log_err("no hypercall page: %s; no VMBus devices", error_name(rc));

@@ -7,8 +7,8 @@
  *   local      the CPU's own timer, also when the clock is not reference time, which is what stimers compare with
  *
  * Arming costs an exit, so the hardware is left alone when it will fire soon enough anyway: a later deadline than the
- * armed one is only remembered, and the early interrupt arms the rest. Configuration: hv.stimer=0,
- * hv.stimer_direct=0.
+ * armed one is only remembered, and the early interrupt arms the rest. Where the CPU's own timer needs no exit (arm64)
+ * it is the first choice. Configuration: hv.stimer, hv.stimer_direct=0.
  */
 #define LOG_ROOM "hv"
 #include "hv/hv_internal.h"
@@ -97,7 +97,7 @@ static void start_local(void)
 
 void hv_timer_init(void)
 {
-    bool asked = config_bool("hv.stimer", true), direct = config_bool("hv.stimer_direct", true);
+    bool asked = config_bool("hv.stimer", !ARCH_LOCAL_TIMER_BEST), direct = config_bool("hv.stimer_direct", true);
     bool stimer = asked && hv_state.present && hv_clock_is_reference() && hv_access(HV_ACCESS_STIMER);
 
     mode = TIMER_NONE;

@@ -18,6 +18,8 @@
 
 #define ARCH_NAME         "arm64"
 #define ARCH_MAX_CPUS     1                        /* only the boot processor is started */
+#define ARCH_COUNTER_TOLD     true                 /* CNTFRQ_EL0 */
+#define ARCH_LOCAL_TIMER_BEST true
 #define ARCH_DIRECT_BASE  0xffff800000000000ull
 #define ARCH_DIRECT_BYTES (64ull << 40)
 #define ARCH_VMAP_BASE    0xffffc00000000000ull

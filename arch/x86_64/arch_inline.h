@@ -13,6 +13,8 @@
 
 #define ARCH_NAME         "x86_64"
 #define ARCH_MAX_CPUS     1                        /* only the boot processor is started */
+#define ARCH_COUNTER_TOLD     false
+#define ARCH_LOCAL_TIMER_BEST false                /* the local APIC's: exits, and its rate is measured */
 #define ARCH_DIRECT_BASE  0xffff800000000000ull
 #define ARCH_DIRECT_BYTES (64ull << 40)
 #define ARCH_VMAP_BASE    0xffffc00000000000ull

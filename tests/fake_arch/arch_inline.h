@@ -13,6 +13,8 @@
 
 #define ARCH_NAME         "fake"
 #define ARCH_MAX_CPUS     1
+#define ARCH_COUNTER_TOLD     false
+#define ARCH_LOCAL_TIMER_BEST false
 #define ARCH_DIRECT_BASE  0x200000000000ull
 #define ARCH_DIRECT_BYTES (4ull << 40)
 #define ARCH_VMAP_BASE    0x400000000000ull

@@ -276,6 +276,22 @@ TEST(hv_tsc_page_invalid_at_times)
     hv_shutdown();
 }
 
+/* A page that counts by another of the CPU's counters than the one we read. */
+static uint64_t other_counter(void *ctx) { return (void)ctx, fake_counter_advance() + (1ull << 40); }
+
+TEST(hv_tsc_page_of_another_counter)
+{
+    boot();
+    struct host *h = hv_host_start(&cfg);
+    h->ops.guest_tsc = other_counter;
+    KASSERT(hv_init());
+    hv_clock_init();
+    CHECK(fake_log_contains("not used"));
+    CHECK_EQ(msr(HV_X64_MSR_REFERENCE_TSC) & 1, 0);
+    clock_agrees("reference counter", 50);
+    hv_shutdown();
+}
+
 TEST(hv_reference_counter)
 {
     boot();
