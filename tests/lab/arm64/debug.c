@@ -3,8 +3,8 @@
  * mark_at= by a hardware breakpoint, and the guest's virtual addresses.
  *
  * Debug exceptions come to EL2 while a mark is wanted (TDE), and the guest's own debug registers read as zero and
- * ignore writes. At the breakpoint it is switched off, the one instruction executed as a single step, and it is switched on
- * again. What else comes then (BRK) goes back to the guest.
+ * ignore writes. At the breakpoint it is switched off, the one instruction executed as a single step, and it is
+ * switched on again. What else comes then (BRK) goes back to the guest.
  *
  * Source: Arm ARM (DDI 0487), D2.9 (breakpoints), D2.12 (software step), C6.2.20 (address translation instructions).
  */

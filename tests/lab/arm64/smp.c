@@ -73,8 +73,8 @@ static bool start_one(struct vcpu *v, unsigned index, paddr_t start_tables)
     v->index = index;
     r = (struct ap_registers){
         .hcr = lab_host_hcr, .mair = sysreg_read(mair_el1), .tcr = sysreg_read(tcr_el1),
-        .ttbr1 = sysreg_read(ttbr1_el1), .start_tables = start_tables.v, .sctlr = sysreg_read(sctlr_el1), .vbar = lab_host_vbar,
-        .stack = (uint64_t)(uintptr_t)stack + STACK_BYTES, .entry = (uint64_t)(uintptr_t)ap_main,
+        .ttbr1 = sysreg_read(ttbr1_el1), .start_tables = start_tables.v, .sctlr = sysreg_read(sctlr_el1),
+        .vbar = lab_host_vbar, .stack = (uint64_t)(uintptr_t)stack + STACK_BYTES, .entry = (uint64_t)(uintptr_t)ap_main,
         .argument = (uint64_t)(uintptr_t)v,
     };
     arm64_cache_clean(&r, sizeof(r));

@@ -12,9 +12,9 @@
  *   debug.c    mark_at=, guest addresses           smp.c start.S   further processors, the lock
  *
  * Interrupts. All physical ones come to EL2 and bring the guest out. IRQs are masked while the lab runs: what is there
- * between two runs is acknowledged by lab_gic_take(). Lines that are the guest's (its timers, its UART) go on to it tied
- * to their physical line (HW list registers), so that its own end of interrupt ends both. Everything else the guest sees
- * is made by vgic.c.
+ * between two runs is acknowledged by lab_gic_take(). Lines that are the guest's (its timers, its UART) go on to it
+ * tied to their physical line (HW list registers), so that its own end of interrupt ends both. Everything else the
+ * guest sees is made by vgic.c.
  *
  * The guest's EL1 registers, vector registers and timers stay in the processor: a vcpu never moves to another one, and
  * the lab uses none of them.

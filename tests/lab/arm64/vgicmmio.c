@@ -4,7 +4,8 @@
  * read as zero and ignore writes.
  *
  * Everything is read and written in words of 32 bits; of wider registers each half is one, of narrower accesses
- * (allowed to priorities only) the word is made up. Source: Arm GIC Architecture Specification v3/v4 (IHI 0069), chapter 12.
+ * (allowed to priorities only) the word is made up. Source: Arm GIC Architecture Specification v3/v4 (IHI 0069),
+ * chapter 12.
  */
 #define LOG_ROOM "lab"
 #include "arch/arm64/gic.h"
