@@ -5,7 +5,8 @@
  * unsigned lab_enter(struct vcpu *v) runs the guest until its next exit and returns EXIT_*; general registers, PC,
  * PSTATE and the syndrome are in v (offsets in vcpu.h). Everything else of EL1 stays in the processor. While the guest
  * runs, VBAR_EL2 names the vectors below and HCR_EL2 is v's; the processor's cycle counter, which counts EL1 and EL0
- * alone, is read on both sides.
+ * alone, is read on both sides: under QEMU's -icount the difference is exactly the instructions of the guest, the one
+ * that left it included.
  *
  * Stack of EL2 meanwhile: v, then what a C function may expect to be kept.
  */

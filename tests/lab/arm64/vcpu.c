@@ -214,7 +214,7 @@ NORETURN void vcpu_run(struct vcpu *v)
         lab_lock();
         vgic_save(v);
         lab_count(CNT_EXITS);
-        v->guest_instructions += v->spent - MIN(v->spent, (uint64_t)LAB_SWITCH_INSTRUCTIONS);
+        v->guest_instructions += v->spent;
         exit_handle(v, kind);
     }
 }

@@ -52,7 +52,7 @@ struct vcpu {
     uint64_t pc, pstate;
     uint64_t esr, far, hpfar;      /* of the last synchronous exit */
     uint64_t hcr;                  /* HCR_EL2 while the guest runs */
-    uint64_t before, spent;        /* counter of the guest's cycles at entry; difference at exit */
+    uint64_t before, spent;        /* counter of cycles at EL1 and EL0 before and during the last run */
     unsigned index;
     uint64_t mpidr;                /* affinity, as PSCI, GIC and device tree name it */
     enum vcpu_state state;
@@ -86,8 +86,6 @@ static inline void vcpu_set_x(struct vcpu *v, unsigned n, uint64_t value)
 }
 
 /* ---- switch.S ---- */
-/* What the counter says too much of each run: measured with one instruction between two exits. */
-#define LAB_SWITCH_INSTRUCTIONS 3
 /* Runs the guest until its next exit; returns EXIT_*. IRQs masked before and after. */
 unsigned lab_enter(struct vcpu *v);
 extern uint64_t lab_host_vbar, lab_host_hcr;         /* what holds while the lab runs */
