@@ -98,7 +98,6 @@ void vcpu_kick(struct vcpu *v)
 void vcpu_raise(struct vcpu *v, unsigned vector, bool auto_eoi)
 {
     (void)auto_eoi;                     /* does not exist here: every interrupt is ended at the CPU interface */
-    lab_count(CNT_INTERRUPTS);
     if (vector < 32)
         vgic_raise(v, vector);
     else
