@@ -4,10 +4,10 @@
  * (tests/lab/x86_64/ on SVM, tests/lab/arm64/ at EL2): the same names in both, chosen at link time.
  *
  * The shared part knows a vcpu by its address and number only. Everything here is called with the lab's lock held
- * (lab_lock), except machine_early and what says otherwise. Addresses: gpa is the guest's physical one (arm64: IPA), hpa
+ * (lab_lock), except machine_serial_init and what says otherwise. Addresses: gpa is the guest's physical one (arm64: IPA), hpa
  * the machine's own.
  *
- * Order of bring-up (main.c): machine_early, firmware_handoff, options, arch_cpu_init, mm_init, machine_init,
+ * Order of bring-up (main.c): machine_serial_init, firmware_handoff, options, arch_cpu_init, mm_init, machine_init,
  * clock_init, nested_init, machine_vcpus, then direct_memory or firmware_memory, glue_init, direct_load or
  * firmware_start, vcpu_run.
  */
@@ -19,8 +19,9 @@ struct vcpu;
 struct host_config;
 
 /* ---- bring-up ---- */
-/* First of all, before memory: the lab's own serial port can be used (machine_serial_*). False: there is none. */
-bool machine_early(const struct boot_info *boot);
+/* The lab's own serial port (machine_serial_*). Called first of all, and once more behind mm_init where it could not be
+ * used yet. False: there is none. */
+bool machine_serial_init(const struct boot_info *boot);
 /* The hypervisor's own exception vectors, virtualisation on, the interrupt controller's part that the lab uses. After
  * mm_init, on the first processor. 0, or an error behind a log line that says what QEMU's command line lacks. */
 int machine_init(const struct boot_info *boot);

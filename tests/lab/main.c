@@ -11,6 +11,12 @@
 
 static void end_after_panic(void) { lab_end(LAB_END_FAULT, "panic in the lab"); }
 
+static void console_write(struct log_sink *sink, const char *text, size_t bytes)
+{
+    (void)sink;
+    arch_console_write(text, bytes);
+}
+
 /* The allocator gets the lab's part of the machine only; the rest is the guest's and is never touched without need. */
 static void start_memory(const struct boot_info *boot)
 {
@@ -28,6 +34,19 @@ static void start_memory(const struct boot_info *boot)
     mm_init(own, n);
 }
 
+/* Where the port needs memory to be reached; what was logged before comes out now. */
+static void start_serial(const struct boot_info *boot)
+{
+    static struct log_sink console = {.write = console_write};
+    if (machine_serial_init(boot)) {
+        serial_init();
+        return;
+    }
+    if (arch_console_init())
+        log_add_sink(&console);
+    lab_end(LAB_END_FAULT, "no serial port of the lab's own: QEMU needs -device pci-serial");
+}
+
 static void must(int error, const char *what)
 {
     if (error) {
@@ -38,7 +57,8 @@ static void must(int error, const char *what)
 
 NORETURN void kernel_main(struct boot_info *boot)
 {
-    if (machine_early(boot))
+    bool serial = machine_serial_init(boot);
+    if (serial)
         serial_init();
     panic_set_end(end_after_panic);
     log_info("Candela lab, started by %s", boot->loader);
@@ -48,6 +68,8 @@ NORETURN void kernel_main(struct boot_info *boot)
     options_parse(boot->cmdline);
     arch_cpu_init();
     start_memory(boot);
+    if (!serial)
+        start_serial(boot);
     must(machine_init(boot), "hypervisor");
     must(clock_init(), "clock");
     log_set_clock(clock_now_us);

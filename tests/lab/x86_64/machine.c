@@ -56,7 +56,7 @@ static void install_own_gates(void)
     __asm__ volatile("lidt %0" : : "m"(r));
 }
 
-bool machine_early(const struct boot_info *boot)
+bool machine_serial_init(const struct boot_info *boot)
 {
     (void)boot;
     return true;
