@@ -7,7 +7,7 @@
  * (lab_lock), except machine_serial_init and what says otherwise. Addresses: gpa is the guest's physical one (arm64: IPA), hpa
  * the machine's own.
  *
- * Order of bring-up (main.c): machine_serial_init, firmware_handoff, options, arch_cpu_init, mm_init, machine_init,
+ * Order of bring-up (main.c): machine_serial_init, firmware_handoff, arch_cpu_init, mm_init, options, machine_init,
  * clock_init, nested_init, machine_vcpus, then direct_memory or firmware_memory, glue_init, direct_load or
  * firmware_start, vcpu_run.
  */
@@ -98,7 +98,7 @@ void direct_load(const struct boot_info *boot);      /* the guest's image and ta
 
 /* ---- firmware mode: the machine the lab was started on, virtualised ---- */
 extern bool lab_firmware;                            /* false: direct mode */
-/* True when LAB.EFI started us; then the options are in boot->cmdline. */
-bool firmware_handoff(struct boot_info *boot);
+/* True when LAB.EFI started us; then the options come by fw_cfg. */
+bool firmware_handoff(const struct boot_info *boot);
 void firmware_memory(void);
 void firmware_start(struct vcpu *v);

@@ -8,13 +8,31 @@
  */
 #define LOG_ROOM "lab"
 #include "tests/lab/direct.h"
+#include "tests/lab/fwcfg.h"
 
-static void end_after_panic(void) { lab_end(LAB_END_FAULT, "panic in the lab"); }
+#define FIRMWARE_OPTIONS "opt/lab/options"
+
+static bool port_ready;
 
 static void console_write(struct log_sink *sink, const char *text, size_t bytes)
 {
     (void)sink;
     arch_console_write(text, bytes);
+}
+
+/* The guest's console, for what would else be said to nobody. */
+static void use_console(void)
+{
+    static struct log_sink console = {.write = console_write};
+    if (arch_console_init())
+        log_add_sink(&console);
+}
+
+static void end_after_panic(void)
+{
+    if (!port_ready)
+        use_console();
+    lab_end(LAB_END_FAULT, "panic in the lab");
 }
 
 /* The allocator gets the lab's part of the machine only; the rest is the guest's and is never touched without need. */
@@ -37,13 +55,12 @@ static void start_memory(const struct boot_info *boot)
 /* Where the port needs memory to be reached; what was logged before comes out now. */
 static void start_serial(const struct boot_info *boot)
 {
-    static struct log_sink console = {.write = console_write};
-    if (machine_serial_init(boot)) {
+    port_ready = machine_serial_init(boot);
+    if (port_ready) {
         serial_init();
         return;
     }
-    if (arch_console_init())
-        log_add_sink(&console);
+    use_console();
     lab_end(LAB_END_FAULT, "no serial port of the lab's own: QEMU needs -device pci-serial");
 }
 
@@ -57,19 +74,21 @@ static void must(int error, const char *what)
 
 NORETURN void kernel_main(struct boot_info *boot)
 {
-    bool serial = machine_serial_init(boot);
-    if (serial)
+    port_ready = machine_serial_init(boot);
+    if (port_ready)
         serial_init();
     panic_set_end(end_after_panic);
     log_info("Candela lab, started by %s", boot->loader);
     if (boot->note[0])
         log_warn("%s", boot->note);
     firmware_handoff(boot);
-    options_parse(boot->cmdline);
     arch_cpu_init();
     start_memory(boot);
-    if (!serial)
+    if (!port_ready)
         start_serial(boot);
+    if (lab_firmware)
+        fwcfg_read_text(FIRMWARE_OPTIONS, boot->cmdline, sizeof(boot->cmdline));
+    options_parse(boot->cmdline);
     must(machine_init(boot), "hypervisor");
     must(clock_init(), "clock");
     log_set_clock(clock_now_us);

@@ -42,12 +42,10 @@ static void find_ecam(const struct boot_info *boot)
 {
     struct fdt fdt;
     struct fdt_walk w;
-    if (lab_firmware) {
-        firmware_ecam(&ecam, &ecam_bytes);
+    if (pa_is_none(boot->device_tree)) {
+        firmware_ecam(boot, &ecam, &ecam_bytes);
         return;
     }
-    if (pa_is_none(boot->device_tree))
-        return;
     const void *blob = arch_phys_to_virt(boot->device_tree);
     if (!fdt_open(&fdt, blob, fdt_claimed_bytes(blob)))
         return;
@@ -74,9 +72,9 @@ bool machine_serial_init(const struct boot_info *boot)
     static bool called;
     if (!called) {
         called = true;
+        find_ecam(boot);               /* later the device tree is no longer in reach, and soon overwritten */
         return false;
     }
-    find_ecam(boot);
     for (unsigned device = 0; device < 32; device++) {
         volatile uint8_t *f = map_function(device);
         if (!f)

@@ -7,6 +7,7 @@
  * ends the run.
  */
 #define LOG_ROOM "lab"
+#include "tests/lab/arm64/board.h"
 #include "tests/lab/arm64/el2.h"
 #include "tests/lab/arm64/vcpu.h"
 #include "tests/lab/balloon.h"
@@ -80,7 +81,7 @@ static void exit_abort(struct vcpu *v, unsigned class)
         ksnprintf(text, sizeof(text), "the guest %s physical address %#llx, which it has given to the host (pc %#llx)",
                   a.write ? "writes" : "reads", (unsigned long long)a.gpa, (unsigned long long)v->pc);
         report_violation(text);
-    } else if (!vgic_access(v, a.gpa, a.write, bytes, &value)) {
+    } else if (!vgic_access(v, a.gpa, a.write, bytes, &value) && !board_access(a.gpa, a.write, bytes, &value)) {
         touch_nothing(v, a.gpa, a.write);
     }
     if (!a.write) {

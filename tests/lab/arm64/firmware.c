@@ -14,9 +14,7 @@
 #include "tests/lab/arm64/firmware.h"
 #include "tests/lab/arm64/uefi.h"
 #include "tests/lab/arm64/vcpu.h"
-#include "tests/lab/fwcfg.h"
 
-#define FIRMWARE_OPTIONS "opt/lab/options"
 #define TOP_BITS         44u              /* the machine's last PCI window ends at 1 TiB */
 #define VIRTIO_MAGIC     0x74726976u
 #define VIRTIO_VERSION   0x004
@@ -41,7 +39,7 @@ bool lab_firmware;
 static struct lab_handoff handoff;
 static struct arch_gic_range redistributors;
 
-bool firmware_handoff(struct boot_info *boot)
+bool firmware_handoff(const struct boot_info *boot)
 {
     for (unsigned i = 0; i < boot->module_count; i++) {
         if (strcmp(boot->modules[i].name, LAB_HANDOFF_NAME) != 0)
@@ -50,13 +48,13 @@ bool firmware_handoff(struct boot_info *boot)
         lab_firmware = handoff.magic == LAB_HANDOFF_MAGIC;
     }
     redistributors = boot->platform.gic_redistributors[0];
-    if (lab_firmware)
-        fwcfg_read_text(FIRMWARE_OPTIONS, boot->cmdline, sizeof(boot->cmdline));
     return lab_firmware;
 }
 
-void firmware_ecam(uint64_t *start, uint64_t *bytes)
+void firmware_ecam(const struct boot_info *boot, uint64_t *start, uint64_t *bytes)
 {
+    if (!firmware_handoff(boot))
+        return;
     *start = handoff.ecam;
     *bytes = handoff.ecam_bytes;
 }

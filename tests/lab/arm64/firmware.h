@@ -3,6 +3,7 @@
 #pragma once
 #include "tests/lab/machine.h"
 
-void firmware_ecam(uint64_t *start, uint64_t *bytes);       /* PCI's configuration space, as LAB.EFI found it */
+/* PCI's configuration space, as LAB.EFI found it; unchanged when it did not start us. */
+void firmware_ecam(const struct boot_info *boot, uint64_t *start, uint64_t *bytes);
 /* Accesses of the guest to what is hidden; false: nothing of that is there. */
 bool firmware_access(uint64_t gpa, bool write, unsigned bytes, uint64_t *value);

@@ -8,7 +8,6 @@
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "tests/lab/x86_64/firmware.h"
-#include "tests/lab/fwcfg.h"
 #include "tests/lab/x86_64/pci.h"
 
 #define HPET_GPA          0xFED00000ull
@@ -29,14 +28,13 @@
 #define LPC_PMBASE        0x40
 #define PM1_CONTROL       4
 #define PM_SLP_EN         (1u << 13)
-#define FIRMWARE_OPTIONS  "opt/lab/options"
 
 bool lab_firmware;
 static struct lab_handoff handoff;
 static uint32_t config_address;         /* as the guest wrote it last */
 static uint16_t pm_control_port;
 
-bool firmware_handoff(struct boot_info *boot)
+bool firmware_handoff(const struct boot_info *boot)
 {
     for (unsigned i = 0; i < boot->module_count; i++) {
         if (strcmp(boot->modules[i].name, LAB_HANDOFF_NAME) != 0)
@@ -44,8 +42,6 @@ bool firmware_handoff(struct boot_info *boot)
         memcpy(&handoff, arch_phys_to_virt(boot->modules[i].start), sizeof(handoff));
         lab_firmware = handoff.magic == LAB_HANDOFF_MAGIC;
     }
-    if (lab_firmware)
-        fwcfg_read_text(FIRMWARE_OPTIONS, boot->cmdline, sizeof(boot->cmdline));
     return lab_firmware;
 }
 
