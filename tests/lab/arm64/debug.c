@@ -60,11 +60,11 @@ bool debug_exit(struct vcpu *v, unsigned class)
     return true;
 }
 
-/* By the processor, with the guest's tables: to a guest-physical address. TGE would mean EL2's own tables. */
-static bool translate(uint64_t address, uint64_t *gpa)
+/* By the processor, with the guest's tables, and the second stage for these: to a guest-physical address. */
+static bool translate(const struct vcpu *v, uint64_t address, uint64_t *gpa)
 {
     uint64_t hcr = sysreg_read(hcr_el2), kept = sysreg_read(par_el1);
-    sysreg_write(hcr_el2, hcr & ~HCR_TGE);
+    sysreg_write(hcr_el2, v->hcr);
     arm64_isb();
     __asm__ volatile("at s1e1r, %0\n isb" : : "r"(address) : "memory");
     uint64_t par = sysreg_read(par_el1);
@@ -84,7 +84,7 @@ size_t guest_fetch(const struct vcpu *v, uint64_t address, void *to, size_t n)
         return 0;
     for (; done < n; done++, gpa++) {
         const uint8_t *p;
-        if ((done == 0 || ((address + done) & PAGE_MASK) == 0) && !translate(address + done, &gpa))
+        if ((done == 0 || ((address + done) & PAGE_MASK) == 0) && !translate(v, address + done, &gpa))
             break;
         if (!(p = guest_ptr(gpa, 1)))
             break;
