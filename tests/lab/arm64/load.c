@@ -38,11 +38,14 @@ static void tree_interrupt(struct tree *t, unsigned intid, unsigned flags)
     tree_cells(t, "interrupts", cells, ARRAY_SIZE(cells));
 }
 
-static void describe_chosen(struct tree *t, uint64_t initrd, uint32_t initrd_bytes)
+/* The seed is the one QEMU gave the lab, which has no use for it. */
+static void describe_chosen(struct tree *t, const struct boot_info *boot, uint64_t initrd, uint32_t initrd_bytes)
 {
     tree_begin(t, "chosen");
     tree_text(t, "bootargs", lab_options.guest_cmdline);
     tree_text(t, "stdout-path", "/pl011@9000000");
+    if (boot->random_seed_bytes)
+        tree_bytes(t, "rng-seed", boot->random_seed, boot->random_seed_bytes);
     if (initrd_bytes) {
         uint64_t end = initrd + initrd_bytes;
         tree_wide(t, "linux,initrd-start", &initrd, 1);
@@ -140,7 +143,7 @@ static void describe_devices(struct tree *t)
     tree_end(t);
 }
 
-static void build_tree(uint64_t gpa, uint64_t initrd, uint32_t initrd_bytes)
+static void build_tree(uint64_t gpa, const struct boot_info *boot, uint64_t initrd, uint32_t initrd_bytes)
 {
     static struct tree t;
     tree_start(&t, direct_must_have(gpa, TREE_BYTES, "device tree"), TREE_BYTES);
@@ -150,7 +153,7 @@ static void build_tree(uint64_t gpa, uint64_t initrd, uint32_t initrd_bytes)
     tree_cell(&t, "#address-cells", 2);
     tree_cell(&t, "#size-cells", 2);
     tree_cell(&t, "interrupt-parent", GIC_PHANDLE);
-    describe_chosen(&t, initrd, initrd_bytes);
+    describe_chosen(&t, boot, initrd, initrd_bytes);
     describe_memory(&t);
     describe_processors(&t);
     describe_devices(&t);
@@ -196,7 +199,7 @@ void direct_load(const struct boot_info *boot)
     direct_copy(m, entry, 0, m->bytes, memory);
     kfree(h);
     uint32_t initrd_bytes = direct_initrd(entry + memory, &initrd);
-    build_tree(ram, initrd, initrd_bytes);
+    build_tree(ram, boot, initrd, initrd_bytes);
     clean_to_memory(entry, memory);
     clean_to_memory(ram, TREE_BYTES);
     if (initrd_bytes)
