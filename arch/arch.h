@@ -131,6 +131,7 @@ enum map_attr {
 };
 /* A table format. Level 0 is the 4 KiB leaf; a leaf at level n covers 4 KiB << (9 * n). Second-stage tables of the lab
  * (nested paging, stage 2) are other instances, hence a table of functions. */
+#define PT_CONTIGUOUS_MAX 16
 struct pt_format {
     unsigned top_level;                                        /* 3: 48-bit addresses */
     unsigned max_leaf_level;                                   /* 2: 1 GiB leaves, 1: 2 MiB */
@@ -142,6 +143,10 @@ struct pt_format {
     paddr_t  (*address)(uint64_t pte, unsigned level);
     unsigned (*attributes)(uint64_t pte);
     bool     break_before_make;                                /* arm64: a live entry must be invalidated first */
+    /* So many neighbours, aligned and mapped alike to neighbours in memory, may be held as one TLB entry when each
+     * bears the mark (levels 0 and 1). 0: the format has no such mark. At most PT_CONTIGUOUS_MAX. */
+    unsigned contiguous;
+    uint64_t contiguous_mark;
 };
 const struct pt_format *arch_pt_format(void);                  /* of the kernel's own tables */
 paddr_t arch_pt_root(void);                                    /* tables in force (left by boot) */

@@ -6,10 +6,12 @@
  * pruning empty tables); commit writes the leaves and can't fail. Invariant between calls: no table but the root is
  * empty, so a table standing where a block would fit always means that something is mapped there.
  *
- * A live entry is replaced in replace_entry only, which does break-before-make for the formats that need it. Tables
- * leave the tree first, then translations are flushed, then their pages are freed: a processor may hold a pointer to a
- * table until the flush. Meanwhile they hang on a chain whose links, page addresses with bit 0 clear, read as
- * entries that are not present in every format.
+ * A live entry is replaced in replace_entry and replace_group only, which do break-before-make for the formats that
+ * need it; while it is broken nothing may touch what it maps, so the kernel's own stacks and tables must not lie in a
+ * block that is split. Neighbours that are marked as one (pt_format, contiguous) change together or are parted first.
+ * Tables leave the tree first, then translations are flushed, then their pages are freed: a processor may hold a
+ * pointer to a table until the flush. Meanwhile they hang on a chain whose links, page addresses with bit 0 clear, read
+ * as entries that are not present in every format.
  */
 #define LOG_ROOM "mm"
 #include "mm/internal.h"
@@ -76,6 +78,38 @@ static void replace_entry(const struct walk *w, uint64_t *entry, uint64_t value,
         flush(w, va(virt), level_span(level));
     }
     write_entry(entry, value);
+}
+
+/* ---- groups of leaves that share a TLB entry ---- */
+
+static uint64_t group_span(const struct pt_format *format, unsigned level)
+{
+    return format->contiguous * level_span(level);
+}
+
+static bool in_group(const struct pt_format *format, uint64_t entry, unsigned level)
+{
+    return format->contiguous != 0 && level <= 1 && format->is_leaf(entry, level) &&
+           (entry & format->contiguous_mark) != 0;
+}
+
+/* All leaves of the group at once: the processor may know any of them by any other. attr only counts with keep: the
+ * group stays one, with other attributes; else its leaves go on alone as they are. */
+static void replace_group(const struct walk *w, uint64_t *entry, uint64_t virt, unsigned level, bool keep)
+{
+    const struct pt_format *format = w->format;
+    uint64_t values[PT_CONTIGUOUS_MAX], span = group_span(format, level);
+    uint64_t *first = (uint64_t *)ALIGN_DOWN((uintptr_t)entry, format->contiguous * sizeof *entry);
+    KASSERT(format->contiguous <= PT_CONTIGUOUS_MAX);
+    for (unsigned i = 0; i < format->contiguous; i++) {
+        values[i] = first[i] & ~format->contiguous_mark;
+        if (keep)
+            values[i] = format->leaf(format->address(first[i], level), level, w->attr) | format->contiguous_mark;
+        write_entry(&first[i], 0);
+    }
+    flush(w, va(ALIGN_DOWN(virt, span)), span);
+    for (unsigned i = 0; i < format->contiguous; i++)
+        write_entry(&first[i], values[i]);
 }
 
 static paddr_t table_alloc(bool must)
@@ -168,12 +202,16 @@ static int prepare(const struct walk *w, uint64_t *table, unsigned level, uint64
 static uint64_t commit_leaves(const struct walk *w, uint64_t *table, unsigned level, uint64_t virt, uint64_t phys,
                               uint64_t bytes)
 {
-    unsigned first = level_index(virt, level);
+    unsigned first = level_index(virt, level), group = w->format->contiguous, from = ENTRIES, to = ENTRIES;
     uint64_t left = bytes / level_span(level), span = level_span(level);
     unsigned end = left < ENTRIES - first ? first + (unsigned)left : ENTRIES;
     uint64_t value = w->format->leaf(pa(phys), level, w->attr);
+    if (group != 0 && level <= 1 && IS_ALIGNED(virt ^ phys, group_span(w->format, level))) {
+        from = ALIGN_UP(first, group);
+        to = ALIGN_DOWN(end, group);
+    }
     for (unsigned i = first; i < end; i++, value += span)
-        write_entry(&table[i], value);
+        write_entry(&table[i], i >= from && i < to ? value | w->format->contiguous_mark : value);
     return (end - first) * span;
 }
 
@@ -234,19 +272,22 @@ static bool split_block(const struct walk *w, uint64_t *entry, unsigned level, u
     return true;
 }
 
-/* Makes address the border of an entry: splits the block that it lies inside of, if any. */
+/* Makes address the border of an entry: parts the group and splits the block that it lies inside of, if any. */
 static bool split_at(const struct walk *w, uint64_t address, bool must)
 {
     uint64_t *table = table_of(w->space->root);
-    for (unsigned level = w->format->top_level; level > 0; level--) {
+    for (unsigned level = w->format->top_level;; level--) {
         uint64_t *entry = &table[level_index(address, level)];
-        if (IS_ALIGNED(address, level_span(level)) || !w->format->is_present(*entry))
+        if (!w->format->is_present(*entry))
+            return true;
+        if (in_group(w->format, *entry, level) && !IS_ALIGNED(address, group_span(w->format, level)))
+            replace_group(w, entry, address, level, false);
+        if (IS_ALIGNED(address, level_span(level)))
             return true;
         if (w->format->is_leaf(*entry, level) && !split_block(w, entry, level, address, must))
             return false;
         table = table_of(w->format->address(*entry, level));
     }
-    return true;
 }
 
 void unmap_range(struct address_space *space, vaddr_t virt, uint64_t bytes)
@@ -270,6 +311,10 @@ static bool rewrite(const struct walk *w, uint64_t *table, unsigned level, uint6
         if (!w->format->is_leaf(*entry, level)) {
             if (!rewrite(w, table_of(w->format->address(*entry, level)), level - 1, virt, step, write))
                 return false;
+        } else if (write && in_group(w->format, *entry, level)) {
+            KASSERT(IS_ALIGNED(virt, group_span(w->format, level)) && bytes >= group_span(w->format, level));
+            replace_group(w, entry, virt, level, true);
+            step = group_span(w->format, level);
         } else if (write) {
             uint64_t leaf = w->format->leaf(w->format->address(*entry, level), level, w->attr);
             replace_entry(w, entry, leaf, virt, level);

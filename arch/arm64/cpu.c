@@ -56,7 +56,11 @@ static uint64_t frameless_caller(uint64_t ip, uint64_t sp)
     enum { STP_MASK = 0xFE407FFF, STP_FRAME = 0xA8007BFD };
     uint64_t offset, word;
     (void)sp;
-    if (ip != fault_pc || symbol_find(ip, &offset) == NULL || offset > FUNCTION_MAX)
+    if (ip != fault_pc)
+        return 0;
+    if (symbol_find(ip, &offset) == NULL)        /* a jump into nowhere: who jumped is still known */
+        return symbol_find(fault_return - 1, NULL) != NULL ? fault_return : 0;
+    if (offset > FUNCTION_MAX)
         return 0;
     for (uint64_t at = ip - offset; at < ip; at += 4) {
         if (!arm64_read64_safe(at & ~7ull, &word))

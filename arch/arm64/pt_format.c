@@ -85,6 +85,6 @@ void arm64_pt_format_init(struct pt_format *format, unsigned pa_range)
     *format = (struct pt_format){
         .top_level = 3, .max_leaf_level = 2, .phys_bits = arm64_phys_bits(pa_range), .leaf = leaf, .table = table,
         .is_present = is_present, .is_leaf = is_leaf, .address = address, .attributes = attributes,
-        .break_before_make = true,
+        .break_before_make = true, .contiguous = 16, .contiguous_mark = PTE_CONTIGUOUS,
     };
 }
