@@ -51,6 +51,8 @@ static void parse_word(char *word)
         lab_options.guest_mem_bytes = n;
     else if (!strcmp(word, "cpus"))
         lab_options.cpus = n == 0 ? 1 : (unsigned)MIN(n, (uint64_t)LAB_MAX_VCPUS);
+    else if (!strcmp(word, "aside"))
+        lab_options.aside = n != 0;
     else if (!strcmp(word, "measure"))
         lab_options.measure = n != 0;
     else if (!strcmp(word, "profile"))

@@ -34,6 +34,8 @@ static bool hypercall(struct vcpu *v, unsigned control_at, unsigned first)
     uint64_t result = host_hypercall(lab_host, v->index, &control, regs);
     glue_model_called();
     isolation_sync(v);
+    if (lab_aside)
+        lab_gic_kick(lab_aside);
     memcpy(v->x + first, regs, sizeof(regs));
     if (control != before) {
         v->x[control_at] = control;

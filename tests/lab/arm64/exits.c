@@ -23,7 +23,7 @@
 void wait_for_interrupt(struct vcpu *v)
 {
     while (!vgic_deliverable(v)) {
-        glue_poll();
+        lab_poll(v);
         if (vgic_deliverable(v))
             break;
         lab_unlock();

@@ -138,7 +138,7 @@ void lab_gic_own_line(unsigned intid, bool edge, void (*quiet)(unsigned intid))
     lab_lines[lab_line_count++].quiet = quiet;
     set_edge(0, intid, edge);
     set_priority(0, intid, PRIORITY_LAB);
-    arm64_write64(distributor + GICD_IROUTER + intid * 8ull, lab_vcpus[0].mpidr);
+    arm64_write64(distributor + GICD_IROUTER + intid * 8ull, (lab_aside ? lab_aside : &lab_vcpus[0])->mpidr);
     set_enabled(0, intid, true);
 }
 

@@ -16,6 +16,7 @@
 #define START_LIMIT_100NS 10000000u    /* a second for a processor to report */
 #define PSCI_CPU_ON_64    0xC4000003ull
 
+struct vcpu *lab_aside;
 static volatile uint32_t lock_word;
 static volatile bool reported;
 
@@ -28,6 +29,16 @@ void lab_lock(void)
 }
 
 void lab_unlock(void) { __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE); }
+
+/*
+ * aside=1: rings are read and written by one processor while another one runs the guest, as on a real host. Only what
+ * the guest calls for is done where it runs. Otherwise the guest never runs while the model does.
+ */
+void lab_poll(const struct vcpu *here)
+{
+    if (!lab_aside || here == lab_aside)
+        glue_poll();
+}
 
 /* ---- on the starting processor ---- */
 static NORETURN void ap_main(struct vcpu *v, uint64_t tcr)
@@ -93,8 +104,9 @@ static bool start_one(struct vcpu *v, unsigned index, paddr_t start_tables)
 unsigned smp_start(unsigned count)
 {
     unsigned n = 1;
-    if (count <= 1)
+    if (count <= 1 && !lab_options.aside)
         return 1;
+    count = MIN(count, LAB_MAX_VCPUS - (lab_options.aside ? 1u : 0u));
     paddr_t start_tables = make_start_tables();
     if (pa_is_none(start_tables))
         return 1;
@@ -103,6 +115,12 @@ unsigned smp_start(unsigned count)
             log_warn("processor %u does not start: the guest has %u (QEMU needs -smp %u)", n, n, count);
             break;
         }
+    }
+    if (lab_options.aside) {
+        if (start_one(&lab_vcpus[n], n, start_tables))
+            lab_aside = &lab_vcpus[n];
+        else
+            log_warn("no processor for the model (QEMU needs -smp %u): aside=1 is ignored", n + 1);
     }
     return n;
 }

@@ -199,7 +199,7 @@ NORETURN void vcpu_run(struct vcpu *v)
     for (;;) {
         if (v->state == VCPU_STARTING)
             reset(v);
-        glue_poll();
+        lab_poll(v);
         if (v->state != VCPU_RUNNING) {
             lab_unlock();
             arm64_wfi();                /* a kick between the look and this one is pending, and ends it */

@@ -109,7 +109,7 @@ void lab_gic_cpu_init(struct vcpu *v);
  * it. */
 bool lab_gic_take(struct vcpu *v);
 void lab_gic_kick(const struct vcpu *target);
-/* A line of the lab's devices, to the first processor. quiet makes the device take its request back (a level stays
+/* A line of the lab's devices, to the processor that polls them. quiet makes the device take its request back (a level stays
  * otherwise); NULL: it is an edge. */
 void lab_gic_own_line(unsigned intid, bool edge, void (*quiet)(unsigned intid));
 bool lab_gic_is_own(unsigned intid);
@@ -129,6 +129,10 @@ void timer_cpu_init(void);
 void timer_alarm_taken(void);
 
 /* ---- smp.c ---- */
-/* Starts processors 1 to count - 1; returns how many vcpus there are then. */
+/* Starts processors 1 to count - 1, and one for the model (aside=1); returns how many vcpus there are then. */
 unsigned smp_start(unsigned count);
+/* aside=1: this one's processor polls the model and has the lab's interrupts; it is no vcpu of the guest. Else NULL. */
+extern struct vcpu *lab_aside;
+/* The model is to be polled: here, or aside. */
+void lab_poll(const struct vcpu *here);
 #endif

@@ -76,6 +76,8 @@ int machine_init(const struct boot_info *boot)
 
 int machine_vcpus(unsigned wanted)
 {
+    if (lab_options.aside)
+        log_warn("aside=1: not on x86_64, where the guest waits for the model");
     io_init();
     int error = vcpu_init(&lab_vcpus[0], 0, apic_own_id());
     if (!error)
