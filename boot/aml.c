@@ -113,7 +113,7 @@ static bool enclosing_device(const uint8_t *aml, size_t bytes, size_t place, str
         head = package_length(aml + at + 2, bytes - at - 2, &length);
         if (head == 0 || at + 2 + length <= place)
             continue;
-        *device = (struct span){at + 2 + head, at + 2 + length};     /* the last that holds the place is the innermost */
+        *device = (struct span){at + 2 + head, at + 2 + length};     /* the last that holds it is the innermost */
         found = true;
     }
     return found;
@@ -134,7 +134,8 @@ static uint32_t template_interrupt(const uint8_t *p, size_t bytes)
             if (left < LARGE_HEAD)
                 return 0;
             n = LARGE_HEAD + (p[at + 1] | (size_t)p[at + 2] << 8);
-            if (p[at] == EXTENDED_INTERRUPT && n <= left && n >= LARGE_HEAD + FIXED + 4u && p[at + LARGE_HEAD + 1] != 0) {
+            if (p[at] == EXTENDED_INTERRUPT && n <= left && n >= LARGE_HEAD + FIXED + 4u &&
+                p[at + LARGE_HEAD + 1] != 0) {
                 uint32_t number;
                 memcpy(&number, p + at + LARGE_HEAD + FIXED, 4);
                 return number;

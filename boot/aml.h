@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The two things that are wanted of ACPI's machine language, found by their encoding: there is no interpreter. Bytes
- * come from firmware or from the host that made it; any of them may be wrong. Source: ACPI Specification 6.5, chapter 20
- * (encoding), section 6.4 (resource descriptors).
+ * come from firmware or from the host that made it; any of them may be wrong. Source: ACPI Specification 6.5, chapter
+ * 20 (encoding), section 6.4 (resource descriptors).
  */
 #pragma once
 #include "lib/lib.h"

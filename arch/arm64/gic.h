@@ -60,7 +60,10 @@ static inline bool gic_is_ppi(uint32_t intid) { return intid >= GIC_PPI_FIRST &&
 #define ICC_SGI1R_TARGET_SELF(affinity0) (1ull << ((affinity0) & 15))
 
 /* MPIDR's affinity in the order of GICR_TYPER. */
-static inline uint32_t gic_affinity(uint64_t mpidr) { return (uint32_t)((mpidr >> 32 & 0xFF) << 24 | (mpidr & 0xFFFFFF)); }
+static inline uint32_t gic_affinity(uint64_t mpidr)
+{
+    return (uint32_t)((mpidr >> 32 & 0xFF) << 24 | (mpidr & 0xFFFFFF));
+}
 
 /* ---- gic_find.c ---- */
 #define GIC_RANGE_BYTES_MAX  (256u << 20)        /* 2048 processors */

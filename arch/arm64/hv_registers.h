@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What the hypervisor interface of arm64 puts into which register, and how its words translate into those that hv/ knows
- * from x86_64. Plain functions on numbers, so that they are tested without the processor (tests/unit/test_arm64.c).
- * Source: TLFS, hypercall interface of arm64 and feature discovery; what OpenVMM and Linux make of it where they differ.
+ * What the hypervisor interface of arm64 puts into which register, and how its words translate into those that hv/
+ * knows from x86_64. Plain functions on numbers, so that they are tested without the processor
+ * (tests/unit/test_arm64.c). Source: TLFS, hypercall interface of arm64 and feature discovery; what OpenVMM and Linux
+ * make of it where they differ.
  */
 #pragma once
 #include "arch/arch.h"
@@ -14,8 +15,8 @@
 /* The virtual processor register behind an MSR number of hv_wire.h; 0: arm64 has none. */
 uint32_t arm64_hv_register(uint32_t msr);
 
-/* HVCALL_GET_VP_REGISTERS and HVCALL_SET_VP_REGISTERS for one register of this processor, fast, by HVC #0. Sixteen bytes
- * of header and four of name are rounded up to a pair of registers, so the value comes back in x6 and x7. */
+/* HVCALL_GET_VP_REGISTERS and HVCALL_SET_VP_REGISTERS for one register of this processor, fast, by HVC #0. Sixteen
+ * bytes of header and four of name are rounded up to a pair of registers, so the value comes back in x6 and x7. */
 struct arm64_call arm64_hv_get_call(uint32_t name);
 struct arm64_call arm64_hv_set_call(uint32_t name, uint64_t value);
 struct hv_register_value arm64_hv_got(const struct arm64_call *call);

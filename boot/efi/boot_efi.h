@@ -62,6 +62,6 @@ uint64_t efi_cycle_counter(void);
 NORETURN void efi_handoff(uint64_t entry, uint64_t start, uint64_t bytes);
 
 /* ---- payload.S ---- */
-#define EFI_HERE __attribute__((visibility("hidden")))     /* in this very image: reached without a table of addresses */
+#define EFI_HERE __attribute__((visibility("hidden")))     /* in this image: needs no table of addresses */
 extern const char kernel_payload[] EFI_HERE;               /* byte 0 of the flat image */
 extern const struct image_header kernel_image EFI_HERE;    /* its header, there or a little later */

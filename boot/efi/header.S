@@ -8,8 +8,8 @@
  * but one empty block: some firmware refuses an image without the table. Sections are page aligned, never writable
  * and executable at once, and the image says so (NX_COMPAT), which firmware with strict page protection asks for.
  *
- * The entry is efi_main(image handle, system table), in the convention of firmware (EFIAPI). PE_MACHINE is the machine's
- * number, from efi.mk.
+ * The entry is efi_main(image handle, system table), in the convention of firmware (EFIAPI). PE_MACHINE is the
+ * machine's number, from efi.mk.
  */
 #define SUBSYSTEM_EFI_APP    10
 #define CHARACTERISTICS      0x022e      /* executable, large addresses, line numbers, symbols, debug data stripped */

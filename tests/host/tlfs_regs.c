@@ -74,6 +74,22 @@ static void arm64_privileges(struct host *h, struct hv_register_value *out)
     out->high = word;
 }
 
+/* Hints too, and those that make no sense there are absent: its TLBs are flushed by an instruction. */
+static void arm64_recommendations(struct hv_register_value *out)
+{
+    uint32_t leaf = (uint32_t)out->low, word = 0;
+
+    if (leaf & HV_RECOMMEND_RELAXED_TIMING)
+        word |= HV_ARM64_RECOMMEND_RELAXED_TIMING;
+    if (leaf & HV_RECOMMEND_CLUSTER_IPI)
+        word |= HV_ARM64_RECOMMEND_CLUSTER_IPI;
+    if (leaf & HV_RECOMMEND_EX_PROCESSOR_MASKS)
+        word |= HV_ARM64_RECOMMEND_EX_PROCESSOR_MASKS;
+    if (leaf & HV_RECOMMEND_NESTED)
+        word |= HV_ARM64_RECOMMEND_NESTED;
+    out->low = (out->low & ~(uint64_t)UINT32_MAX) | word;
+}
+
 static uint16_t read_one(struct host *h, uint32_t vp, uint32_t name, struct hv_register_value *out)
 {
     uint64_t value = 0;
@@ -90,6 +106,8 @@ static uint16_t read_one(struct host *h, uint32_t vp, uint32_t name, struct hv_r
         return HV_STATUS_SUCCESS;
     case HV_REGISTER_FEATURES:
         from_cpuid(h, vp, HV_CPUID_RECOMMENDATIONS, out);
+        if (h->cfg.arm64)
+            arm64_recommendations(out);
         return HV_STATUS_SUCCESS;
     case HV_REGISTER_LIMITS:
         from_cpuid(h, vp, HV_CPUID_LIMITS, out);
