@@ -12,8 +12,8 @@
  *      the entry sets. The image's own memory need not be in regions[]: the entry adds it as MM_KERNEL. Strings and
  *      addresses are physical; what regions[] calls MM_RAM is taken and overwritten from then on;
  *   4. leaves boot services and jumps to start + entry_offset with interrupts off; no parameters, no stack needed. It
- *      never returns. x86_64: in 64-bit mode, the image mapped at its physical address (identity). arm64: at EL1 or EL2,
- *      MMU and data cache off, the whole image (memory_bytes) clean to the point of coherency, instruction cache clean.
+ *      never returns. x86_64: in 64-bit mode, the image mapped at its physical address (identity). arm64: at EL1 or
+ *      EL2, MMU and data cache off, the image (memory_bytes) clean to the point of coherency, instruction cache clean.
  */
 #pragma once
 

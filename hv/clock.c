@@ -9,8 +9,8 @@
  *                         each reading corrects the rate, so the announced frequency needs to be only roughly right
  *   plain counter         the CPU's counter at the host's frequency, else at the frequency the platform tells
  *
- * Only the first two count reference time, which is what synthetic timers compare against. A page that disagrees with the
- * counter is not used: of arm64 nothing says which of the CPU's counters it means. Configuration, for tests:
+ * Only the first two count reference time, which is what synthetic timers compare against. A page that disagrees with
+ * the counter is not used: of arm64 nothing says which of the CPU's counters it means. Configuration, for tests:
  * hv.tsc_page=0, hv.reference_counter=0, hv.frequency=0.
  */
 #define LOG_ROOM "hv"
@@ -101,8 +101,8 @@ static uint64_t tsc_page_now(void)
     return read_tsc_page(&now) ? now : reference_counter();
 }
 
-/* Does the page tell the time that the reference counter tells? Without the counter it is believed where the CPU has one
- * counter, and where the CPU's own frequency is known it is not needed. */
+/* Does the page tell the time that the reference counter tells? Without the counter it is believed where the CPU has
+ * one counter, and where the CPU's own frequency is known it is not needed. */
 static bool tsc_page_is_right(void)
 {
     uint64_t before, page, after;
