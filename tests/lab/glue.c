@@ -10,6 +10,7 @@
 #include "tests/lab/glue.h"
 #include "tests/lab/ics.h"
 #include "tests/lab/isolation.h"
+#include "tests/lab/nested_cost.h"
 #include "tests/lab/machine.h"
 #include "tests/lab/settings.h"
 #include "tests/lab/virtio.h"
@@ -263,6 +264,8 @@ static bool command(const char *verb, const char *what, const char *more)
         host_remove_nic(lab_host, gone);
     } else if (!strcmp(verb, "rescind"))
         return rescind(n);
+    else if (!strcmp(verb, "nested-cost"))
+        return nested_cost(n);
     else if (!strcmp(verb, "link")) {
         if (n >= lab_nic_count || !lab_nics[n].host || (strcmp(more, "up") && strcmp(more, "down")))
             return false;
