@@ -25,6 +25,8 @@ import tempfile
 import threading
 import time
 
+from boards import ARCH, BOARDS, FIRMWARE_PAIRS
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
 PANIC_REPORT_S = 5
@@ -32,7 +34,6 @@ LAB_START_S = 60
 F_SETPIPE_SZ = 1031
 # tests/lab/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
-PHYSICAL_BITS = 40                                    # of addresses, unless QEMU is told otherwise
 
 # tests/lab/lab.h, enum lab_end: QEMU's exit code is value << 1 | 1.
 LAB_ENDS = {
@@ -97,10 +98,10 @@ class Disk:
         self.path, self.fmt, self.writable = path, fmt, writable
         self.sector, self.discard, self.serial = sector, discard, serial
 
-    def arguments(self, n, address=""):
+    def arguments(self, n, board, address=""):
         drive = (f"if=none,id=disk{n},file={option_path(self.path)},format={self.fmt},"
                  f"readonly={'off' if self.writable else 'on'},discard={'unmap' if self.discard else 'ignore'}")
-        device = (f"virtio-blk-pci,drive=disk{n},disable-legacy=on{address},logical_block_size={self.sector},"
+        device = (f"{board.disk},drive=disk{n}{address},logical_block_size={self.sector},"
                   f"physical_block_size={max(self.sector, 512)}")
         if self.serial:
             device += f",serial={self.serial}"
@@ -115,13 +116,12 @@ class UserNet:
         preferred = dict(preferred)
         self.ports = dict(zip(forward, free_ports([preferred.get(name, 0) for name in forward])))
 
-    def arguments(self, n, mac, address=""):
+    def arguments(self, n, mac, board, address=""):
         netdev = f"user,id=nic{n}"
         for name, guest_port in self.forward.items():
             kind = "udp" if name.startswith("udp") else "tcp"
             netdev += f",hostfwd={kind}:127.0.0.1:{self.ports[name]}-:{guest_port}"
-        return ["-netdev", netdev,
-                "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}{address}"]
+        return ["-netdev", netdev, "-device", f"{board.nic},netdev=nic{n},mac={mac}{address}"]
 
 
 class WireNet:
@@ -130,10 +130,10 @@ class WireNet:
     def __init__(self, guest_path, peer_path):
         self.guest_path, self.peer_path, self.ports = guest_path, peer_path, {}
 
-    def arguments(self, n, mac, address=""):
+    def arguments(self, n, mac, board, address=""):
         return ["-netdev", f"dgram,id=nic{n},local.type=unix,local.path={option_path(self.guest_path)},"
                            f"remote.type=unix,remote.path={option_path(self.peer_path)}",
-                "-device", f"virtio-net-pci,netdev=nic{n},disable-legacy=on,romfile=,mac={mac}{address}"]
+                "-device", f"{board.nic},netdev=nic{n},mac={mac}{address}"]
 
 
 class Line:
@@ -204,11 +204,12 @@ def die_with_parent():
 class Machine:
     """A QEMU process with its serial lines. `arguments` is everything but the serial lines and displays."""
 
-    def __init__(self, work, arguments, lines=("console",), echo=None, arch="x86_64"):
+    def __init__(self, work, arguments, lines=("console",), echo=None, arch=ARCH):
         os.makedirs(work, exist_ok=True)
         self.work = work
         self.process = None
-        self.qemu = f"qemu-system-{ {'x86_64': 'x86_64', 'arm64': 'aarch64'}[arch] }"
+        self.board = BOARDS[arch]
+        self.qemu = self.board.qemu
         self.arguments = list(arguments)
         self.pipes = tempfile.mkdtemp(prefix="candela-")
         self.lines = {}
@@ -220,7 +221,8 @@ class Machine:
     def start(self):
         command = [self.qemu] + self.arguments + ["-display", "none", "-monitor", "none", "-no-reboot"]
         for name, line in self.lines.items():
-            command += ["-chardev", f"pipe,id={name},path={line.path}", "-serial", f"chardev:{name}"]
+            command += ["-chardev", f"pipe,id={name},path={line.path}"]
+            command += self.board.lab_line(name) if name == "lab" else ["-serial", f"chardev:{name}"]
             line.thread.start()
         with open(os.path.join(self.work, "command.txt"), "w", encoding="utf-8") as f:
             f.write(" ".join(f"'{c}'" if re.search(r"[^\w@%+=:,./-]", c) or not c else c for c in command) + "\n")
@@ -349,12 +351,6 @@ def lab_environment():
     return dict(word.split("=", 1) for word in words)
 
 
-def processor(options):
-    """QEMU's word for the processor: addresses wide enough for the shared boundary of an isolated machine."""
-    boundary = int(options.get("isolation.boundary", 0))
-    return "EPYC,+svm,+npt" + (f",phys-bits={boundary + 1}" if boundary >= PHYSICAL_BITS else "")
-
-
 class LabVM(Machine):
     """The lab (a Hyper-V for tests) with a Candela image as its guest.
 
@@ -366,10 +362,11 @@ class LabVM(Machine):
     """
 
     def __init__(self, work, app="nbd", disks=(), forward=None, net=None, mem="256M", cpus=1, cmdline="", lab=None,
-                 icount=False, image=None, echo=None, arch="x86_64", build=None, extra=()):
+                 icount=False, image=None, echo=None, arch=ARCH, build=None, extra=()):
+        board = BOARDS[arch]
         build = build or os.path.join(ROOT, "build", arch)
-        image = image or os.path.join(build, f"candela-{app}.elf")
-        kernel = os.path.join(build, "lab.elf")
+        image = image or os.path.join(build, f"candela-{app}{board.guest}")
+        kernel = os.path.join(build, "lab" + board.kernel)
         for path in (image, kernel):
             if not os.path.exists(path):
                 raise VMError(f"{os.path.relpath(path)} is not built: run make")
@@ -377,14 +374,14 @@ class LabVM(Machine):
         nets = net if net is not None else [UserNet(forward or {})]
         options = {"guest_mem": f"{guest_bytes // MIB}M", "cpus": cpus, **lab_environment(), **(lab or {})}
         words = " ".join(f"{k}={v}" for k, v in options.items()) + (" -- " + cmdline if cmdline else "")
-        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", processor(options), "-smp", str(cpus),
-                     *acceleration(icount, cpus), *memory(LAB_OWN_BYTES + guest_bytes),
-                     "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
+        arguments = ["-machine", board.machine + ",memory-backend=ram", "-cpu", board.processor(options),
+                     "-smp", str(cpus), *acceleration(icount, cpus), *memory(LAB_OWN_BYTES + guest_bytes),
+                     *board.lab_words, "-nodefaults",
                      "-kernel", kernel, "-initrd", image, "-append", words]
         for n, disk in enumerate(disks):
-            arguments += disk.arguments(n)
+            arguments += disk.arguments(n, board)
         for n, one in enumerate(nets):
-            arguments += one.arguments(n, f"52:54:00:ca:de:{n:02x}")
+            arguments += one.arguments(n, f"52:54:00:ca:de:{n:02x}", board)
         arguments += list(extra)
         self.ports = {name: port for one in nets for name, port in one.ports.items()}
         super().__init__(work, arguments, ("console", "lab"), echo, arch)
@@ -408,73 +405,72 @@ class LabVM(Machine):
 
 
 class LabFirmwareVM(LabVM):
-    """The lab slipped below OVMF, then a disk image of `make image` booted by that firmware: a Generation 2 machine.
+    """The lab slipped below OVMF or AAVMF, then a disk image of `make image` booted by that firmware: a Generation 2 machine.
 
     boot      the image, which is also the first disk the lab offers, as on Hyper-V
     """
 
-    def __init__(self, work, boot, disks=(), forward=None, mem="512M", cpus=1, lab=None, arch="x86_64"):
+    def __init__(self, work, boot, disks=(), forward=None, mem="512M", cpus=1, lab=None, arch=ARCH):
+        board = BOARDS[arch]
         build = os.path.join(ROOT, "build", arch)
         lab_efi = os.path.join(build, "LAB.EFI")
         if not os.path.exists(lab_efi):
             raise VMError(f"{os.path.relpath(lab_efi)} is not built: run make")
         folder = os.path.join(work, "lab-volume", "EFI", "BOOT")
         os.makedirs(folder, exist_ok=True)
-        shutil.copyfile(lab_efi, os.path.join(folder, "BOOTX64.EFI"))
+        shutil.copyfile(lab_efi, os.path.join(folder, board.boot_file))
         options = {"cpus": cpus, **lab_environment(), **(lab or {})}
         words = " ".join(f"{k}={v}" for k, v in options.items())
-        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", processor(options), "-smp", str(cpus),
-                     *acceleration(False, cpus), *memory(parse_size(mem)), *firmware(work),
-                     "-global", "hpet.msi=on", "-device", "isa-debug-exit,iobase=0xf4", "-nodefaults",
+        arguments = ["-machine", board.machine + ",memory-backend=ram", "-cpu", board.processor(options),
+                     "-smp", str(cpus), *acceleration(False, cpus), *memory(parse_size(mem)), *firmware(work, board),
+                     *board.lab_words, "-nodefaults",
                      "-fw_cfg", f"name=opt/lab/options,string={words}",
                      "-drive", f"if=none,id=lab,format=raw,file=fat:rw:{option_path(os.path.join(work, 'lab-volume'))}",
-                     "-device", "ide-hd,drive=lab,bus=ide.0,bootindex=0",
+                     "-device", f"{board.own_disk.format(n=0)},drive=lab,bootindex=0",
                      "-drive", f"if=none,id=boot,format={boot.fmt},snapshot=on,file={option_path(boot.path)}",
-                     "-device", "ide-hd,drive=boot,bus=ide.1,bootindex=1"]
-        # tests/lab/x86_64/uefi.h: devices 0x10 to 0x1a of bus 0 are the lab's, hidden from firmware and guest.
+                     "-device", f"{board.own_disk.format(n=1)},drive=boot,bootindex=1"]
         for n, disk in enumerate([boot, *disks]):
-            arguments += disk.arguments(n, f",addr={0x10 + n:#x}")
+            arguments += disk.arguments(n, board, board.lab_place[0].format(board.first_disk + n))
         net = UserNet(forward or {})
-        arguments += net.arguments(0, "52:54:00:ca:de:00", ",addr=0x1a")
+        arguments += net.arguments(0, "52:54:00:ca:de:00", board, board.lab_place[1])
         self.ports = dict(net.ports)
         Machine.__init__(self, work, arguments, ("console", "lab"), None, arch)
 
 
 class PlainVM(Machine):
-    """Candela on QEMU without any Hyper-V underneath, by the loader named: pvh, iso, iso-efi, uefi, linux64."""
+    """Candela on QEMU without any Hyper-V underneath, by the loader named: pvh, iso, iso-efi, uefi, linux64; image (arm64)."""
 
     def __init__(self, work, loader, image, disks=(), mem="256M", cpus=1, cmdline="", echo=None, extra=(),
-                 payload=None):
-        arguments = ["-machine", "q35,memory-backend=ram", "-cpu", "EPYC", "-smp", str(cpus),
-                     *acceleration(False, cpus), *memory(parse_size(mem)), "-nodefaults",
-                     "-device", "isa-debug-exit,iobase=0xf4"]
-        if loader == "pvh":
+                 payload=None, arch=ARCH):
+        board = BOARDS[arch]
+        arguments = ["-machine", board.plain_machine + ",memory-backend=ram", "-cpu", board.plain_processor,
+                     "-smp", str(cpus), *acceleration(False, cpus), *memory(parse_size(mem)), "-nodefaults",
+                     *board.plain_words]
+        if loader in ("pvh", "image"):
             arguments += ["-kernel", image, "-append", cmdline]
         elif loader == "linux64":              # tests/linux64: makes that entry state; the image is its module
             arguments += ["-kernel", image, "-initrd", payload, "-append", cmdline]
         elif loader == "iso":
             arguments += ["-drive", f"if=ide,media=cdrom,readonly=on,format=raw,file={option_path(image)}"]
         elif loader in ("iso-efi", "uefi"):
-            arguments += firmware(work)
-            media = "ide-cd" if loader == "iso-efi" else "ide-hd"
+            arguments += firmware(work, board)
+            media = "ide-cd,bus=ide.0" if loader == "iso-efi" else board.own_disk.format(n=0)
             arguments += ["-drive", f"if=none,id=boot,file={option_path(image)},snapshot=on,format=raw",
-                          "-device", f"{media},drive=boot,bus=ide.0", "-device", "VGA"]
+                          "-device", f"{media},drive=boot", "-device", board.display]
         else:
             raise VMError(f"no such loader: {loader}")
         for n, disk in enumerate(disks):
-            arguments += disk.arguments(n)
-        super().__init__(work, arguments + list(extra), ("console",), echo)
+            arguments += disk.arguments(n, board)
+        super().__init__(work, arguments + list(extra), ("console",), echo, arch)
 
 
-def firmware(work):
-    """OVMF with its own copy of the variables."""
-    for code, variables in (("OVMF_CODE_4M.fd", "OVMF_VARS_4M.fd"), ("OVMF_CODE.fd", "OVMF_VARS.fd")):
-        if os.path.exists("/usr/share/OVMF/" + code):
-            break
-    else:
-        raise VMError("OVMF is not installed (scripts/packages.sh check)")
+def firmware(work, board=BOARDS[ARCH]):
+    """OVMF or AAVMF with its own copy of the variables."""
+    code, variables = next((pair for pair in FIRMWARE_PAIRS[board.name] if os.path.exists(pair[0])), (None, None))
+    if not code:
+        raise VMError("the UEFI firmware for QEMU is not installed (scripts/packages.sh check)")
     os.makedirs(work, exist_ok=True)
     copy = os.path.join(work, "vars.fd")
-    shutil.copyfile("/usr/share/OVMF/" + variables, copy)
-    return ["-drive", f"if=pflash,format=raw,readonly=on,file=/usr/share/OVMF/{code}",
+    shutil.copyfile(variables, copy)
+    return ["-drive", f"if=pflash,format=raw,readonly=on,file={code}",
             "-drive", f"if=pflash,format=raw,file={option_path(copy)}"]
