@@ -67,6 +67,8 @@ static void exit_abort(struct vcpu *v, unsigned class)
         vcpu_dump(v);
         lab_end(LAB_END_FAULT, "an abort that second-stage tables do not make");
     }
+    if (!a.present && nested_mapped(a.gpa))
+        return;                         /* another processor was about to replace the entry */
     if (!balloon_gone(a.gpa) && isolation_fault(v, &a))
         return;
     if (a.fetch || a.walk || !(iss & ESR_ISS_ISV))

@@ -22,6 +22,7 @@
 #define S2_WRITE        (1ull << 7)
 #define S2_INNER        (3ull << 8)
 #define S2_ACCESSED     (1ull << 10)
+#define S2_CONTIGUOUS   (1ull << 52)
 #define S2_NO_EXECUTE   (1ull << 54)
 #define S2_ADDRESS      0x0000FFFFFFFFF000ull
 #define FLUSH_PAGES     64u             /* more than these: everything at once */
@@ -72,6 +73,8 @@ static struct pt_format stage2_format = {
     .address = s2_address,
     .attributes = s2_attributes,
     .break_before_make = true,
+    .contiguous = 16,
+    .contiguous_mark = S2_CONTIGUOUS,
 };
 
 /* The architecture allows a start at level 0 (four levels, 512 entries each) to processors of 44 bits and more;
