@@ -248,6 +248,51 @@ def acpi_seeds(work):
         put("acpi", "searched" if extended else "searched-rsdt", b"\x03" + pieces)
 
 
+def aml_name(name, value):
+    return b"\x08" + name + value
+
+
+def aml_device(name, body):
+    rest = name + body
+    n = len(rest) + 2                              # PkgLength of two bytes
+    return b"\x5b\x82" + bytes((0x40 | n & 15, n >> 4)) + rest
+
+
+def acpi_arm_seed():
+    """What an arm64 machine of Hyper-V's kind is told; VMBus in the DSDT, a second one in an SSDT."""
+    area = 0x80000
+
+    def table(name, body):
+        return name + struct.pack("<I", 36 + len(body)) + bytes(28) + body
+
+    def crs(*irqs):
+        r = b"\x89" + struct.pack("<HBB", 2 + 4 * len(irqs), 3, len(irqs)) + struct.pack(f"<{len(irqs)}I", *irqs) + b"\x79\0"
+        return b"\x11" + bytes((3 + len(r), 0x0A, len(r))) + r
+
+    fadt = bytearray(276)
+    fadt[40:44] = struct.pack("<I", area + 0x3000)
+    fadt[129:131] = b"\x03\x00"
+    fadt[268:276] = b"MsHyperV"
+    gicc = b"".join(struct.pack("<BBHIIIIIQQQQIQQI", 11, 80, 0, n, n, 1, 0, 0, 0, 0, 0, 0, 0,
+                                0xEFFEE000 + n * 0x20000, n, 0) for n in range(2))
+    gicd = struct.pack("<BBHIQIBBH", 12, 24, 0, 0, 0xFFFF0000, 0, 3, 0, 0)
+    gicr = struct.pack("<BBHQI", 14, 16, 0, 0x80A0000, 0xF60000)
+    bus = aml_device(b"VMBS", aml_name(b"_HID", b"\x0dVMBus\0") + aml_name(b"_CRS", crs(18)))
+    other = aml_device(b"VMB8", aml_name(b"_CID", b"\x0dMSFT1000\0") + b"\x14\x20_CRS\x00" + crs(22, 23))
+    tables = {
+        1: table(b"XSDT", struct.pack("<5Q", *(area + n * 0x1000 for n in (2, 4, 5, 6, 7)))),
+        2: table(b"FACP", bytes(fadt[36:])),
+        3: table(b"DSDT", aml_device(b"VMOD", aml_name(b"_HID", b"\x0dACPI0004\0") + bus)),
+        4: table(b"APIC", bytes(8) + gicc + gicd + gicr),
+        5: table(b"GTDT", bytes(28) + struct.pack("<IIIII", 20, 0, 26, 0, 0) + bytes(20)),
+        6: table(b"SPCR", b"\x03" + bytes(7) + struct.pack("<Q", 0xEFFEC000) + bytes(28)),
+        7: table(b"SSDT", other),
+    }
+    r = b"RSD PTR \0VRTUAL" + struct.pack("<BIIQI", 2, 0, 36, area + 0x1000, 0)
+    put("acpi", "arm64", b"\x01" + struct.pack("<BBH", 0, 0, len(r)) + r +
+        b"".join(struct.pack("<BBH", n, 0, len(t)) + t for n, t in tables.items()))
+
+
 def boot_seeds():
     """As QEMU (PVH), OpenVMM (Linux) and GRUB (Multiboot2) leave them; addresses as fuzz_boot.c has them."""
     base = 0x10000
@@ -314,6 +359,7 @@ def main():
         print("old host:", machine_seeds("old", old_host(work)))
         print("devices that come and go:", machine_seeds("changes", coming_and_going(work)))
         acpi_seeds(work)
+        acpi_arm_seed()
         boot_seeds()
         config_seeds()
     except VMError as error:
