@@ -11,6 +11,7 @@
 #pragma once
 #ifndef __ASSEMBLER__
 #include "arch/arch.h"
+#include "arch/arm64/console.h"
 #include "arch/arm64/pt.h"
 
 /* ---- system registers, by the assembler's names, in quotes or not ---- */
@@ -128,12 +129,6 @@ extern unsigned arm64_entry_el;                           /* cpu.c: the level at
 /* Is there anybody beneath to be asked by HVC? Not at EL2, and not at EL1 when we came from EL2 ourselves. */
 static inline bool arm64_has_hypervisor(void) { return arm64_entry_el == 1; }
 
-/* console.c: which UART, before arch_console_init and again when ACPI knows better. Registers lie
- * 1 << shift bytes apart and are width bytes wide (a PL011's are what they are). */
-enum arm64_uart { ARM64_UART_NONE, ARM64_UART_PL011, ARM64_UART_16550 };
-void arm64_console_set(enum arm64_uart kind, paddr_t registers, unsigned shift, unsigned width);
-/* Where boot mapped it, as a section of the image for the final tables; false: it did not. */
-bool arm64_console_section(struct arch_image_section *section);
 #endif
 
 /* ---- numbers of vectors in groups of four: synchronous, IRQ, FIQ, SError ---- */

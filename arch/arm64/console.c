@@ -4,8 +4,9 @@
  * memory. A port that stops taking bytes is given up, text is dropped. Sources: Arm DDI 0183, chapter 3; SBSA, appendix
  * B (which registers a subset has: no line control, no baud rate).
  *
- * Its registers are seen twice in life: boot maps them in a block of their own (EARLY_DEVICE_BASE), and the final tables
- * have the page at the same address, as one of the image's sections. A port that ACPI names later is mapped by mm.
+ * Its registers are seen twice in life: boot maps them in a block of their own (EARLY_DEVICE_BASE), and the final
+ * tables have the page at the same address, as one of the image's sections. A port that ACPI names later is mapped by
+ * mm.
  */
 #include "arch/arm64/arm64.h"
 

@@ -2,7 +2,8 @@
 /*
  * Switching between cooperative tasks: only the registers that a C function must preserve live across the call (x19 to
  * x29, and x30 to return by), so only those are kept, on the stack of the task that stops. x18 is an ordinary register
- * that calls may change, as nothing is compiled with it reserved; interrupt masks belong to the processor, not to tasks.
+ * that calls may change, as nothing is compiled with it reserved; interrupt masks belong to the processor, not to
+ * tasks.
  * task_context.c prepares a new task's stack in the same shape.
  */
     .section .text.arch_context_switch, "ax"

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What an entry of the kernel's own page tables looks like: four levels, leaves of 4 KiB, 2 MiB and 1 GiB. W^X is decided
- * here, where an entry is made. Numbers alone: nothing here touches the processor. Source: Arm ARM, D8.3 (VMSAv8-64
- * descriptors), 4 KiB granule, 48 bits.
+ * What an entry of the kernel's own page tables looks like: four levels, leaves of 4 KiB, 2 MiB and 1 GiB. W^X is
+ * decided here, where an entry is made. Numbers alone: nothing here touches the processor. Source: Arm ARM, D8.3
+ * (VMSAv8-64 descriptors), 4 KiB granule, 48 bits.
  *
  * Our levels count from the leaf: our 0 is the architecture's 3.
  */

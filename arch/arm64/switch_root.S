@@ -11,7 +11,8 @@
     .type arm64_switch_root, @function
     /* void arm64_switch_root(uint64_t root) */
 arm64_switch_root:
-    adrp x2, boot_tables_start + ARM64_TABLE_ID_L0 * 4096           /* relative to where this runs: physical only below */
+    /* Relative to where this runs, which is at virtual addresses yet. */
+    adrp x2, boot_tables_start + ARM64_TABLE_ID_L0 * 4096
     adrp x3, image_header
     ldr x4, =image_phys_base
     ldr x4, [x4]

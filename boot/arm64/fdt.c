@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The format of fdt.h: a header, then three blocks. The structure block is a list of tokens of four bytes, big endian as
- * all numbers are; a node's properties stand before its children.
+ * The format of fdt.h: a header, then three blocks. The structure block is a list of tokens of four bytes, big endian
+ * as all numbers are; a node's properties stand before its children.
  */
 #include "boot/arm64/fdt.h"
 #include <string.h>
@@ -37,10 +37,12 @@ bool fdt_open(struct fdt *fdt, const void *blob, uint64_t bytes)
     if (bytes < HEADER_BYTES || big32(b) != MAGIC)
         return false;
     total = big32(b + HEADER_TOTAL);
-    if (total > bytes || big32(b + HEADER_VERSION) < VERSION_LEAST || big32(b + HEADER_COMPATIBLE) > COMPATIBLE_MOST)
+    if (total > bytes || big32(b + HEADER_VERSION) < VERSION_LEAST ||
+        big32(b + HEADER_COMPATIBLE) > COMPATIBLE_MOST)
         return false;
     *fdt = (struct fdt){
-        .blob = b, .total = total, .structs = big32(b + HEADER_STRUCTS), .structs_bytes = big32(b + HEADER_STRUCTS_BYTES),
+        .blob = b, .total = total,
+        .structs = big32(b + HEADER_STRUCTS), .structs_bytes = big32(b + HEADER_STRUCTS_BYTES),
         .strings = big32(b + HEADER_STRINGS), .strings_bytes = big32(b + HEADER_STRINGS_BYTES),
         .reserved = big32(b + HEADER_RESERVED),
     };
@@ -132,7 +134,10 @@ static const uint8_t *find(const struct fdt *fdt, uint32_t at, const char *name,
 
 /* ---- the walk ---- */
 
-void fdt_walk_begin(struct fdt_walk *w, const struct fdt *fdt) { *w = (struct fdt_walk){.fdt = fdt, .at = fdt->structs}; }
+void fdt_walk_begin(struct fdt_walk *w, const struct fdt *fdt)
+{
+    *w = (struct fdt_walk){.fdt = fdt, .at = fdt->structs};
+}
 
 static uint32_t cells(const struct fdt *fdt, uint32_t props, const char *name, uint32_t otherwise)
 {

@@ -3,8 +3,8 @@
  * A flattened device tree, read in place: one pass over its nodes, properties looked up by name. Source: Devicetree
  * Specification 0.4, chapter 5 (format) and 2.3 (standard properties).
  *
- * The blob is a loader's and thus an operator's or a host's input: every offset and length is bounded by the blob, and a
- * walk over one that is broken ends. Nothing is allocated or written; the blob may lie at any address.
+ * The blob is a loader's and thus an operator's or a host's input: every offset and length is bounded by the blob, and
+ * a walk over one that is broken ends. Nothing is allocated or written; the blob may lie at any address.
  */
 #pragma once
 #include "lib/lib.h"

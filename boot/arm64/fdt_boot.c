@@ -7,7 +7,7 @@
  *
  * Two walks: /chosen names the console by a path or an alias, so it comes first.
  */
-#include "arch/arm64/arm64.h"
+#include "arch/arm64/console.h"
 #include "boot/arm64/entry.h"
 #include "boot/arm64/fdt.h"
 #include <string.h>
@@ -170,6 +170,7 @@ static void use_uart(const struct uart *uart)
 static void read_names(struct boot_info *boot, const struct fdt *fdt, struct chosen *c, bool alone)
 {
     static struct fdt_walk w;
+    memset(c, 0, sizeof *c);
     for (fdt_walk_begin(&w, fdt); fdt_walk_next(&w);)
         if (alone && w.depth == 1 && strcmp(w.path, "/chosen") == 0)
             read_chosen(boot, &w, c);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The first instructions, whoever the loader was: entry.h tells the stories, this file runs them. Source: Arm
- * Architecture Reference Manual, chapters D8 (translation) and D13 (registers); Linux documentation, arch/arm64/booting.
+ * Architecture Reference Manual, chapters D8 (translation) and D13 (registers); Linux documentation,
+ * arch/arm64/booting.
  *
  * Linked at virtual addresses but run wherever the image lies until the MMU is on, hence: only addresses relative to
  * the program counter. With the MMU off every access is to device memory: nothing unaligned, no exclusives.

@@ -40,7 +40,8 @@ PARSERS = """vmbus/message.c vmbus/offer.c vmbus/channel.c vmbus/gpadl.c vmbus/c
     drivers/ic.c drivers/ic_heartbeat.c drivers/ic_kvp.c drivers/ic_kvp_ip.c drivers/ic_shutdown.c
     drivers/ic_timesync.c drivers/balloon.c drivers/balloon_move.c apps/nbd/session.c apps/nbd/negotiate.c
     apps/nbd/transmit.c apps/nbd/issue.c apps/nbd/pieces.c apps/nbd/replies.c apps/nbd/buffers.c
-    apps/nbd/http_parse.c boot/acpi.c boot/x86_64/linux64.c boot/x86_64/multiboot2.c boot/x86_64/pvh.c
+    apps/nbd/http_parse.c boot/acpi.c boot/acpi_arm.c boot/aml.c boot/x86_64/linux64.c
+    boot/x86_64/multiboot2.c boot/x86_64/pvh.c boot/arm64/fdt.c boot/arm64/fdt_boot.c boot/arm64/efi_tables.c
     boot/efi/conf.c boot/efi/map.c boot/efi/time.c rt/config.c mm/memory_map.c mm/given.c""".split()
 
 
