@@ -91,6 +91,10 @@ void selftest_run(const char *name)
         selftest_memory();
         return;
     }
+    if (strcmp(name, "interrupts") == 0) {
+        selftest_interrupts();
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
         if (strcmp(name, tests[i].name) == 0) {
             log_info("self test %s: about to fail on purpose", name);

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * selftest=NAME: failures on demand (assert null write-constant undefined execute-data boot-stack task-stack interrupt
- * reporter interrupt-stack), and one that only looks: memory.
+ * reporter interrupt-stack), and two that only look: memory, interrupts.
  */
 #pragma once
 
 void selftest_run(const char *name);
 /* selftest_memory.c: checks the tables in force and logs one line with the number of faults found. */
 void selftest_memory(void);
+/* selftest_interrupts.c: raises interrupts and waits, and logs the same. */
+void selftest_interrupts(void);
