@@ -13,6 +13,13 @@
  * was cleared: a host that saw the slot busy before that has set it by then. Until the slot is emptied no further
  * message comes, so nothing can overrun us; and everything is checked in the copy, never in the slot.
  *
+ * Taking an interrupt orders nothing by itself on a weakly ordered processor. What the host wrote before the interrupt
+ * is seen because each word that tells of it is read with acquire: the type in front of the rest of the slot, the
+ * flags in front of the ring that they stand for (whose index the reader loads with acquire, too); and because the
+ * interrupt controller's acknowledgement completes before the handler runs (arch_irq), so that these words are not
+ * read too early: an interrupt that was consumed by a handler that still saw nothing would be a lost one. Towards the
+ * host: the slot is copied before the release of its type, flags are taken by one exchange.
+ *
  * The host's registers are meant everywhere. Where it is behind a paravisor, the two pages are not ours: their
  * registers hold the addresses of pages that the paravisor made for us, on the shared side, and must go on holding them
  * for the next kernel; and the paravisor is told the interrupt, too, as one that it passes on ("proxy").

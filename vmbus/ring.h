@@ -21,6 +21,12 @@
  *             receiver: store read_index; FENCE; load pending_send_bytes                       host, ring_rest
  *             Either the sender sees the space, or the receiver sees that the sender waits and signals, or both.
  *
+ * Release and acquire are what keeps a packet's bytes on the right side of its index; a processor that orders stores
+ * and loads by itself (x86_64) pays nothing for them, arm64 an STLR and an LDAR. No order is asked of the signal: the
+ * FENCE stands between everything published and the hypercall or monitor bit, and whoever the signal wakes on another
+ * processor loads the index with acquire. interrupt_mask := 1 alone is unordered: it is an advice, and the store that
+ * takes it back is to the same word, so it can't be overtaken.
+ *
  * Depends on vmbus_wire.h and lib/errno.h alone, so that tests, fuzzers and model checkers can use it as it is.
  */
 #pragma once
