@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Guests that misbehave (tests/lab/x86_64/badguest): the lab notices, says so, ends as documented and stays whole."""
+"""Guests that misbehave (tests/lab/badguest): the lab notices, says so, ends as documented and stays whole."""
 import os
 import re
 
+from boards import ARCH, BOARDS
 from harness import READY_S, case
 from labvm import CRASH, POWER_OFF, QUIT, REBOOT, ROOT, TRIPLE_FAULT, VIOLATION, Disk, UserNet
 
 MEM_MIB = 64
 ISOLATED = {"isolation": "vbs", "isolation.boundary": 38}
-IMAGE = os.path.join(ROOT, "build", "x86_64", "badguest.elf")
+IMAGE = os.path.join(ROOT, "build", ARCH, "badguest" + BOARDS[ARCH].guest)
+RAM = {"x86_64": 0, "arm64": 1 << 30}[ARCH]          # the first address of the guest's memory
+END = RAM + (MEM_MIB << 20)
+# What a processor of that architecture alone can do.
+X86 = ARCH == "x86_64"
 
 # args= -> the violation that must be reported
 BROKEN_RULES = {
     "hypercall": r"hypercall 0x7777 is unknown",
     "input": r"post message: input outside of memory",
-    "gpadl": r"GPADL 0x7777: page 0x4000 is not visible memory",
-    "pages": r"channel 1: page 0x4000 is not visible memory",
+    "gpadl": rf"GPADL 0x7777: page {END >> 12:#x} is not visible memory",
+    "pages": rf"channel 1: page {END >> 12:#x} is not visible memory",
     "message": r"vmbus: message 99 unknown",
     "ring": r"channel 1: write index 0x12345677 of a ring",
-    "register": r"rdmsr 0x400001f0",
 }
+if X86:
+    BROKEN_RULES["register"] = r"rdmsr 0x400001f0"
 
 
 # In an isolated machine: args= -> what is reported. Memory used on its wrong side ends the run there and then.
@@ -99,10 +105,16 @@ def bad_isolated_pages(t):
 @case(limit_s=120)
 def bad_ends(t):
     """Triple fault, a jump to nowhere, a crash, a reset: an exit code and a report of their own each."""
-    lab = ends(t, bad_guest(t, "triple"), "triple", TRIPLE_FAULT, "triple-fault")
-    t.check(re.search(r"rip [0-9a-f]{16} rsp", lab), "triple: registers are shown")
-    lab = ends(t, bad_guest(t, "jump"), "jump", TRIPLE_FAULT, "triple-fault")
-    t.check(re.search(r"physical address 0x4000000, which is not memory, for code", lab), "jump: what happened")
+    nowhere = {"jump": "code"}
+    if X86:
+        lab = ends(t, bad_guest(t, "triple"), "triple", TRIPLE_FAULT, "triple-fault")
+        t.check(re.search(r"rip [0-9a-f]{16} rsp", lab), "triple: registers are shown")
+    else:
+        nowhere.update(pair="an access the lab can't decode", walk="its page tables")
+    for way, use in nowhere.items():
+        lab = ends(t, bad_guest(t, way), way, TRIPLE_FAULT, "triple-fault")
+        place = r"0x[0-9a-f]+" if way == "walk" else f"{END:#x}"       # a table: at some entry of it
+        t.check(re.search(rf"physical address {place}, which is not memory, for {use}", lab), f"{way}: what happened")
     lab = ends(t, bad_guest(t, "crash"), "crash", CRASH, "crash")
     t.check("badguest was told to" in lab, "crash: its text")
     ends(t, bad_guest(t, "reset"), "reset", REBOOT, "reboot")
@@ -111,7 +123,10 @@ def bad_ends(t):
 @case(limit_s=60)
 def bad_hangs(t):
     """A guest that hangs with interrupts off, or halts for ever: the lab still obeys its commands."""
-    for way, said in (("hang", "badguest: hangs"), ("halt", "badguest: halts")):
+    ways = {"hang": "badguest: hangs", "halt": "badguest: halts"}
+    if not X86:
+        ways["silence"] = "badguest: has silenced everything, 0 of it answers"
+    for way, said in ways.items():
         vm = bad_guest(t, way)
         vm.expect(said, READY_S)
         vm.command("counters", r"^lab-command: counters.*: done")
@@ -129,6 +144,11 @@ def bad_reach(t):
     t.check(int(found[1]) > 100 and found[2] == "0", found[0])
     lab = ends(t, vm, "memory", POWER_OFF, "power-off")
     t.check("where nothing is" in lab, "the lab says where the guest went")
+    if not X86:
+        vm = bad_guest(t, "el2")
+        vm.expect(r"badguest: 0 ways to EL2", READY_S)
+        ends(t, vm, "el2", POWER_OFF, "power-off")
+        return
     vm = bad_guest(t, "ports")
     vm.expect(r"badguest: 0 ports answer", READY_S)
     lab = ends(t, vm, "ports", POWER_OFF, "power-off")

@@ -22,7 +22,6 @@
 #define SMCCC_1_1            0x10001u
 #define SMCCC_64BIT          0x40000000u
 #define NOT_SUPPORTED        UINT64_MAX
-#define MARK_IMMEDIATE       0x4C42u      /* HVC #0x4C42: a mark "port-N", N in X0 */
 
 /* Registers from `first` on are the model's block. Returns false when the call goes on: the instruction is executed
  * again with the new control word. */
@@ -93,12 +92,6 @@ void exit_hvc(struct vcpu *v)
     case 1:
         old_hypercall(v);
         break;
-    case MARK_IMMEDIATE: {
-        char name[16];
-        ksnprintf(name, sizeof(name), "port-%u", (unsigned)(v->x[0] & 0xFF));
-        report_mark(name);
-        break;
-    }
     default:
         v->x[0] = NOT_SUPPORTED;
     }

@@ -47,7 +47,7 @@ static void touch_nothing(const struct vcpu *v, uint64_t gpa, bool write)
 static NORETURN void end_outside(const struct vcpu *v, const struct lab_access *a)
 {
     log_err("the guest used physical address %#llx, which is not memory, for %s", (unsigned long long)a->gpa,
-            a->fetch ? "code" : a->walk ? "its page tables" : "an access the lab can't decode");
+            a->walk ? "its page tables" : a->fetch ? "code" : "an access the lab can't decode");
     vcpu_dump(v);
     lab_end(LAB_END_TRIPLE, "the guest went where nothing is");
 }

@@ -8,7 +8,7 @@ $(O)/efi/lab-payload.o: boot/efi/payload.S $(O)/lab.bin
 $(O)/LAB.EFI: $(EFI_BASE) $(EFI_LAB) $(O)/efi/lab-payload.o boot/efi/image.lds
 	$(call efi_link,$(filter %.o,$^))
 # badguest.elf: a guest that breaks rules, to see that the lab notices.
-BADGUEST := $(call objs,$(call src,tests/lab/$(ARCH)/badguest))
+BADGUEST := $(call objs,$(call src,tests/lab/badguest tests/lab/$(ARCH)/badguest))
 $(O)/badguest.elf: $(KERNEL_OBJS) $(LWIP_OBJS) $(BADGUEST) $(LDSCRIPT) scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),)
 all: $(O)/badguest.elf

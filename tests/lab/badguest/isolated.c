@@ -9,7 +9,7 @@
 #include <string.h>
 #include "hv/isolation.h"
 #include "rt/candela.h"
-#include "tests/lab/x86_64/badguest/badguest.h"
+#include "tests/lab/badguest/badguest.h"
 #include "vmbus/vmbus_internal.h"
 
 #define STORAGE  1
@@ -48,7 +48,7 @@ static void write_private_side(void)
     kprintf("badguest: has written\n");
 }
 
-/* By a string instruction, which the lab does not decode. */
+/* By an instruction that the lab does not decode: of a string, of a pair of registers. */
 static void copy_private_side(void)
 {
     char buffer[256];
@@ -136,7 +136,7 @@ static void take_back_data(void)
     take_back(page);
 }
 
-static const struct { const char *word; void (*act)(void); } ways[] = {
+static const struct bad_way ways[] = {
     {"read-private-side", read_private_side}, {"write-private-side", write_private_side},
     {"copy-private-side", copy_private_side}, {"read-shared-side", read_shared_side},
     {"write-shared-side", write_shared_side}, {"execute-shared", execute_shared}, {"name-ring", name_ring},
