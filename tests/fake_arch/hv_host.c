@@ -241,7 +241,7 @@ static bool run_timers(void)
         host_timer_fired(hv_host.host, i == HOST_MAX_VPS ? HOST_NO_VP : i);
         any = true;
     }
-    if (fake_now_100ns >= next_audit) {
+    if (fake_now_100ns >= next_audit && !hv_host.no_audit) {
         next_audit = fake_now_100ns + AUDIT_100NS;
         host_audit(hv_host.host);
     }

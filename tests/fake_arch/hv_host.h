@@ -23,6 +23,7 @@ struct hv_host {
     bool violations_expected;
     unsigned violations;
     char violation[512];               /* the last one */
+    bool no_audit;                     /* what the guest forgot is not looked for */
     bool pages_stay;                   /* what the host takes (balloon) can still be touched, and keeps its content */
     bool crashed;
     uint64_t crash_params[5];

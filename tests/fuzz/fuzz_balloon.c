@@ -59,7 +59,11 @@ static void setup(void)
     FUZZ_CHECK(host_unballoon(machine_host, 300) && RUN_UNTIL(!state().busy, 10) && memory().given_pages == 0);
     remove_device();
     ram_pages = memory().ram_pages;
+    machine_fill_stack_cache();
     empty = machine_book();
+    add();
+    FUZZ_CHECK(RUN_UNTIL(state().ready, 10));
+    machine_run_us(1000000);
 }
 
 static void check_book(void)
@@ -129,13 +133,16 @@ static void run(struct input *in)
 {
     uint8_t first = in_u8(in);
 
-    config.max_version = first & 1 ? DM_VERSION_WIN8 : DM_VERSION_WIN10;
-    config.max_pages = first & 2 ? 100000 : 0;
-    if (first & 4)
-        lies_begin(LIES_PACKETS, in);
-    add();
-    machine_run_us(2000);
-    RUN_UNTIL(state().ready || !lies_left(), 20);
+    if (first & 7) {                           /* another one, from its first message on */
+        remove_device();
+        config.max_version = first & 1 ? DM_VERSION_WIN8 : DM_VERSION_WIN10;
+        config.max_pages = first & 2 ? 100000 : 0;
+        if (first & 4)
+            lies_begin(LIES_PACKETS, in);
+        add();
+        machine_run_us(2000);
+        RUN_UNTIL(state().ready || !lies_left(), 20);
+    }
     for (unsigned n = 0; in->left && n < 30; n++) {
         struct host_chan *ch = vchan_find(machine_host, state().relid);
         uint8_t what = in_u8(in);
@@ -149,6 +156,8 @@ static void run(struct input *in)
         check_book();
     }
     lies_end();
+    if (first & 128)                           /* it stays */
+        return;
     use_memory();
     remove_device();
     check_book();

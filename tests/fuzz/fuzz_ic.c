@@ -80,7 +80,11 @@ static void setup(void)
     FUZZ_CHECK(keys_get(KEYS_EXTERNAL, "key"));
     remove_all();
     FUZZ_CHECK(RUN_UNTIL(bus.channel_count == 0, 10));
+    machine_fill_stack_cache();
     empty = machine_book();
+    add();
+    FUZZ_CHECK(RUN_UNTIL(all_negotiated(), 20));
+    machine_run_us(1000000);
 }
 
 /* What a host asks of its own accord. */
@@ -148,10 +152,13 @@ static void run(struct input *in)
     struct host_kvp_result result;
 
     wall_now_ns(&before);
-    if (first & 1)
-        lies_begin(LIES_PACKETS, in);          /* the negotiation, too */
-    add();
-    RUN_UNTIL(all_negotiated() || (first & 1 && !lies_left()), 20);
+    if (first & 1) {                           /* the negotiation, too */
+        remove_all();
+        FUZZ_CHECK(RUN_UNTIL(bus.channel_count == 0, 10));
+        lies_begin(LIES_PACKETS, in);
+        add();
+        RUN_UNTIL(all_negotiated() || !lies_left(), 20);
+    }
     for (unsigned n = 0; lies_left() && n < 40; n++) {
         uint8_t what = in_u8(in);
         struct host_chan *ch = channel(what % HOST_ICS);
@@ -169,6 +176,8 @@ static void run(struct input *in)
     check_keys();
     FUZZ_CHECK(!wall_now_ns(&after) || after <= WALL_UNIX_NS_MAX);
     machine_run_us(100000);
+    if (first & 128)                           /* they stay */
+        return;
     remove_all();
     FUZZ_CHECK(RUN_UNTIL(bus.channel_count == 0, 100));
     if (first & 2 && shutdown_requested() == SHUTDOWN_NONE) {

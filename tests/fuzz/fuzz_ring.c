@@ -10,6 +10,7 @@
 #include "tests/fuzz/device.h"
 
 static struct machine_book connected;
+static struct host_chan *resting;              /* a device that is open when an execution begins */
 
 static void setup(void)
 {
@@ -20,6 +21,9 @@ static void setup(void)
     device_serve();
     RUN_UNTIL(bus.channel_count == 0, 10);
     connected = machine_book();
+    resting = device_add();
+    FUZZ_CHECK(RUN_UNTIL(device_newest, 10) && device_round(device_newest, 40));
+    machine_run_us(1000);
 }
 
 /* The host's view of the guest's ring; all its words, the guest's too, are the host's to spoil. */
@@ -84,9 +88,9 @@ static void send(struct device *d, struct input *in)
 
 static void run(struct input *in)
 {
-    struct host_chan *chan = device_add();
-    FUZZ_CHECK(RUN_UNTIL(device_newest, 10));
+    struct host_chan *chan = resting;
     struct device *d = device_newest;
+    bool stays = in_u8(in) & 128;
 
     for (unsigned n = 0; in->left && n < 200 && device_newest == d; n++) {
         uint8_t what = in_u8(in);
@@ -120,6 +124,8 @@ static void run(struct input *in)
         }
     }
     machine_run_us(1000);
+    if (stays)
+        return;
     if (!chan->rescinded)
         vchan_rescind(chan);
     hv_host_run();

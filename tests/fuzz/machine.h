@@ -14,6 +14,8 @@ extern struct host_config machine_config;      /* between machine_boot and machi
 void machine_boot(uint64_t ram_bytes, const char *settings);
 void machine_start(void);                      /* the host is there, the guest knows its hypervisor */
 void machine_connect(void);                    /* and its bus */
+/* Before machine_book in a machine whose devices have tasks already. */
+void machine_fill_stack_cache(void);
 
 /* Lets the guest run for so long. */
 static inline void machine_run_us(uint64_t us) { task_sleep_us(us); }

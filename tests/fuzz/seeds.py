@@ -47,6 +47,8 @@ def put_orders(target, name, first, orders):
         if len(data) + len(o) <= INPUT_BYTES:
             data += o
     put(target, name, data)
+    if target in ("ring", "storvsc", "nvsp", "balloon"):       # the same to a device that is up, and stays
+        put(target, name + "-up", bytes([data[0] | 128]) + data[1:])
 
 
 class Proxy:
@@ -177,7 +179,7 @@ def machine_seeds(name, trace):
         put_orders("ic", f"{name}-{kind}", b"\x02", [step + order(BEFORE, d[:700]) for _, d in said[:8]])
     put_orders("balloon", name, b"\x00", [b"\0" + order(BEFORE, d[:300]) for _, d in packets.get("balloon", [])[:12]])
     for service in ("netvsp", "storvsp"):      # in place, and an interrupt
-        put_orders("ring", f"{name}-{service}", b"",
+        put_orders("ring", f"{name}-{service}", b"\0",
                    [struct.pack("<BHBBH", 2 | 64, t, 0, n % 2, len(d)) + d
                     for n, (t, d) in enumerate(packets.get(service, [])[:12])])
     return len(messages), {k: len(v) for k, v in packets.items()}, len(data_in), len(rndis)

@@ -8,8 +8,8 @@
  *                names of their own (fuzz.mk), so that they are two blocks; this file's, the sanitizers' and libFuzzer's
  *                own are elsewhere and go on
  *   the arena    the model's heap, up to where it reached
- *   memory       pages that had been written when the snapshot was taken. Others were free then, and what free memory
- *                holds is nobody's business
+ *   memory       pages that were in use and had been written when the snapshot was taken. What free memory holds is
+ *                nobody's business
  *   mappings     in the vmap region: those that changed are realised again from the page tables, now the old ones
  *   marks        of the address sanitizer: on memory where somebody poisoned or unpoisoned since, on stacks and whatever
  *                else was mapped in the vmap region
@@ -20,10 +20,13 @@
  */
 #define _GNU_SOURCE
 #include "tests/fuzz/snapshot.h"
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <unistd.h>
+#include "lib/list.h"
+#include "mm/internal.h"
 #include "tests/fake_arch/internal.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -84,6 +87,8 @@ static char *shadow_of(uint64_t address) { return (char *)((address >> shadow_sc
 
 static void remember(char *at, size_t bytes)
 {
+    if (bytes == 0)
+        return;
     if (piece_count == piece_room) {
         piece_room = piece_room ? 2 * piece_room : 1024;
         pieces = must(realloc(pieces, piece_room * sizeof(*pieces)));
@@ -120,6 +125,63 @@ void __wrap___asan_unpoison_memory_region(const volatile void *start, size_t byt
 {
     note_marks((uint64_t)start, bytes);
     __real___asan_unpoison_memory_region(start, bytes);
+}
+
+/* ---- memory that is watched: set back from the first time on that a page of it is written ---- */
+
+static struct watched { char *at, *end, *saved; } watched[4];
+static unsigned watched_count;
+static struct piece *written;
+static size_t written_count;
+static struct sigaction handler_before;
+
+static struct watched *watched_at(const char *address)
+{
+    for (unsigned i = 0; i < watched_count; i++)
+        if (address >= watched[i].at && address < watched[i].end)
+            return &watched[i];
+    return NULL;
+}
+
+static void on_fault(int number, siginfo_t *info, void *context)
+{
+    struct watched *w = watched_at(info->si_addr);
+
+    if (!w) {
+        handler_before.sa_sigaction(number, info, context);
+        return;
+    }
+    char *page = (char *)ALIGN_DOWN((uintptr_t)info->si_addr, PAGE_BYTES);
+    char *from = MAX(page, w->at), *to = MIN(page + PAGE_BYTES, w->end);
+    written[written_count++] = (struct piece){from, w->saved + (from - w->at), (size_t)(to - from)};
+    if (mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
+        abort();
+}
+
+/* Whole pages of it are closed; what lies in the first and last one only partly is remembered as others are. */
+static void watch(char *at, size_t bytes)
+{
+    char *first = (char *)ALIGN_UP((uintptr_t)at, PAGE_BYTES), *end = (char *)ALIGN_DOWN((uintptr_t)at + bytes, PAGE_BYTES);
+
+    remember(at, (size_t)(first - at));
+    remember(end, (size_t)(at + bytes - end));
+    watched[watched_count] = (struct watched){first, end, fresh((size_t)(end - first))};
+    copy(watched[watched_count++].saved, first, (size_t)(end - first));
+}
+
+static void close_watched(void)
+{
+    struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    size_t pages = 0;
+
+    for (unsigned i = 0; i < watched_count; i++)
+        pages += (size_t)(watched[i].end - watched[i].at) >> PAGE_SHIFT;
+    written = fresh(pages * sizeof(*written));
+    if (sigaction(SIGSEGV, &ours, &handler_before) != 0)
+        abort();
+    for (unsigned i = 0; i < watched_count; i++)
+        if (mprotect(watched[i].at, (size_t)(watched[i].end - watched[i].at), PROT_READ) != 0)
+            abort();
 }
 
 /* ---- the model's heap: size classes, never given back ---- */
@@ -168,25 +230,62 @@ void arena_free(void *p)
 
 /* ---- taking ---- */
 
-static bool mapped(uint64_t address) { return map_lookup(&kernel_space, va(address), NULL, NULL, NULL); }
+/* ---- what need not be remembered ---- */
 
+static uint8_t unused[RAM_LOOKED >> PAGE_SHIFT];
+void (*snapshot_prepare)(void);
+
+void snapshot_unused(const void *start, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += PAGE_BYTES) {
+        paddr_t p;
+        if (map_lookup(&kernel_space, va_of((const char *)start + at), &p, NULL, NULL) && p.v < RAM_LOOKED)
+            unused[p.v >> PAGE_SHIFT] = 1;
+    }
+}
+
+/* Pages from one that begins a block, or from the zone's own: how many are alike, and whether they are free. */
+static uint64_t block_at(uint64_t page, bool *is_free)
+{
+    uint64_t count;
+    const uint8_t *state = page_states(page, &count);
+
+    *is_free = state && (*state & FREE);
+    return state && (*state & (FREE | USED)) ? 1ull << (*state & 31) : 1;
+}
+
+/* Of a free block only what the page allocator keeps in it. Pages that were never written hold nothing. */
 static void remember_memory(void)
 {
     int file = fake_memory_file();
-    off_t at = 0, end;
+    uint64_t block_end = 0, pages = RAM_LOOKED >> PAGE_SHIFT, start = 0, end = 0;
+    bool is_free = false;
 
-    while (at < (off_t)RAM_LOOKED && (at = lseek(file, at, SEEK_DATA)) >= 0 && at < (off_t)RAM_LOOKED) {
-        end = lseek(file, at, SEEK_HOLE);
-        remember(fake_phys((uint64_t)at), (size_t)(end - at));
-        at = end;
+    for (uint64_t page = 0; page < pages; page++) {
+        if (page >= block_end) {
+            block_end = page + block_at(page, &is_free);
+            if (is_free)
+                remember(fake_phys(page << PAGE_SHIFT), sizeof(struct list));
+        }
+        if (is_free || unused[page] || lseek(file, (off_t)(page << PAGE_SHIFT), SEEK_DATA) != (off_t)(page << PAGE_SHIFT))
+            continue;
+        if (page != end) {
+            if (end > start)
+                remember(fake_phys(start << PAGE_SHIFT), (size_t)(end - start) << PAGE_SHIFT);
+            start = page;
+        }
+        end = page + 1;
     }
+    if (end > start)
+        remember(fake_phys(start << PAGE_SHIFT), (size_t)(end - start) << PAGE_SHIFT);
 }
 
 static void remember_vmap_marks(void)
 {
     for (uint64_t page = 0; page < VMAP_LOOKED; page++) {
         uint64_t address = ARCH_VMAP_BASE + (page << PAGE_SHIFT);
-        if (mapped(address))
+        paddr_t p;
+        if (map_lookup(&kernel_space, va(address), &p, NULL, NULL) && !(p.v < RAM_LOOKED && unused[p.v >> PAGE_SHIFT]))
             remember(shadow_of(address), PAGE_BYTES >> shadow_scale);
     }
 }
@@ -196,14 +295,17 @@ void snapshot_take(void)
     const uint32_t *changed;
     size_t marks = RAM_LOOKED >> 3;
 
+    __builtin_memset(unused, 0, sizeof(unused));
+    if (snapshot_prepare)
+        snapshot_prepare();
     __asan_get_shadow_mapping(&shadow_scale, &shadow_offset);
     marked = fresh((RAM_LOOKED >> PAGE_SHIFT) * sizeof(*marked));
     is_marked = fresh(RAM_LOOKED >> PAGE_SHIFT);
     fake_mappings_changed(&changed);
-    remember(__start_guest_data, (size_t)(__stop_guest_data - __start_guest_data));
-    remember(__start_guest_bss, (size_t)(__stop_guest_bss - __start_guest_bss));
+    watch(__start_guest_data, (size_t)(__stop_guest_data - __start_guest_data));
+    watch(__start_guest_bss, (size_t)(__stop_guest_bss - __start_guest_bss));
     if (arena)
-        remember(arena, arena_used);
+        watch(arena, arena_used);
     arena_at_snapshot = arena_used;
     for (unsigned i = 0; i < CLASSES; i++)
         free_at_snapshot[i] = free_blocks[i];
@@ -221,14 +323,15 @@ void snapshot_take(void)
         }
         fprintf(stderr, "fuzz: a machine of %zu bytes in %zu pieces\n", total, piece_count);
     }
+    close_watched();
 }
 
 /* ---- setting back ---- */
 
-static void set_back(size_t from, size_t to)
+static void set_back(const struct piece *p, size_t count)
 {
-    for (size_t i = from; i < to; i++)
-        copy(pieces[i].at, pieces[i].saved, pieces[i].bytes);
+    for (size_t i = 0; i < count; i++)
+        copy(p[i].at, p[i].saved, p[i].bytes);
 }
 
 void snapshot_restore(void)
@@ -236,14 +339,15 @@ void snapshot_restore(void)
     const uint32_t *changed;
     unsigned count = fake_mappings_changed(&changed);
 
-    set_back(0, first_mark);
+    set_back(pieces, first_mark);
+    set_back(written, written_count);
     arena_used = arena_at_snapshot;
     for (unsigned i = 0; i < CLASSES; i++)
         free_blocks[i] = free_at_snapshot[i];
     for (unsigned i = 0; i < count; i++)
         arch_pt_sync(va(ARCH_VMAP_BASE + ((uint64_t)changed[i] << PAGE_SHIFT)), PAGE_BYTES);
     fake_mappings_changed(&changed);
-    set_back(first_mark, piece_count);
+    set_back(pieces + first_mark, piece_count - first_mark);
     for (size_t i = 0; i < marked_count; i++) {
         size_t at = ((size_t)marked[i] << PAGE_SHIFT) >> 3;
         copy(shadow_of(ARCH_DIRECT_BASE) + at, marks_saved + at, PAGE_BYTES >> 3);
