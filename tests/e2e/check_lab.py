@@ -10,6 +10,7 @@ import os
 import sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import boards                                                 # noqa: E402
 import harness                                                # noqa: E402
 import cases_disk                                             # noqa: E402,F401
 import cases_nbd                                              # noqa: E402,F401
@@ -24,6 +25,9 @@ import cases_ic                                               # noqa: E402,F401
 import cases_processor                                        # noqa: E402,F401
 import cases_isolated                                         # noqa: E402,F401
 import cases_memory                                           # noqa: E402,F401
+
+if boards.ARCH == "arm64":
+    import cases_arm64                                        # noqa: F401
 
 if __name__ == "__main__":
     harness.main(os.path.abspath(__file__))

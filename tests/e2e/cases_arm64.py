@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""arm64 on plain QEMU, by Linux's Image header with a device tree and by firmware with ACPI, at EL1 and at EL2."""
+import os
+import re
+import subprocess
+
+from harness import Failure, case
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+HELLO = os.path.join(ROOT, "build", "arm64", "candela-hello.bin")
+# -machine, -cpu, the level at which the kernel lives: EL2 where the processor has the host extensions
+MACHINES = (("virtualization=off", "cortex-a72", 1), ("virtualization=off", "max", 1),
+            ("virtualization=on", "cortex-a72", 1), ("virtualization=on", "neoverse-n1", 2),
+            ("virtualization=on", "max", 2))
+GREETING = r"Hello from \S+, loaded by "
+
+
+def machine(options, cpu):
+    return ["-machine", options, "-cpu", cpu]
+
+
+def level(t, vm, what, expected):
+    found = re.search(r"started by .*, EL(\d)", vm.console)
+    t.equal(found and int(found[1]), expected, f"{what}: the level it runs at")
+
+
+def timer_number(t, vm, what, el):
+    found = re.search(r"self test interrupts: .*numbers \d+, (\d+), (\d+);", vm.console)
+    t.equal(found and (found[1], found[2]), ("18", "26" if el == 2 else "27"), f"{what}: numbers of VMBus and timer")
+
+
+@case(limit_s=120)
+def arm64_interrupts(t):
+    """Interrupts are raised, wake and wait their turn, the timer is in time; SGI, edge PPI, the level's own timer."""
+    for options, cpu, el in MACHINES:
+        what = f"{options}, {cpu}"
+        vm = t.plain("image", HELLO, cmdline="selftest=interrupts", extra=machine(options, cpu))
+        vm.expect(r"self test interrupts: 0 faults", 30)
+        level(t, vm, what, el)
+        timer_number(t, vm, what, el)
+        t.kill(vm)
+    vm = t.plain("image", HELLO, cpus=4, cmdline="selftest=interrupts")
+    vm.expect(r"self test interrupts: 0 faults", 30)
+
+
+@case(limit_s=120)
+def arm64_tables(t):
+    """The page tables are sound at both levels."""
+    for options, cpu, el in MACHINES:
+        vm = t.plain("image", HELLO, mem="64M", cmdline="selftest=memory", extra=machine(options, cpu))
+        vm.expect(GREETING + "Linux boot protocol", 30)
+        level(t, vm, f"{options}, {cpu}", el)
+        t.check("self test memory: 0 faults" in vm.console, f"{options}, {cpu}: the tables")
+        t.kill(vm)
+
+
+@case(limit_s=180)
+def arm64_firmware(t):
+    """BOOTAA64.EFI below AAVMF, at EL1 and at EL2, with ACPI or a device tree: no Hyper-V there, and a clean end."""
+    with open(t.path("conf"), "w", encoding="utf-8") as f:
+        f.write("selftest=interrupts\nargs=\"from the volume\"\n")
+    made = subprocess.run(["sh", os.path.join(ROOT, "scripts", "image.sh"), "arm64", "hello"], capture_output=True,
+                          text=True, check=False, env=dict(os.environ, OUT=t.path("hello"), CONF=t.path("conf")))
+    if made.returncode:
+        raise Failure(f"scripts/image.sh: {made.stderr.strip()}")
+    for options, cpu, el in MACHINES + (("acpi=off", "neoverse-n1", 1),):
+        what = f"{options}, {cpu}"
+        vm = t.plain("uefi", t.path("hello.img"), extra=machine(options, cpu))
+        vm.expect(GREETING + "UEFI", 60)
+        level(t, vm, what, el)
+        for text in ("no Hyper-V underneath (no hypervisor)", "self test interrupts: 0 faults", "for from"):
+            t.check(text in vm.console, f"{what}: {text}")
+        way = "no ACPI" if "acpi" in options else "PSCI (SMC)" if "=on" in options else "PSCI (HVC)"
+        t.check(way in vm.console, f"{what}: {way}")
+        t.kill(vm)
+
+
+@case(limit_s=120)
+def arm64_ends(t):
+    """Power-off and restart by PSCI, through HVC and through SMC."""
+    for options, cpu, el in MACHINES:
+        leaves = [("", GREETING)] if (options, el) in (("virtualization=off", 1), ("virtualization=on", 2)) else []
+        for words, expected in leaves + [("selftest=assert panic=reboot", r"^panic: "),
+                                         ("selftest=undefined panic=off", r"^panic: ")]:
+            vm = t.plain("image", HELLO, mem="64M", cmdline=words, extra=machine(options, cpu))
+            vm.panicked = lambda: None
+            vm.expect(expected, 30)
+            t.equal(vm.wait(30), 0, f"{options}, {cpu}, {words}: QEMU's exit code")
+
+
+@case(limit_s=60)
+def arm64_other_controllers(t):
+    """A GICv2 is refused by name."""
+    vm = t.plain("image", HELLO, extra=["-machine", "gic-version=2", "-cpu", "cortex-a72"])
+    vm.expect(r"gic: error: the interrupt controller is a GICv2; version 3 is needed", 30)
