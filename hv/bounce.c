@@ -57,21 +57,14 @@ static struct {
 
 /* ---- size ---- */
 
-static __attribute__((noinline)) bool grow(void)
+static int add_chunk(void)
 {
-    struct chunk *c;
-    int rc = -E_NOMEM;
+    struct chunk *c = kzalloc(sizeof(*c));
+    int rc = c ? shmem_alloc(&c->memory, CHUNK_PAGES, SHMEM_LINEAR_UNCLEARED, 0) : -E_NOMEM;
 
-    if (pool.chunks == pool.chunks_max || rt_now_100ns() < pool.grow_from)
-        return false;
-    c = kzalloc(sizeof(*c));
-    if (c)
-        rc = shmem_alloc(&c->memory, CHUNK_PAGES, SHMEM_LINEAR_UNCLEARED, 0);
     if (rc) {
         kfree(c);
-        pool.grow_from = rt_now_100ns() + GROWTH_PAUSE;
-        log_warn("bounce memory stays at %u MiB: %s", (unsigned)(pool.chunks * CHUNK_BYTES >> 20), error_name(rc));
-        return false;
+        return rc;
     }
     for (unsigned w = 0; w < CHUNK_WORDS; w++)
         c->free[w] = UINT64_MAX;
@@ -86,7 +79,21 @@ static __attribute__((noinline)) bool grow(void)
     pool.free_pages += CHUNK_PAGES;
     dma_stats.pages += CHUNK_PAGES;
     log_debug("bounce memory: %u MiB", (unsigned)(pool.chunks * CHUNK_BYTES >> 20));
-    return true;
+    return 0;
+}
+
+static __attribute__((noinline)) bool grow(void)
+{
+    int rc;
+
+    if (pool.chunks == pool.chunks_max || rt_now_100ns() < pool.grow_from)
+        return false;
+    rc = add_chunk();
+    if (rc) {
+        pool.grow_from = rt_now_100ns() + GROWTH_PAUSE;
+        log_warn("bounce memory stays at %u MiB: %s", (unsigned)(pool.chunks * CHUNK_BYTES >> 20), error_name(rc));
+    }
+    return rc == 0;
 }
 
 static void room_came(void *arg);
@@ -96,6 +103,7 @@ int bounce_init(void)
 {
     struct mm_stats stats;
     uint64_t bytes;
+    int rc;
 
     mm_get_stats(&stats);
     bytes = MIN(stats.ram_pages * PAGE_BYTES / DEFAULT_SHARE, DEFAULT_MOST);
@@ -110,11 +118,12 @@ int bounce_init(void)
     dma_stats.pages = dma_stats.pages_lent = 0;
     pool.chunks_max = (unsigned)(bytes / CHUNK_BYTES);
     pool.chunk = kcalloc(pool.chunks_max, sizeof(pool.chunk[0]));
-    if (pool.chunk && grow())
-        return 0;
-    kfree(pool.chunk);
-    pool.chunk = NULL;
-    return -E_NOMEM;
+    rc = pool.chunk ? add_chunk() : -E_NOMEM;
+    if (rc) {
+        kfree(pool.chunk);
+        pool.chunk = NULL;
+    }
+    return rc;
 }
 
 void bounce_stop(void)

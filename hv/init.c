@@ -31,7 +31,7 @@ static void prepare_sharing(void)
     if (rc == 0)
         rc = bounce_init();
     if (rc)
-        log_err("no memory to share with the host: %s; no VMBus devices", error_name(rc));
+        log_err("what the host must see cannot be shared: %s; no VMBus devices", error_name(rc));
     hv_state.shareable = rc == 0;
 }
 

@@ -304,6 +304,63 @@ TEST(bounce_growth_needs_memory)
     finish();
 }
 
+/* The host refuses more: that is what the line says, and the pool serves as before, without a page lost. */
+TEST(bounce_growth_refused_by_the_host)
+{
+    unsigned n = 0;
+
+    start("hv.bounce=32M");
+    for (; n < 64; n++)
+        CHECK_EQ(take(&held[n], 8), 0);
+    host_set_fault(hv_host.host, HOST_FAULT_VISIBILITY, 300, HOST_FAULT_ERROR);
+    CHECK_EQ(take(&held[n], 8), -E_AGAIN);
+    host_set_fault(hv_host.host, 0, 0, HOST_FAULT_NONE);
+    CHECK(fake_log_contains("bounce memory stays at 2 MiB: the host refused"));
+    CHECK_EQ(shmem_stats.pages_shared, 512);
+    fake_time_advance(S_100NS(2));
+    CHECK_EQ(take(&held[n], 8), 0);
+    for (unsigned i = 0; i <= n; i++)
+        give(&held[i]);
+    finish();
+}
+
+/* Not even the first part is to be had: the line names who is to blame. */
+static void first_part_fails(enum host_fault_kind fault, unsigned allocation)
+{
+    hv_shutdown();
+    hv_host_stop();
+    hv_host_start(&cfg);
+    host_set_fault(hv_host.host, HOST_FAULT_VISIBILITY, 1, fault);
+    mm_fail_nth(allocation);
+    CHECK(hv_init());
+    mm_fail_nth(0);
+    CHECK(!hv_can_vmbus());
+    CHECK(!fake_log_contains("stays at 0"));
+    hv_shutdown();
+    CHECK_EQ(shmem_stats.pages_shared, 0);
+    CHECK_EQ(shmem_stats.pages_leaked, 0);
+}
+
+TEST(bounce_first_part_refused_by_the_host)
+{
+    start(NULL);
+    first_part_fails(HOST_FAULT_ERROR, 0);
+    CHECK(fake_log_contains("what the host must see cannot be shared: the host refused; no VMBus devices"));
+    CHECK(!fake_log_contains("out of memory"));
+}
+
+/* Before the pool's own allocations come those of hypercalls. */
+TEST(bounce_first_part_needs_memory)
+{
+    const char *line = "what the host must see cannot be shared: out of memory; no VMBus devices";
+
+    start(NULL);
+    for (unsigned n = 1; !fake_log_contains(line); n++) {
+        CHECK(n < 20);
+        first_part_fails(HOST_FAULT_NONE, n);
+    }
+}
+
 /* Sizes and lifetimes at random: contents never mix, however the pool is cut up. */
 TEST(bounce_pool_in_pieces)
 {
