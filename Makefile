@@ -61,7 +61,7 @@ endif
 .PHONY: all always lab help run check check-house check-hosted check-lab check-linux check-kvm check-isolation image iso bench bench-native clean fetch packages hosted check-compile
 .SECONDARY:
 all: $(foreach a,$(APPS),$(O)/candela-$(a).elf $(O)/BOOT-$(a).EFI) lab $(O)/libcandela-hv.a
-lab: $(O)/lab.elf $(if $(wildcard tests/lab/$(ARCH)/efi/*.c),$(O)/LAB.EFI)
+lab: $(O)/lab.elf
 
 help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
@@ -110,7 +110,7 @@ $(O)/lab.elf: $(LAB_OBJS) $(LDSCRIPT) scripts/symbols.py
 	$(call link_image,$(filter %.o,$^),$(LAB_LDFLAGS))
 %.bin: %.elf
 	$(Q)$(OBJCOPY) -O binary $< $@
--include boot/efi/efi.mk tests/linux64/linux64.mk tests/lab/$(ARCH)/lab.mk
+-include boot/efi/efi.mk tests/linux64/linux64.mk tests/lab/lab.mk
 
 # The rooms that speak with the host, for another kernel that keeps the contracts of arch/arch.h, mm/mm.h and rt/rt.h.
 $(O)/libcandela-hv.a: $(call objs,$(call src,hv vmbus drivers))

@@ -28,6 +28,7 @@ class Board:
     first_disk = 0
     display = "VGA"
     plain_words = []
+    firmware_words = []            # what the firmware needs besides
 
     def processor(self, options):
         """-cpu for these options of the lab."""
@@ -68,6 +69,7 @@ class Arm64(Board):
     disk, nic = "virtio-blk-device", "virtio-net-device"       # tests/lab/arm64: all of virtio-mmio is the lab's
     own_disk = "virtio-blk-pci,romfile="
     display = "ramfb"
+    firmware_words = ["-device", "virtio-rng-pci,romfile="]        # the processor has no random numbers
 
     def processor(self, options):
         return "neoverse-n1"

@@ -473,4 +473,4 @@ def firmware(work, board=BOARDS[ARCH]):
     copy = os.path.join(work, "vars.fd")
     shutil.copyfile(variables, copy)
     return ["-drive", f"if=pflash,format=raw,readonly=on,file={code}",
-            "-drive", f"if=pflash,format=raw,file={option_path(copy)}"]
+            "-drive", f"if=pflash,format=raw,file={option_path(copy)}", *board.firmware_words]

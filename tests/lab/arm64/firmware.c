@@ -45,7 +45,7 @@ bool firmware_handoff(const struct boot_info *boot)
         if (strcmp(boot->modules[i].name, LAB_HANDOFF_NAME) != 0)
             continue;
         memcpy(&handoff, arch_phys_to_virt(boot->modules[i].start), sizeof(handoff));
-        lab_firmware = handoff.magic == LAB_HANDOFF_MAGIC;
+        lab_firmware = handoff.common.magic == LAB_HANDOFF_MAGIC;
     }
     redistributors = boot->platform.gic_redistributors[0];
     return lab_firmware;
@@ -67,20 +67,20 @@ void firmware_memory(void)
     int error = nested_map(0, 0, BIT(MIN(machine_guest_address_bits(), TOP_BITS)), MAP_READ | MAP_WRITE | MAP_EXEC);
     if (error)
         panic("second-stage tables: %s", error_name(error));
-    hide(handoff.block_start, handoff.block_bytes);
+    hide(handoff.common.block_start, handoff.common.block_bytes);
     hide(BOARD_VIRTIO, BOARD_VIRTIOS * BOARD_VIRTIO_STEP);
     hide(handoff.ecam + ((uint64_t)board_serial_device() << 15), PAGE_BYTES);
     hide(BOARD_PIO + ALIGN_DOWN(board_serial_port(), PAGE_BYTES), PAGE_BYTES);
     hide(lab_gic_frames.distributor, VGIC_DISTRIBUTOR_BYTES);
     hide(BOARD_ITS, BOARD_ITS_BYTES);
     hide(redistributors.start, redistributors.bytes);
-    for (uint32_t i = 0; i < handoff.range_count; i++) {
-        error = guest_ram_window(handoff.ranges[i].start, handoff.ranges[i].start, handoff.ranges[i].bytes);
+    for (uint32_t i = 0; i < handoff.common.range_count; i++) {
+        error = guest_ram_window(handoff.common.ranges[i].start, handoff.common.ranges[i].start, handoff.common.ranges[i].bytes);
         if (error)
-            panic("guest memory %#llx: %s", (unsigned long long)handoff.ranges[i].start, error_name(error));
+            panic("guest memory %#llx: %s", (unsigned long long)handoff.common.ranges[i].start, error_name(error));
     }
     log_info("guest memory: %llu MiB in %u ranges; the lab at %#llx", (unsigned long long)(guest_ram_bytes() >> 20),
-             handoff.range_count, (unsigned long long)handoff.block_start);
+             handoff.common.range_count, (unsigned long long)handoff.common.block_start);
 }
 
 /* The page of I/O ports in which the lab's are: the others are the guest's. */
@@ -138,14 +138,11 @@ static void start_gic(struct vcpu *v)
 {
     const struct lab_handoff *h = &handoff;
     uint64_t sgi = lab_gic_frames.redistributors + GICR_SGI_FRAME;
-    uint32_t word;
     write_gic(v, lab_gic_frames.distributor + GICD_CTLR, h->gicd_ctlr);
     write_gic(v, lab_gic_frames.redistributors + GICR_WAKER, 0);
     write_gic(v, sgi + GICD_IGROUPR, h->gicr_group);
-    for (unsigned i = 0; i < sizeof(h->gicr_priority); i += 4) {
-        memcpy(&word, h->gicr_priority + i, sizeof(word));
-        write_gic(v, sgi + GICD_IPRIORITYR + i, word);
-    }
+    for (unsigned i = 0; i < ARRAY_SIZE(h->gicr_priority); i++)
+        write_gic(v, sgi + GICD_IPRIORITYR + 4 * i, h->gicr_priority[i]);
     write_gic(v, sgi + GICD_ISENABLER, h->gicr_enabled);
     sysreg_write_as(SYSREG_ICH_VMCR, (h->icc_pmr & 0xFF) << VMCR_PMR_SHIFT | (h->icc_bpr1 & 7) << VMCR_BPR1_SHIFT |
                                          (h->icc_igrpen1 & 1 ? VMCR_ENG1 : 0));
@@ -153,23 +150,23 @@ static void start_gic(struct vcpu *v)
 
 void firmware_start(struct vcpu *v)
 {
-    const struct lab_handoff *h = &handoff;
+    const struct lab_captured *c = &handoff.captured;
     memset(v->x, 0, sizeof(v->x));
-    memcpy(&v->x[19], h->x19_x30, sizeof(h->x19_x30));
+    memcpy(&v->x[19], c->x19_x30, sizeof(c->x19_x30));
     v->x[0] = 1;                         /* lab_capture's second return */
-    v->pc = h->pc;
-    v->pstate = SPSR_EL1H | h->daif;
-    sysreg_write(sp_el1, h->sp);
+    v->pc = c->pc;
+    v->pstate = SPSR_EL1H | c->daif;
+    sysreg_write(sp_el1, c->sp);
     sysreg_write(tpidr_el1, 0);
     sysreg_write_as(SYSREG_CONTEXTIDR_EL12, 0);
-    sysreg_write_as(SYSREG_MAIR_EL12, h->mair);
+    sysreg_write_as(SYSREG_MAIR_EL12, c->mair);
     sysreg_write_as(SYSREG_AMAIR_EL12, 0);
-    sysreg_write_as(SYSREG_TCR_EL12, tcr_of_el1(h->tcr));
-    sysreg_write_as(SYSREG_TTBR0_EL12, h->ttbr0);
+    sysreg_write_as(SYSREG_TCR_EL12, tcr_of_el1(c->tcr));
+    sysreg_write_as(SYSREG_TTBR0_EL12, c->ttbr0);
     sysreg_write_as(SYSREG_TTBR1_EL12, 0);
-    sysreg_write_as(SYSREG_VBAR_EL12, h->vbar);
+    sysreg_write_as(SYSREG_VBAR_EL12, c->vbar);
     sysreg_write_as(SYSREG_CPACR_EL12, CPACR_FP);
-    sysreg_write_as(SYSREG_SCTLR_EL12, SCTLR_RES1 | (h->sctlr & SCTLR2_KEPT));
+    sysreg_write_as(SYSREG_SCTLR_EL12, SCTLR_RES1 | (c->sctlr & SCTLR2_KEPT));
     arm64_isb();
     machine_nested_flush(0, UINT64_MAX);
     for (unsigned intid = GIC_SPI_FIRST; intid < VGIC_LINES; intid++)

@@ -7,7 +7,7 @@
  */
 #define LOG_ROOM "lab"
 #include <string.h>
-#include "tests/lab/x86_64/acpi_wire.h"
+#include "tests/lab/acpi_wire.h"
 #include "tests/lab/x86_64/load.h"
 
 struct acpi_address { uint8_t space, bits, offset, access; uint64_t address; } __attribute__((packed));

@@ -40,7 +40,7 @@ bool firmware_handoff(const struct boot_info *boot)
         if (strcmp(boot->modules[i].name, LAB_HANDOFF_NAME) != 0)
             continue;
         memcpy(&handoff, arch_phys_to_virt(boot->modules[i].start), sizeof(handoff));
-        lab_firmware = handoff.magic == LAB_HANDOFF_MAGIC;
+        lab_firmware = handoff.common.magic == LAB_HANDOFF_MAGIC;
     }
     return lab_firmware;
 }
@@ -83,7 +83,7 @@ void firmware_memory(void)
     int error = nested_map(0, 0, top, MAP_READ | MAP_WRITE | MAP_EXEC);
     if (error)
         panic("nested tables: %s", error_name(error));
-    nested_unmap(handoff.block_start, handoff.block_bytes);
+    nested_unmap(handoff.common.block_start, handoff.common.block_bytes);
     if (nested_protect(APIC_BASE_GPA, PAGE_BYTES, apic_guest_rights()))
         panic("local APIC");
     hide_memory(HPET_GPA, PAGE_BYTES);
@@ -91,13 +91,13 @@ void firmware_memory(void)
         ecam = pci_read32(bridge, BRIDGE_PCIEXBAR) & 0xF0000000u;
     pci_for_each(hide_function, &ecam);
     pm_control_port = (uint16_t)((pci_read32(lpc, LPC_PMBASE) & 0xFF80) + PM1_CONTROL);
-    for (uint32_t i = 0; i < handoff.range_count; i++) {
-        error = guest_ram_window(handoff.ranges[i].start, handoff.ranges[i].start, handoff.ranges[i].bytes);
+    for (uint32_t i = 0; i < handoff.common.range_count; i++) {
+        error = guest_ram_window(handoff.common.ranges[i].start, handoff.common.ranges[i].start, handoff.common.ranges[i].bytes);
         if (error)
-            panic("guest memory %#llx: %s", (unsigned long long)handoff.ranges[i].start, error_name(error));
+            panic("guest memory %#llx: %s", (unsigned long long)handoff.common.ranges[i].start, error_name(error));
     }
     log_info("guest memory: %llu MiB in %u ranges; the lab at %#llx", (unsigned long long)(guest_ram_bytes() >> 20),
-             handoff.range_count, (unsigned long long)handoff.block_start);
+             handoff.common.range_count, (unsigned long long)handoff.common.block_start);
 }
 
 /* ---- ports ---- */
@@ -176,8 +176,8 @@ static struct svm_segment segment(uint64_t selector, bool system)
 {
     struct svm_segment s = {.selector = (uint16_t)selector};
     uint64_t offset = selector & 0xFFF8;
-    const uint64_t *d = offset && offset + (system ? 16 : 8) <= handoff.gdtr.limit + 1ull
-                        ? guest_ptr(handoff.gdtr.base + offset, system ? 16 : 8) : NULL;
+    const uint64_t *d = offset && offset + (system ? 16 : 8) <= handoff.captured.gdtr.limit + 1ull
+                        ? guest_ptr(handoff.captured.gdtr.base + offset, system ? 16 : 8) : NULL;
     if (!d) {
         s.attributes = system ? SVM_SEG_TSS : 0;
         s.limit = system ? 0xFFFF : 0;
@@ -196,26 +196,27 @@ static struct svm_segment segment(uint64_t selector, bool system)
 void firmware_start(struct vcpu *v)
 {
     const struct lab_handoff *h = &handoff;
+    const struct lab_captured *c = &handoff.captured;
     struct svm_save *s = &v->vmcb->save;
-    s->es = segment(h->es, false);
-    s->cs = segment(h->cs, false);
-    s->ss = segment(h->ss, false);
-    s->ds = segment(h->ds, false);
-    s->fs = segment(h->fs, false);
-    s->gs = segment(h->gs, false);
-    s->tr = segment(h->tr, true);
-    s->ldtr = segment(h->ldtr, true);
-    if ((h->ldtr & 0xFFF8) == 0)
+    s->es = segment(c->es, false);
+    s->cs = segment(c->cs, false);
+    s->ss = segment(c->ss, false);
+    s->ds = segment(c->ds, false);
+    s->fs = segment(c->fs, false);
+    s->gs = segment(c->gs, false);
+    s->tr = segment(c->tr, true);
+    s->ldtr = segment(c->ldtr, true);
+    if ((c->ldtr & 0xFFF8) == 0)
         s->ldtr.attributes = SVM_SEG_LDT;
     s->fs.base = h->fs_base;
     s->gs.base = h->gs_base;
-    s->gdtr.base = h->gdtr.base;
-    s->gdtr.limit = h->gdtr.limit;
-    s->idtr.base = h->idtr.base;
-    s->idtr.limit = h->idtr.limit;
-    s->cr0 = h->cr0;
-    s->cr3 = h->cr3;
-    s->cr4 = h->cr4;
+    s->gdtr.base = c->gdtr.base;
+    s->gdtr.limit = c->gdtr.limit;
+    s->idtr.base = c->idtr.base;
+    s->idtr.limit = c->idtr.limit;
+    s->cr0 = c->cr0;
+    s->cr3 = c->cr3;
+    s->cr4 = c->cr4;
     s->efer = h->efer | EFER_SVME;
     s->kernel_gs_base = h->kernel_gs_base;
     s->star = h->star;
@@ -227,15 +228,15 @@ void firmware_start(struct vcpu *v)
     s->sysenter_eip = h->sysenter_eip;
     s->g_pat = h->pat;
     x86_wrmsr(0x277, h->pat);
-    s->rip = h->rip;
-    s->rsp = h->rsp;
-    s->rflags = h->rflags;
+    s->rip = c->rip;
+    s->rsp = c->rsp;
+    s->rflags = c->rflags;
     s->rax = 1;                         /* lab_capture's second return */
-    v->gprs[GPR_RBX] = h->rbx;
-    v->gprs[GPR_RBP] = h->rbp;
-    v->gprs[12] = h->r12;
-    v->gprs[13] = h->r13;
-    v->gprs[14] = h->r14;
-    v->gprs[15] = h->r15;
+    v->gprs[GPR_RBX] = c->rbx;
+    v->gprs[GPR_RBP] = c->rbp;
+    v->gprs[12] = c->r12;
+    v->gprs[13] = c->r13;
+    v->gprs[14] = c->r14;
+    v->gprs[15] = c->r15;
     v->state = VCPU_RUNNING;
 }

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * uint64_t lab_capture(struct lab_handoff *h)
+ * uint64_t lab_capture(struct lab_handoff_common *handoff)
  * Returns twice, like setjmp: 0 now, and 1 when the guest starts, which begins life by returning from this call.
  * Interrupts are off after the first return and as they were before the call after the second.
  */
+#include "tests/lab/handoff.h"
     .section .text.capture, "ax"
     .globl lab_capture
 lab_capture:
+    addq $LAB_CAPTURED, %rdi
     pushfq
     popq %rax
     cli

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* ACPI tables as the lab writes them, in direct mode (acpi.c) and below firmware (efi/main.c). ACPI 6.3, chapter 5. */
+/* ACPI tables as the lab writes them, in direct mode (acpi.c) and below firmware (efi/tables.c). ACPI 6.3, chapter 5. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
