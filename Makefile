@@ -37,7 +37,7 @@ APPS := $(notdir $(patsubst %/,%,$(dir $(wildcard apps/*/main.c))))
 CORE := lib mm arch/$(ARCH) boot/loader boot/$(ARCH)
 LDSCRIPT := arch/$(ARCH)/linker.ld
 KERNEL_OBJS := $(call objs,$(call src,$(CORE) hv vmbus drivers rt rt/net boot))
-LAB_OBJS := $(call objs,$(call src,$(CORE) tests/host tests/lab tests/lab/$(ARCH)))
+LAB_OBJS := $(call objs,$(call src,$(CORE) tests/host tests/lab tests/lab/$(ARCH)) boot/acpi_arm.c)
 -include rt/net/lwip.mk
 LWIP_OBJS := $(patsubst %.c,$(O)/obj/lwip/%.o,$(LWIP_SRC))
 

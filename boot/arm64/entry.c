@@ -64,6 +64,8 @@ void boot_enter(unsigned kind, uint64_t device_tree, uint64_t image_phys, uint64
         if (!pa_is_none(boot->device_tree))
             boot_platform_from_fdt(boot, boot->device_tree.v);
     }
+    if (!arch_console_init() && !pa_is_none(boot->acpi_rsdp))
+        boot_console_from_acpi(boot->acpi_rsdp.v);
     boot_add_region(boot, image_phys, (uint64_t)image_end - IMAGE_VIRT_BASE, MM_KERNEL);
     map_low_memory(boot);
     kernel_main(boot);

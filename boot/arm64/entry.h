@@ -31,13 +31,17 @@ NORETURN void boot_enter(unsigned kind, uint64_t device_tree, uint64_t image_phy
 /* Enters the 2 MiB blocks around the range in the direct map, as ordinary memory; what is there already stays. False:
  * beyond the direct map or the processor, or no table left. */
 bool boot_map(uint64_t start, uint64_t bytes);
-/* The page of registers appears in the block of EARLY_DEVICE_BASE, at the same offset in 2 MiB. */
-void boot_map_early_device(uint64_t registers);
+/* The page of registers appears in the block of EARLY_DEVICE_BASE, at the same offset in 2 MiB. False: the processor
+ * has no such address. */
+bool boot_map_early_device(uint64_t registers);
 
 /* ---- fdt_boot.c: the device tree's part. False: it is none; the note says so. ---- */
 bool boot_from_fdt(struct boot_info *boot, uint64_t device_tree);
 /* The part that a loader with other tables leaves to the device tree: platform and console. */
 void boot_platform_from_fdt(struct boot_info *boot, uint64_t device_tree);
+
+/* ---- acpi_console.c: the console that ACPI names, if any ---- */
+void boot_console_from_acpi(uint64_t rsdp);
 
 /* ---- efi_tables.c: what Linux's EFI stub, or a loader that plays it, leaves behind ---- */
 /* ACPI's root pointer from the system table's list; PADDR_NONE when there is none. */

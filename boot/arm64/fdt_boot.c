@@ -159,10 +159,8 @@ static void read_uart(struct uart *uart, const struct fdt_walk *w, const struct 
 
 static void use_uart(const struct uart *uart)
 {
-    if (uart->kind == ARM64_UART_NONE)
-        return;
-    boot_map_early_device(uart->registers);
-    arm64_console_set(uart->kind, pa(uart->registers), uart->shift, uart->width);
+    if (uart->kind != ARM64_UART_NONE && boot_map_early_device(uart->registers))
+        arm64_console_set(uart->kind, pa(uart->registers), uart->shift, uart->width);
 }
 
 /* ---- the walks ---- */

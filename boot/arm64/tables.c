@@ -66,8 +66,11 @@ bool boot_map(uint64_t start, uint64_t bytes)
     return true;
 }
 
-void boot_map_early_device(uint64_t registers)
+bool boot_map_early_device(uint64_t registers)
 {
     _Static_assert(EARLY_DEVICE_BASE + BLOCK_BYTES == IMAGE_VIRT_BASE, "entry 0 of the table that maps the image");
+    if (registers >> arch_pt_format()->phys_bits != 0)
+        return false;
     publish(&boot_tables_start[ARM64_TABLE_KERNEL_L2][0], ALIGN_DOWN(registers, BLOCK_BYTES) | PTE_DEVICE | PTE_XN);
+    return true;
 }

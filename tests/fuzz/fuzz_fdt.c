@@ -28,7 +28,7 @@ const void *boot_phys(uint64_t address, uint64_t bytes)
         return NULL;
     return bytes <= memory_bytes - (address - MEMORY_START) ? memory + (address - MEMORY_START) : NULL;
 }
-void boot_map_early_device(uint64_t registers UNUSED) {}
+bool boot_map_early_device(uint64_t registers) { return registers >> 44 == 0; }
 void arm64_console_set(enum arm64_uart kind, paddr_t registers UNUSED, unsigned shift, unsigned width)
 {
     FUZZ_CHECK(kind == ARM64_UART_PL011 || kind == ARM64_UART_16550);

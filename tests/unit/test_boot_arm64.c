@@ -4,6 +4,7 @@
  * What arm64's entry reads: the device tree, good ones and broken ones; UEFI tables that it names; and what the image's
  * own header says to loaders. The entry's assembly is tested by booting.
  */
+#define LOG_ROOM "acpi"         /* as boot/acpi_arm.c has it */
 #include "arch/arm64/console.h"
 #include "tests/fake_arch/fake_arch.h"
 #include "tests/unit/fdt_build.h"
@@ -11,6 +12,10 @@
 
 #include "boot/arm64/fdt.c"
 #include "boot/arm64/fdt_boot.c"
+#include "boot/acpi_arm.c"
+#define number acpi_console_number
+#include "boot/arm64/acpi_console.c"
+#undef number
 #include "boot/arm64/efi_tables.c"
 #include "boot/loader/loader.c"
 
@@ -29,7 +34,11 @@ const void *boot_phys(uint64_t address, uint64_t bytes)
 /* ---- what would reach the processor ---- */
 static struct { enum arm64_uart kind; uint64_t registers, early; unsigned shift, width; } console;
 
-void boot_map_early_device(uint64_t registers) { console.early = registers; }
+bool boot_map_early_device(uint64_t registers)
+{
+    console.early = registers;
+    return registers >> 44 == 0;
+}
 void arm64_console_set(enum arm64_uart kind, paddr_t registers, unsigned shift, unsigned width)
 {
     console.kind = kind;
@@ -345,6 +354,73 @@ TEST(many_seeds_fill_the_place_for_them)
     fdt_end();
     CHECK(read_tree());
     CHECK_EQ(info.random_seed_bytes, sizeof info.random_seed);
+}
+
+/* ---- the console by ACPI alone, before mm can map tables ---- */
+
+static void put_table(uint64_t at, const char *signature, uint32_t bytes)
+{
+    uint8_t sum = 0;
+    memcpy(arena + at, signature, 4);
+    memcpy(arena + at + 4, &bytes, 4);
+    arena[at + 9] = 0;
+    for (uint32_t i = 0; i < bytes; i++)
+        sum = (uint8_t)(sum + arena[at + i]);
+    arena[at + 9] = (uint8_t)-sum;
+}
+
+static void put64(uint64_t at, uint64_t v) { memcpy(arena + at, &v, 8); }
+
+/* RSDP at 0, XSDT at 0x100 with two tables, the second a SPCR at 0x201 that ends the arena. */
+static void build_acpi(uint8_t type, uint64_t registers)
+{
+    free(arena);
+    arena_bytes = 0x201 + 80;
+    arena = calloc(1, arena_bytes);
+    memcpy(arena, "RSD PTR ", 8);
+    arena[15] = 2;
+    put64(24, ARENA_START + 0x100);
+    put64(0x100 + 36, ARENA_START + 0x180);
+    put64(0x100 + 44, ARENA_START + 0x201);
+    put_table(0x100, "XSDT", 52);
+    put_table(0x180, "APIC", 44);
+    arena[0x201 + 36] = type;
+    arena[0x201 + 41] = 32;                 /* registers in memory, 32 bits apart, accessed so */
+    arena[0x201 + 43] = 3;
+    put64(0x201 + 44, registers);
+    put_table(0x201, "SPCR", 80);
+    memset(&console, 0, sizeof console);
+}
+
+TEST(the_console_by_acpi)
+{
+    build_acpi(3, 0xEFFEC000);
+    boot_console_from_acpi(ARENA_START);
+    CHECK(console.kind == ARM64_UART_PL011 && console.registers == 0xEFFEC000 && console.early == 0xEFFEC000);
+    build_acpi(0x12, 0x10001000);
+    boot_console_from_acpi(ARENA_START);
+    CHECK(console.kind == ARM64_UART_16550 && console.shift == 2 && console.width == 4);
+    build_acpi(3, 1ull << 60);              /* nowhere */
+    boot_console_from_acpi(ARENA_START);
+    CHECK(console.kind == ARM64_UART_NONE);
+    build_acpi(7, 0xEFFEC000);              /* of a kind that is not known */
+    boot_console_from_acpi(ARENA_START);
+    CHECK(console.kind == ARM64_UART_NONE && console.early == 0);
+}
+
+TEST(broken_acpi_is_no_console)
+{
+    for (unsigned offset = 0; offset < 0x201 + 80; offset++) {
+        build_acpi(3, 0xEFFEC000);
+        arena[offset] ^= 0xFF;              /* lengths, addresses, checksums: read within the arena or not at all */
+        boot_console_from_acpi(ARENA_START);
+        if (offset >= 0x201)
+            CHECK_EQ(console.kind, ARM64_UART_NONE);
+    }
+    build_acpi(3, 0xEFFEC000);
+    boot_console_from_acpi(ARENA_START + 0x240);
+    boot_console_from_acpi(0);
+    CHECK_EQ(console.kind, ARM64_UART_NONE);
 }
 
 /* ---- UEFI's table without firmware ---- */
