@@ -93,3 +93,40 @@ def arm64_other_controllers(t):
     """A GICv2 is refused by name."""
     vm = t.plain("image", HELLO, extra=["-machine", "gic-version=2", "-cpu", "cortex-a72"])
     vm.expect(r"gic: error: the interrupt controller is a GICv2; version 3 is needed", 30)
+
+
+@case(limit_s=120)
+def arm64_time(t):
+    """Every clock and every timer that the host may leave out or offer; the processor's own timer is the first choice."""
+    ways = {"": ("reference TSC page", "local"), "hv.stimer=1": ("reference TSC page", "synthetic, direct"),
+            "hv.stimer=1 hv.stimer_direct=0": ("reference TSC page", "synthetic, by message"),
+            "hv.tsc_page=0": ("reference counter, 62.500 MHz", "local"),
+            "hv.tsc_page=0 hv.reference_counter=0": ("CPU counter, 62.500 MHz", "local")}
+    for words, (clock, timer) in ways.items():
+        vm = t.lab(ready=None, app="hello", disks=[], net=[], cmdline="selftest=interrupts " + words)
+        vm.expect(r"Hello from ", 30)
+        for text in (f"time: {clock};", f"timer: {timer}", "self test interrupts: 0 faults"):
+            t.check(text in vm.console, f"{words}: {text}")
+        t.kill(vm)
+
+
+@case(limit_s=60)
+def arm64_no_privileges(t):
+    """A host that announces nothing and serves VMBus all the same, as OpenVMM on macOS."""
+    host = {"hv.access": "0", "hv.privileges": "0", "hv.features": "0", "hv.hints": "0", "hv.enforce": "0"}
+    vm = t.lab(lab=host)
+    vm.expect(r"hv: the host announces no privileges", 5)
+    t.check("reference counter, 62.500 MHz; timer: local" in vm.console, "clock and timer")
+
+
+@case(limit_s=60)
+def arm64_isolated(t):
+    """Isolation by the hypervisor is lived in; what this processor does not have is refused in one line."""
+    vm = t.lab(lab={"isolation": "vbs"})
+    vm.expect(r"hv: isolated by VBS: shared pages above 0x", 5)
+    t.kill(vm)
+    for kind in ("snp", "tdx"):
+        vm = t.lab(ready=None, app="hello", disks=[], net=[], lab={"isolation": kind})
+        vm.expect(rf"hv: error: isolated by {kind.upper()} .*in a way that this processor does not have", 30)
+        vm.expect(r"Hello from ", 30)
+        t.kill(vm)

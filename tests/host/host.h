@@ -97,7 +97,7 @@ struct host_config {
     uint32_t privileges;            /* leaf 3 EBX */
     uint32_t features;              /* leaf 3 EDX */
     uint32_t recommendations;       /* leaf 4 EAX */
-    bool enforce_privileges;        /* false: post and signal work without their bits (as under KVM) */
+    bool enforce_privileges;        /* false: post, signal and, on arm64, SynIC work without their bits */
     uint32_t version_words[4];      /* leaf 2 */
     uint64_t tsc_hz;                /* of the guest's TSC */
     uint64_t apic_hz;

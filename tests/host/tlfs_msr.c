@@ -8,9 +8,13 @@
  */
 #include "tests/host/host_internal.h"
 
+/* Hosts of arm64 guests exist that announce nothing and serve what VMBus needs: OpenVMM on macOS. */
+#define UNANNOUNCED (HV_ACCESS_HYPERCALL | HV_ACCESS_SYNIC | HV_ACCESS_VP_INDEX | HV_ACCESS_REFERENCE_COUNTER)
+
 static bool allowed(const struct host *h, uint32_t access)
 {
-    return (h->cfg.access & access) == access;
+    uint32_t served = h->cfg.arm64 && !h->cfg.enforce_privileges ? UNANNOUNCED : 0;
+    return ((h->cfg.access | served) & access) == access;
 }
 
 static bool frequencies(const struct host *h)
