@@ -13,7 +13,7 @@
 #include <string.h>
 
 #define HEADER_LOOK_BYTES 8
-#define TREE_BYTES_MAX    (2u << 20)     /* the booting protocol's limit */
+#define TREE_BYTES_MAX    (4u << 20)     /* the booting protocol has 2 MiB; QEMU adds room to a file of 1 MiB twice */
 #define SEED_BYTES_MIN    8
 
 struct chosen {

@@ -271,7 +271,7 @@ TEST(what_is_no_tree_is_refused)
     memset(&info, 0, sizeof info);
     CHECK(!boot_from_fdt(&info, 0));
     CHECK(!boot_from_fdt(&info, ARENA_START + arena_bytes));
-    put32(arena + 4, 3u << 20);             /* larger than the protocol allows */
+    put32(arena + 4, 5u << 20);             /* larger than the protocol allows */
     CHECK(!read_arena());
 }
 
