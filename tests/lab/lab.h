@@ -47,6 +47,7 @@ struct lab_options {
     uint64_t guest_mem_bytes;   /* guest_mem=32M; 0: all the lab does not need */
     unsigned cpus;              /* cpus=1 */
     bool aside;                 /* aside=1 (arm64): the model works on a processor of its own, while the guest runs */
+    bool acpi;                  /* acpi=1 (arm64, direct mode): ACPI tables, too (x86_64 has them always) */
     bool measure;               /* measure=1: HLT leaves the guest, so that idle time is not counted as instructions */
     unsigned profile_us;        /* profile=100: samples the guest's PC every so many microseconds */
     uint64_t mark_at;           /* mark_at=ADDRESS: a mark whenever the guest executes this instruction (watch.c) */

@@ -53,6 +53,8 @@ static void parse_word(char *word)
         lab_options.cpus = n == 0 ? 1 : (unsigned)MIN(n, (uint64_t)LAB_MAX_VCPUS);
     else if (!strcmp(word, "aside"))
         lab_options.aside = n != 0;
+    else if (!strcmp(word, "acpi"))
+        lab_options.acpi = n != 0;
     else if (!strcmp(word, "measure"))
         lab_options.measure = n != 0;
     else if (!strcmp(word, "profile"))

@@ -6,12 +6,13 @@
  *
  *   qemu-system-aarch64 -kernel lab.bin -initrd guest.bin -append "options -- guest words"
  *
- * The device tree lies at the start of RAM, the image behind it, an initrd at the end.
+ * The device tree lies at the start of RAM, ACPI's tables (acpi=1) and the image behind it, an initrd at the end.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
 #include "arch/arm64/arm64.h"
 #include "boot/arm64/image_header.h"
+#include "tests/lab/arm64/acpi.h"
 #include "tests/lab/arm64/board.h"
 #include "tests/lab/arm64/tree.h"
 #include "tests/lab/arm64/vcpu.h"
@@ -42,6 +43,8 @@ static void tree_interrupt(struct tree *t, unsigned intid, unsigned flags)
 static void describe_chosen(struct tree *t, const struct boot_info *boot, uint64_t initrd, uint32_t initrd_bytes)
 {
     tree_begin(t, "chosen");
+    if (lab_options.acpi)
+        acpi_hand_over(t, machine_layout.ram + TREE_BYTES);
     tree_text(t, "bootargs", lab_options.guest_cmdline);
     tree_text(t, "stdout-path", "/pl011@9000000");
     if (boot->random_seed_bytes)
@@ -71,6 +74,19 @@ static void describe_memory(struct tree *t)
         tree_wide(t, "reg", reg, 2);
         tree_end(t);
     }
+    if (!lab_options.acpi)
+        return;
+    reg[0] = machine_layout.ram + TREE_BYTES;
+    reg[1] = LAB_ACPI_BYTES;
+    ksnprintf(name, sizeof(name), "acpi@%llx", (unsigned long long)reg[0]);
+    tree_begin(t, "reserved-memory");
+    tree_cell(t, "#address-cells", 2);
+    tree_cell(t, "#size-cells", 2);
+    tree_flag(t, "ranges");
+    tree_begin(t, name);
+    tree_wide(t, "reg", reg, 2);
+    tree_end(t);
+    tree_end(t);
 }
 
 static void describe_processors(struct tree *t)
@@ -201,7 +217,7 @@ void direct_load(const struct boot_info *boot)
     uint32_t initrd_bytes = direct_initrd(entry + memory, &initrd);
     build_tree(ram, boot, initrd, initrd_bytes);
     clean_to_memory(entry, memory);
-    clean_to_memory(ram, TREE_BYTES);
+    clean_to_memory(ram, TREE_BYTES + LAB_ACPI_BYTES);
     if (initrd_bytes)
         clean_to_memory(initrd, initrd_bytes);
     vcpu_start(&lab_vcpus[0], entry, ram);
