@@ -111,12 +111,12 @@ void arm64_irq(struct arm64_frame *frame)
 {
     uint32_t intid = (uint32_t)sysreg_read_as(SYSREG_ICC_IAR1) & ICC_INTID_MASK;
     (void)frame;
-    /* What the handler reads and writes comes after the controller has noted that it was taken. */
+    /* The handler must not have looked before that read ended the pending state: what is raised in between is one with
+     * this interrupt, and nobody would look again. */
     arch_fence_sync();
     if (intid >= GIC_SPURIOUS_FIRST && intid <= GIC_SPURIOUS_LAST)
         return;
     dispatch(intid);
-    arch_fence_sync();
     sysreg_write_as(SYSREG_ICC_EOIR1, intid);
     arm64_isb();
 }
