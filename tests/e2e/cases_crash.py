@@ -11,15 +11,16 @@ WAYS = {
     "assert": r"panic: .*selftest\.c:\d+|panic: .*assert",
     "null": r"panic: .*page fault.*null pointer\nbacktrace:\n.* null_read\+.*\n.* selftest_run\+",
     "write-constant": r"panic: .*page fault",
-    "undefined": r"panic: .*(invalid|undefined) opcode",
+    "undefined": r"panic: .*(invalid|undefined) opcode|panic: .*BRK instruction",
     "execute-data": r"panic: .*page fault",
     "boot-stack": r"panic: .*(stack overflow|double fault|guard)",
     "task-stack": r"panic: .*stack overflow in task",
-    "interrupt": r"panic: an interrupt handler gives up(?s:.*)in_an_interrupt\+(?s:.*)trap_common\+(?s:.*)arch_idle\+",
+    "interrupt": r"panic: an interrupt handler gives up(?s:.*)in_an_interrupt\+(?s:.*)"
+                 r"(trap_common|save_and_interrupt)\+(?s:.*)arch_idle\+",
     # what fails while it reports is told, and the other reporters get their turn
     "reporter": r"panic: a reporter that fails(?s:.*)panic: again, inside the panic: assertion failed: report == NULL",
-    # the double fault's own stack overflows: its guard page holds, a fresh double fault goes on
-    "interrupt-stack": r"panic: .*stack overflow(?s:.*)panic: again, inside the panic: double fault",
+    # the stack for such exceptions overflows in its turn: its guard page holds, a fresh exception goes on
+    "interrupt-stack": r"panic: .*stack overflow(?s:.*)panic: again, inside the panic: (double|page) fault",
 }
 NO_REGISTERS = ("assert", "interrupt", "reporter")
 
@@ -33,7 +34,7 @@ def crash_reports(t):
         vm.ended = CRASH
         t.check(re.search(pattern, vm.console, re.I), f"{name}: the console says {pattern!r}")
         if name not in NO_REGISTERS:
-            t.check(re.search(r"\brip\b", vm.console, re.I), f"{name}: registers are shown")
+            t.check(re.search(r"^(rip|pc) +[0-9a-f:]{16}", vm.console, re.I | re.M), f"{name}: registers are shown")
         t.check(re.search(r"^ +[0-9a-f]{16} \w+\+0x", vm.console, re.M), f"{name}: a backtrace with symbols")
         lab = vm.lines["lab"].text
         t.check(re.search(r"the guest crashed: P0 0x43414e44", lab, re.I), f"{name}: crash parameters")
