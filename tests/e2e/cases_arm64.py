@@ -2,9 +2,11 @@
 """arm64 on plain QEMU, by Linux's Image header with a device tree and by firmware with ACPI, at EL1 and at EL2."""
 import os
 import re
+import struct
 import subprocess
 
 from harness import Failure, case
+from labvm import Machine
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 HELLO = os.path.join(ROOT, "build", "arm64", "candela-hello.bin")
@@ -38,6 +40,7 @@ def arm64_interrupts(t):
         vm.expect(r"self test interrupts: 0 faults", 30)
         level(t, vm, what, el)
         timer_number(t, vm, what, el)
+        t.check("no Hyper-V underneath (no hypervisor)" in vm.console, f"{what}: nobody is beneath")
         t.kill(vm)
     vm = t.plain("image", HELLO, cpus=4, cmdline="selftest=interrupts")
     vm.expect(r"self test interrupts: 0 faults", 30)
@@ -95,9 +98,34 @@ def arm64_other_controllers(t):
     vm.expect(r"gic: error: the interrupt controller is a GICv2; version 3 is needed", 30)
 
 
+# Firmware at EL3 that starts the kernel at EL1 without HVC (SCR_EL3.HCE = 0) and takes no SMC.
+EL3_STUB = (
+    0xD2808620, 0xD51E1100,                # mov x0, #0x431; msr scr_el3, x0
+    0xD28001E0, 0xD51ECCA0, 0xD51CC9A0,    # mov x0, #15; msr icc_sre_el3, x0; msr icc_sre_el2, x0
+    0xD5033FDF,                            # isb
+    0xD2A10000, 0x52800A01, 0xB9000001,    # GICD_CTLR at 0x8000000: one security state
+    0xD28078A0, 0xD51E4000,                # mov x0, #0x3c5; msr spsr_el3, x0
+    0xD2A80400, 0xD51E4020,                # mov x0, #0x40200000; msr elr_el3, x0
+    0xD2A80000, 0xD69F03E0,                # mov x0, #0x40000000: the device tree; eret
+)
+
+
+@case(limit_s=60)
+def arm64_nobody_beneath(t):
+    """On a machine where HVC is an undefined instruction the question for a hypervisor costs nothing."""
+    with open(t.path("el3.bin"), "wb") as f:
+        f.write(struct.pack(f"<{len(EL3_STUB)}I", *EL3_STUB))
+    vm = Machine(t.path("machine"), ["-machine", "virt,gic-version=3,secure=on", "-cpu", "cortex-a72", "-m", "128M",
+                                     "-nodefaults", "-bios", t.path("el3.bin"),
+                                     "-device", f"loader,file={HELLO},addr=0x40200000,force-raw=on"])
+    t._start(vm, None)
+    vm.expect(r"no Hyper-V underneath \(no hypervisor\)", 20)
+    vm.expect(GREETING, 20)
+
+
 @case(limit_s=120)
 def arm64_time(t):
-    """Every clock and every timer that the host may leave out or offer; the processor's own timer is the first choice."""
+    """Every clock and timer that the host may leave out or offer; the processor's own timer is the first choice."""
     ways = {"": ("reference TSC page", "local"), "hv.stimer=1": ("reference TSC page", "synthetic, direct"),
             "hv.stimer=1 hv.stimer_direct=0": ("reference TSC page", "synthetic, by message"),
             "hv.tsc_page=0": ("reference counter, 62.500 MHz", "local"),
