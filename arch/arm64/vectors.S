@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The vector tables, one for EL1 and one for EL2 with the host extensions: they differ only in the register that holds
- * x0 for a moment. Each entry brings the stack to the same shape (struct arm64_frame) and calls C.
+ * x0 for a moment, and in the name of the level's own translation. Each entry brings the stack to the same shape (struct arm64_frame) and calls C.
  *
  * A stack overflow runs into the guard page, where no frame can be pushed. So a synchronous exception first asks the
- * MMU whether its frame can be written (AT S1E1W), and takes the emergency stack when not; an interrupt that finds no
+ * MMU whether its frame can be written (AT), and takes the emergency stack when not; an interrupt that finds no
  * room faults, and comes to the same question.
  */
 #include "arch/arm64/arm64.h"
@@ -42,12 +42,12 @@
     .endm
 
     /* A synchronous exception of the kernel itself. */
-    .macro synchronous scratch
+    .macro synchronous scratch, translate
     msr \scratch, x0
     sub x0, sp, #FRAME_BYTES
     tst x0, #15                         /* a stack pointer that is not aligned can't be used at all */
     b.ne 1f
-    at s1e1w, x0
+    at \translate, x0
     isb
     mrs x0, par_el1
     tbnz x0, #0, 1f                     /* PAR_EL1.F */
@@ -90,7 +90,7 @@
     b arm64_exception
     .endm
 
-    .macro vector_table name, scratch
+    .macro vector_table name, scratch, translate
     .balign 2048
     .globl \name
     .type \name, @function
@@ -99,7 +99,7 @@
     .rept 16
     .balign 128
     .if number == ARM64_VECTOR_SPX + ARM64_VECTOR_SYNC
-    synchronous \scratch
+    synchronous \scratch, \translate
     .elseif number == ARM64_VECTOR_SPX + ARM64_VECTOR_IRQ
     interrupt
     .else
@@ -112,8 +112,8 @@
     .endm
 
     .section .text.vectors, "ax"
-    vector_table arm64_vectors_el1, tpidr_el1
-    vector_table arm64_vectors_el2, tpidr_el2
+    vector_table arm64_vectors_el1, tpidr_el1, s1e1w
+    vector_table arm64_vectors_el2, tpidr_el2, s1e2w
 
     .type save_and_call, @function
 save_and_call:
