@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 # Disk images that firmware boots: scripts/image.sh ARCH APP
 #
-#   build/ARCH/candela-APP.img    raw: GPT with one EFI system partition (FAT32): \EFI\BOOT\BOOTX64.EFI, \candela.conf
+#   build/ARCH/candela-APP.img    raw: GPT with one EFI system partition (FAT32): \EFI\BOOT\BOOTX64.EFI or BOOTAA64.EFI,
+#                                 \candela.conf
 #   build/ARCH/candela-APP.vhdx   the same for Hyper-V, Generation 2 (dynamic)
 #   build/ARCH/candela-APP.vhd    the same for Azure (fixed, whole MiB, Generation 2)
 #
