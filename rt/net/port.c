@@ -96,7 +96,7 @@ bool net_random_init(void)
         return true;
     }
     if (!config_bool("net.weak_random", false)) {
-        log_err("no random source (no RDSEED, RDRAND or firmware RNG): TCP sequence numbers could be guessed, so the "
+        log_err("no random source (neither the processor's nor firmware's): TCP sequence numbers could be guessed, so the "
                 "network stays down; net.weak_random=1 accepts the risk");
         return false;
     }
