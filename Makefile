@@ -2,13 +2,13 @@
 ARCH ?= x86_64
 APP  ?= nbd
 O    := build/$(ARCH)
-H    := build/hosted
 LWIP := build/lwip
 PY   := python3
 MAKEFLAGS += -r
 Q    := $(if $(V),,@)
-CROSS_arm64 := aarch64-linux-gnu-
-CROSS := $(if $(filter-out $(shell uname -m),$(ARCH)),$(CROSS_$(ARCH)))
+MACHINE := $(subst aarch64,arm64,$(shell uname -m))
+CROSS := $(if $(filter-out $(MACHINE),$(ARCH)),$(subst arm64,aarch64,$(ARCH))-linux-gnu-)
+H    := build/hosted$(if $(CROSS),-$(ARCH))
 CC := $(CROSS)gcc
 LD := $(CROSS)ld
 OBJCOPY := $(CROSS)objcopy

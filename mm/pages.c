@@ -23,7 +23,7 @@
 #define REGION_SHIFT  30
 #define REGION_PAGES  (1ull << (REGION_SHIFT - PAGE_SHIFT))
 #define LEAF_REGIONS  512                     /* regions per page of the region index */
-#define ROOT_LEAVES   (ARCH_DIRECT_BYTES >> (REGION_SHIFT + 9))
+#define ROOT_LEAVES   (((ARCH_DIRECT_BYTES - 1) >> (REGION_SHIFT + 9)) + 1)
 #define RESERVE_PAGES 8                       /* a piece needs at most index leaf + level 2 + level 1 + 2 * level 0 */
 #define MIN_ZONE_PAGES 16                     /* less isn't worth its tables and metadata */
 #define DIRECT_ATTR   (MAP_READ | MAP_WRITE | MAP_GLOBAL)

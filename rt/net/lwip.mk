@@ -18,5 +18,5 @@ LWIP_SRC := \
 HOSTED_NET_OBJS := $(patsubst %.c,$(H)/obj/%.o,$(wildcard rt/net/*.c)) $(patsubst %.c,$(H)/obj/lwip/%.o,$(LWIP_SRC))
 $(H)/obj/lwip/%.o: $(LWIP)/%.c rt/net/lwip.mk tests/unit/unit.mk
 	@mkdir -p $(@D)
-	$(Q)gcc $(HFLAGS) -fno-sanitize=null -w -c $< -o $@
+	$(Q)$(HOSTED_CC) $(HFLAGS) -fno-sanitize=null -w -c $< -o $@
 $(H)/librooms.a: $(HOSTED_NET_OBJS)

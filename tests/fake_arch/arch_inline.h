@@ -15,10 +15,21 @@
 #define ARCH_MAX_CPUS     1
 #define ARCH_COUNTER_TOLD     false
 #define ARCH_LOCAL_TIMER_BEST false
-#define ARCH_DIRECT_BASE  0x200000000000ull
+#ifdef FAKE_LOW_ADDRESSES                       /* 39 bits, and every page that is reserved has its price: see unit.mk */
+#define FAKE_BASE         0x2000000000ull
+#define FAKE_STEP         0x0800000000ull
+#define ARCH_DIRECT_BYTES (16ull << 30)
+#define ARCH_VMAP_BYTES   (16ull << 30)
+#else                                           /* where no sanitizer has its shadow, neither x86_64's nor arm64's */
+#define FAKE_BASE         0x280000000000ull
+#define FAKE_STEP         0x080000000000ull
 #define ARCH_DIRECT_BYTES (4ull << 40)
-#define ARCH_VMAP_BASE    0x400000000000ull
 #define ARCH_VMAP_BYTES   (1ull << 40)
+#endif
+#define ARCH_DIRECT_BASE  FAKE_BASE
+#define FAKE_HOST_BASE    (FAKE_BASE + FAKE_STEP)      /* all of memory, always open: tests look at it here */
+#define FAKE_VIEW_BASE    (FAKE_BASE + 2 * FAKE_STEP)  /* guarded.h */
+#define ARCH_VMAP_BASE    (FAKE_BASE + 3 * FAKE_STEP)
 
 extern bool fake_irqs_on;
 extern uint32_t fake_irqs_pending;            /* bit n: enum arch_irq_use n */

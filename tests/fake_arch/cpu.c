@@ -200,13 +200,8 @@ struct fake_context {
     void *arg;
 };
 
-/* What fake_switch takes from a stack: the first preserved register and the return address are not zero. */
-#ifdef __x86_64__
-enum { FRAME_WORDS = 8, FRAME_FIRST = 0, FRAME_RETURN = 6 };
-#else
-enum { FRAME_WORDS = 20, FRAME_FIRST = 0, FRAME_RETURN = 11 };
-#endif
-
+/* What fake_switch takes from a new stack: words, all zero but the first and the one that is the return address. */
+extern const uint32_t fake_frame_words, fake_frame_return;
 void fake_switch(uint64_t *save_sp, uint64_t load_sp);
 void fake_start(void);
 NORETURN void fake_context_main(struct fake_context *c);
@@ -224,14 +219,14 @@ void fake_context_main(struct fake_context *c)
 void arch_context_init(struct arch_context *ctx, void *stack_top, void (*entry)(void *), void *arg)
 {
     struct fake_context *c = (struct fake_context *)ALIGN_DOWN((uintptr_t)stack_top - sizeof(*c), 64);
-    uint64_t *frame = (uint64_t *)c - FRAME_WORDS;
+    uint64_t *frame = (uint64_t *)c - fake_frame_words;
     char *bottom = (char *)ALIGN_DOWN((uintptr_t)c, PAGE_BYTES);
     while (map_lookup(&kernel_space, va_of(bottom - PAGE_BYTES), NULL, NULL, NULL))
         bottom -= PAGE_BYTES;
     mem_unpoison(bottom, (size_t)((char *)stack_top - bottom));
-    memset(frame, 0, FRAME_WORDS * sizeof(*frame));
-    frame[FRAME_FIRST] = (uint64_t)c;
-    frame[FRAME_RETURN] = (uint64_t)fake_start;
+    memset(frame, 0, fake_frame_words * sizeof(*frame));
+    frame[0] = (uint64_t)c;
+    frame[fake_frame_return] = (uint64_t)fake_start;
     *c = (struct fake_context){.sp = (uint64_t)frame, .bottom = bottom, .bytes = (size_t)((char *)c - bottom),
                                .entry = entry, .arg = arg};
     ctx->sp = (uint64_t)c;

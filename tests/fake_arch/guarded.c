@@ -5,10 +5,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include "arch_inline.h"
+#include "tests/fake_arch/space.h"
 
-#define VIEW_BASE  0x380000000000ull
-#define PAGE       4096ull
-#define NO_RESERVE (MAP_NORESERVE | MAP_FIXED_NOREPLACE)
+#define PAGE 4096ull
 
 struct users { uint16_t readers, writers; };
 
@@ -16,27 +16,21 @@ static struct users *users;
 static uint64_t view_bytes, open_pages;
 static bool relaxed, off;
 
-static void die(const char *what)
-{
-    perror(what);
-    abort();
-}
-
 void guarded_reset(int file, uint64_t bytes)
 {
-    if (users) {
-        munmap((void *)VIEW_BASE, view_bytes);
+    if (users)
         munmap(users, view_bytes / PAGE * sizeof(*users));
-    }
     view_bytes = bytes;
     open_pages = 0;
     relaxed = off = false;
-    if (mmap((void *)VIEW_BASE, bytes, PROT_NONE, MAP_SHARED | NO_RESERVE, file, 0) == MAP_FAILED)
-        die("mmap of the model's view");
+    space_file(file);
+    space_window(FAKE_VIEW_BASE, bytes);
     users = mmap(NULL, bytes / PAGE * sizeof(*users), PROT_READ | PROT_WRITE,
                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (users == MAP_FAILED)
-        die("mmap of the users of pages");
+    if (users == MAP_FAILED) {
+        perror("mmap of the users of pages");
+        abort();
+    }
 }
 
 static int protection(const struct users *u)
@@ -62,14 +56,13 @@ static void change(uint64_t at, bool write, int by)
         open_pages++;
     else if (after == PROT_NONE)
         open_pages--;
-    if (!relaxed && mprotect((void *)(VIEW_BASE + at / PAGE * PAGE), PAGE, after) != 0)
-        die("mprotect of a guarded page");
+    if (!relaxed)
+        space_protect(FAKE_VIEW_BASE, at / PAGE * PAGE, PAGE, after);
 }
 
 void guarded_relax(void)
 {
-    if (mprotect((void *)VIEW_BASE, view_bytes, PROT_READ | PROT_WRITE) != 0)
-        die("mprotect of the model's view");
+    space_protect(FAKE_VIEW_BASE, 0, view_bytes, PROT_READ | PROT_WRITE);
     relaxed = true;
 }
 
@@ -83,7 +76,7 @@ void *guarded_open(uint64_t at, bool write)
 {
     if (!off)
         change(at, write, 1);
-    return (void *)(VIEW_BASE + at);
+    return (void *)(FAKE_VIEW_BASE + at);
 }
 
 void guarded_close(uint64_t at, bool write)

@@ -2,8 +2,8 @@
 /*
  * Fake physical memory and page tables in the format of x86_64.
  *
- * One sparse file is physical memory. It is mapped three times: for the host (always open), as the direct map (first
- * 4 GiB open until the guest installs its tables, then what they say), and in pieces in the vmap region. Entries are
+ * One sparse file is physical memory. It is mapped three times: for the host (always open), as the direct map (memory
+ * below 4 GiB open until the guest installs its tables, then what they say), and in pieces in the vmap region. Entries are
  * realised when the guest announces or flushes them.
  *
  * In an isolated machine each page has a private and a shared side, of which one at a time may be touched. An address
@@ -19,6 +19,7 @@
 #include <unistd.h>
 #include "mm/poison.h"
 #include "tests/fake_arch/internal.h"
+#include "tests/fake_arch/space.h"
 
 #define PTE_PRESENT (1ull << 0)
 #define PTE_WRITE   (1ull << 1)
@@ -29,7 +30,6 @@
 #define PTE_NX      (1ull << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ull
 
-#define HOST_BASE       0x300000000000ull
 #define BOOT_MAPPED     (4ull << 30)
 #define MAX_MAP_ENTRIES 1024
 
@@ -49,30 +49,16 @@ static void die(const char *what)
     abort();
 }
 
-static void reserve(uint64_t base, uint64_t bytes)
-{
-    void *p = mmap((void *)base, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
-    if (p == MAP_FAILED)
-        die("mmap of a reservation");
-}
-
-static void map_file(uint64_t base, uint64_t bytes, uint64_t offset, int prot)
-{
-    void *p = mmap((void *)base, bytes, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, memory_file, (off_t)offset);
-    if (p == MAP_FAILED)
-        die("mmap of fake physical memory");
-}
-
 void fake_memory_reset(uint64_t ram_bytes)
 {
     memory_file = memfd_create("fake physical memory", MFD_CLOEXEC);
     if (memory_file < 0 || ftruncate(memory_file, (off_t)ARCH_DIRECT_BYTES) != 0)
         die("memory file");
-    map_file(ARCH_DIRECT_BASE, ARCH_DIRECT_BYTES, 0, PROT_NONE);
-    map_file(HOST_BASE, ARCH_DIRECT_BYTES, 0, PROT_READ | PROT_WRITE);
-    if (mprotect((void *)ARCH_DIRECT_BASE, BOOT_MAPPED, PROT_READ | PROT_WRITE) != 0)
-        die("mprotect of what boot maps");
-    reserve(ARCH_VMAP_BASE, ARCH_VMAP_BYTES);
+    space_reset();
+    space_file(memory_file);
+    space_window(ARCH_DIRECT_BASE, ARCH_DIRECT_BYTES);
+    space_window(FAKE_HOST_BASE, ARCH_DIRECT_BYTES);
+    space_region(ARCH_VMAP_BASE, ARCH_VMAP_BYTES);
     fake_withdrawn_reset();
     root = PADDR_NONE;
     fake_shared_gpa_boundary = 0;
@@ -80,11 +66,26 @@ void fake_memory_reset(uint64_t ram_bytes)
     fake_set_memory_map(map, ARRAY_SIZE(map));
 }
 
+/* What there is of a region, for the host always, and for the guest as far as boot maps it. */
+static void open_region(const struct mm_region *r)
+{
+    uint64_t start = ALIGN_DOWN(MIN(r->start.v, ARCH_DIRECT_BYTES), PAGE_BYTES);
+    uint64_t end = start + ALIGN_UP(MIN(r->bytes + r->start.v % PAGE_BYTES, ARCH_DIRECT_BYTES - start), PAGE_BYTES);
+
+    if (end == start)
+        return;
+    space_protect(FAKE_HOST_BASE, start, end - start, PROT_READ | PROT_WRITE);
+    if (pa_is_none(root) && start < BOOT_MAPPED)
+        space_protect(ARCH_DIRECT_BASE, start, MIN(end, BOOT_MAPPED) - start, PROT_READ | PROT_WRITE);
+}
+
 void fake_set_memory_map(const struct mm_region *map, unsigned entries)
 {
     KASSERT(entries <= MAX_MAP_ENTRIES);
     memcpy(regions, map, entries * sizeof(*map));
     region_count = entries;
+    for (unsigned i = 0; i < entries; i++)
+        open_region(&map[i]);
 }
 
 const struct mm_region *fake_memory_map(unsigned *entries)
@@ -97,7 +98,8 @@ bool fake_memory_add(paddr_t start, uint64_t bytes)
 {
     if (region_count == MAX_MAP_ENTRIES || start.v >= ARCH_DIRECT_BYTES || bytes > ARCH_DIRECT_BYTES - start.v)
         return false;
-    regions[region_count++] = (struct mm_region){start, bytes, MM_RAM};
+    regions[region_count] = (struct mm_region){start, bytes, MM_RAM};
+    open_region(&regions[region_count++]);
     return true;
 }
 
@@ -106,7 +108,7 @@ int fake_memory_file(void) { return memory_file; }
 void *fake_phys(uint64_t gpa)
 {
     gpa &= ~fake_shared_gpa_boundary;
-    return gpa < ARCH_DIRECT_BYTES ? (void *)(HOST_BASE + gpa) : NULL;
+    return gpa < ARCH_DIRECT_BYTES ? (void *)(FAKE_HOST_BASE + gpa) : NULL;
 }
 
 /* ---- the format ---- */
@@ -195,16 +197,16 @@ void fake_page_visible(uint64_t page, bool to_host)
         realise(ARCH_DIRECT_BASE + page * PAGE_BYTES, ARCH_DIRECT_BASE + (page + 1) * PAGE_BYTES);
 }
 
-/* Leaves of one table of the vmap region that show a page from the wrong side. */
-static unsigned wrong_leaves(const uint64_t *table, unsigned level)
+/* Leaves of the table for the addresses from `at` on that show a page from the wrong side in the vmap region. */
+static unsigned wrong_leaves(const uint64_t *table, unsigned level, uint64_t at)
 {
     unsigned wrong = 0;
-    for (unsigned i = 0; i < 512; i++) {
-        if (!pte_is_present(table[i]))
+    for (unsigned i = 0; i < 512; i++, at += leaf_bytes(level)) {
+        if (!pte_is_present(table[i]) || at + leaf_bytes(level) <= ARCH_VMAP_BASE || at >= ARCH_VMAP_BASE + ARCH_VMAP_BYTES)
             continue;
         uint64_t phys = pte_address(table[i], level).v;
         if (!pte_is_leaf(table[i], level)) {
-            wrong += wrong_leaves(fake_phys(phys), level - 1);
+            wrong += wrong_leaves(fake_phys(phys), level - 1, at);
             continue;
         }
         bool shared = phys & fake_shared_gpa_boundary;
@@ -217,11 +219,7 @@ static unsigned wrong_leaves(const uint64_t *table, unsigned level)
 
 unsigned fake_wrong_sides(void)
 {
-    const uint64_t *top = fake_phys(root.v);
-    unsigned first = (ARCH_VMAP_BASE >> 39) & 511, count = ARCH_VMAP_BYTES >> 39, wrong = 0;
-    for (unsigned i = first; visible && fake_shared_gpa_boundary && i < first + count; i++)
-        wrong += pte_is_present(top[i]) ? wrong_leaves(fake_phys(pte_address(top[i], 3).v), 2) : 0;
-    return wrong;
+    return visible && fake_shared_gpa_boundary ? wrong_leaves(fake_phys(root.v), 3, 0) : 0;
 }
 
 /* ---- mappings that are kept ---- */
@@ -262,7 +260,7 @@ static void apply_kept(uint64_t start, uint64_t bytes, uint64_t phys, int prot)
             mem_poison((void *)(start + at), PAGE_BYTES);
         } else {
             if ((*kept & ~KEPT_CHANGED) != wanted) {
-                map_file(start + at, PAGE_BYTES, phys + at, prot);
+                space_map(start + at, PAGE_BYTES, phys + at, prot);
                 *kept = wanted;
             }
             mem_unpoison((void *)(start + at), PAGE_BYTES);
@@ -307,8 +305,7 @@ static void apply(const struct piece *p)
     int prot = !p->mapped ? PROT_NONE : p->writable ? PROT_READ | PROT_WRITE : PROT_READ;
     if (p->start - ARCH_DIRECT_BASE < ARCH_DIRECT_BYTES) {
         KASSERT(!p->mapped || p->phys == p->start - ARCH_DIRECT_BASE);
-        if (mprotect((void *)p->start, bytes, prot) != 0)
-            die("mprotect of the direct map");
+        space_protect(ARCH_DIRECT_BASE, p->start - ARCH_DIRECT_BASE, bytes, prot);
         if (p->mapped)
             close_wrong_side(p->start, bytes, p->phys, false);
         if (p->mapped)
@@ -323,11 +320,11 @@ static void apply(const struct piece *p)
         return;
     }
     if (!p->mapped) {
-        reserve(p->start, bytes);
+        space_close(p->start, bytes);
         return;
     }
     mem_unpoison((void *)p->start, bytes);     /* of what was here before */
-    map_file(p->start, bytes, fake_alias_at && phys == fake_alias_at ? fake_alias_of : phys, prot);
+    space_map(p->start, bytes, fake_alias_at && phys == fake_alias_at ? fake_alias_of : phys, prot);
     close_wrong_side(p->start, bytes, phys, p->phys != phys);
     fake_close_withdrawn(p->start, bytes, phys);
 }

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include "tests/fake_arch/internal.h"
+#include "tests/fake_arch/space.h"
 
 #define PAGES (ARCH_DIRECT_BYTES / PAGE_BYTES)
 
@@ -29,7 +30,7 @@ void fake_withdrawn_reset(void)
 
 bool fake_page_withdrawn(uint64_t page) { return withdrawn[page / 64] & (1ull << (page % 64)); }
 
-static void close_pages(uint64_t at, uint64_t count)
+static void close_mapped(uint64_t at, uint64_t count)
 {
     if (mprotect((void *)at, count * PAGE_BYTES, PROT_NONE) != 0) {
         perror("mprotect of withdrawn pages");
@@ -49,7 +50,7 @@ void fake_close_withdrawn(uint64_t start, uint64_t bytes, uint64_t phys)
         while (page < end && fake_page_withdrawn(page))
             page++;
         if (page > from)
-            close_pages(start + (from - first) * PAGE_BYTES, page - from);
+            close_mapped(start + (from - first) * PAGE_BYTES, page - from);
         else
             page++;
     }
@@ -62,7 +63,7 @@ void fake_withdraw(uint64_t first, uint64_t count)
         withdrawn[page / 64] |= 1ull << (page % 64);
     }
     withdrawn_count += count;
-    close_pages(ARCH_DIRECT_BASE + first * PAGE_BYTES, count);
+    space_protect(ARCH_DIRECT_BASE, first * PAGE_BYTES, count * PAGE_BYTES, PROT_NONE);
     fallocate(fake_memory_file(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(first * PAGE_BYTES),
               (off_t)(count * PAGE_BYTES));
 }

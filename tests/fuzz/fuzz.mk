@@ -16,7 +16,7 @@ FPROF   := $(if $(COVERAGE),-fprofile-instr-generate -fcoverage-mapping)
 FGUIDE   = $(if $(filter $(FGUIDED) $(FPARSED),$(1)),-fsanitize-coverage=inline-8bit-counters$(COMMA)pc-table$(if \
            $(filter $(FPARSED),$(1)),$(COMMA)trace-cmp) $(FPROF))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
-FUZZ_OBJS := $(patsubst %,$(FZ)/obj/%.o,$(basename $(HOSTED_SRC)))
+FUZZ_OBJS := $(patsubst %,$(FZ)/obj/%.o,$(basename $(subst fake_arch/$(HOSTED_FOR)/,fake_arch/$(MACHINE)/,$(HOSTED_SRC))))
 FUZZ_CORE := $(FZ)/obj/tests/fuzz/snapshot.o $(FZ)/obj/tests/fuzz/fuzz.o
 FWRAP   := $(patsubst %,-Wl$(COMMA)--wrap=%,__asan_poison_memory_region __asan_unpoison_memory_region \
            vring_publish_write vsynic_post_message)

@@ -519,7 +519,7 @@ TEST(hot_add_of_what_is_taken_or_out_of_reach)
 TEST(hot_add_until_the_table_is_full)
 {
     start(64 * MIB);
-    uint64_t before = memory().ram_pages, first = 16 * GIB / PAGE_BYTES;
+    uint64_t before = memory().ram_pages, first = 4 * GIB / PAGE_BYTES;
     /* 600 neighbours: from some point on they join ranges. */
     for (unsigned i = 0; i < 600; i++) {
         CHECK(hot_add(first + i * 512, 512, false));

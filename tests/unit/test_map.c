@@ -222,7 +222,7 @@ TEST(random_operations_second_stage)
 TEST(random_operations_kernel)
 {
     fake_arch_boot(32 * MIB);
-    random_operations(&kernel_space, ARCH_VMAP_BASE + 64 * GIB - 6 * MIB);
+    random_operations(&kernel_space, ARCH_VMAP_BASE + 8 * GIB - 6 * MIB);
 }
 
 /* ---- failures ---- */

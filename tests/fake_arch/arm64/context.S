@@ -1,35 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * void fake_switch(uint64_t *save_sp, uint64_t load_sp)
- * Keeps what a C function must preserve, on the stack that is left. A new stack holds, from its sp upwards, zeros for
- * these registers, the address of fake_start and a zero that ends backtraces; fake_start has the context's address in
- * its first preserved register and runs as if called. (The C library's swapcontext does the same with two system calls, and
- * the sanitizers warn of it.)
+ * Keeps what a C function must preserve, on the stack that is left: x19 to x30, and the lower halves of v8 to v15. A new
+ * stack holds, from its sp upwards, fake_frame_words words: zeros but for the context's address in x19 and, as word
+ * fake_frame_return (x30), the address of fake_start, which runs as if called and as if nobody had.
  */
     .text
-#ifdef __x86_64__
-    .globl fake_switch
-fake_switch:
-    pushq %rbp
-    pushq %rbx
-    pushq %r12
-    pushq %r13
-    pushq %r14
-    pushq %r15
-    movq %rsp, (%rdi)
-    movq %rsi, %rsp
-    popq %r15
-    popq %r14
-    popq %r13
-    popq %r12
-    popq %rbx
-    popq %rbp
-    ret
-    .globl fake_start
-fake_start:
-    movq %r15, %rdi
-    jmp fake_context_main
-#elif defined(__aarch64__)
     .globl fake_switch
 fake_switch:
     sub sp, sp, #160
@@ -62,7 +38,12 @@ fake_switch:
 fake_start:
     mov x0, x19
     b fake_context_main
-#else
-#error "a context switch for this machine is missing"
-#endif
+
+    .section .rodata
+    .balign 4
+    .globl fake_frame_words, fake_frame_return
+fake_frame_words:
+    .long 20
+fake_frame_return:
+    .long 11
     .section .note.GNU-stack, "", %progbits
