@@ -95,6 +95,10 @@ void selftest_run(const char *name)
         selftest_interrupts();
         return;
     }
+    if (strcmp(name, "copies") == 0) {
+        selftest_copies();
+        return;
+    }
     for (unsigned i = 0; i < ARRAY_SIZE(tests); i++) {
         if (strcmp(name, tests[i].name) == 0) {
             log_info("self test %s: about to fail on purpose", name);

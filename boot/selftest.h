@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * selftest=NAME: failures on demand (assert null write-constant undefined execute-data boot-stack task-stack interrupt
- * reporter interrupt-stack), and two that only look: memory, interrupts.
+ * reporter interrupt-stack), and three that only look: memory, interrupts, copies.
  */
 #pragma once
 
@@ -10,3 +10,5 @@ void selftest_run(const char *name);
 void selftest_memory(void);
 /* selftest_interrupts.c: raises interrupts and waits, and logs the same. */
 void selftest_interrupts(void);
+/* selftest_copies.c: tries memcpy, memmove and memset, and logs the same. */
+void selftest_copies(void);

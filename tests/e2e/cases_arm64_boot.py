@@ -75,6 +75,15 @@ def arm64_elf(t):
         t.kill(vm)
 
 
+@case(limit_s=60)
+def arm64_copies(t):
+    """memcpy, memmove and memset, written for the processor: every small length at every alignment."""
+    for options, cpu, _ in LEVELS:
+        vm = t.plain("image", HELLO, mem="64M", cmdline="selftest=copies", extra=machine(options, cpu))
+        vm.expect(r"self test copies: 0 faults, \d+ tried", 30)
+        t.kill(vm)
+
+
 def tree_of(t, options, cpu):
     """The tree that QEMU makes for a machine; it is patched in place, so nothing may change its length."""
     path = t.path("virt.dtb")

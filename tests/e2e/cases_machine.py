@@ -60,6 +60,14 @@ def uefi_firmware(t):
         runs(t, vm, f"{cpu}, {mem}", "UEFI")
 
 
+@case(limit_s=60)
+def copies(t):
+    """memcpy, memmove and memset, written for the processor: every small length at every alignment."""
+    vm = t.plain("pvh", HELLO, mem="64M", cmdline="selftest=copies")
+    vm.expect(r"self test copies: 0 faults, \d+ tried", 30)
+    t.kill(vm)
+
+
 def settings(t, content):
     with open(t.path("conf"), "wb") as f:
         f.write(content)
