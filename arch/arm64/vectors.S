@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * The vector tables, one for EL1 and one for EL2 with the host extensions: they differ only in the register that holds
- * x0 for a moment, and in the name of the level's own translation. Each entry brings the stack to the same shape (struct arm64_frame) and calls C.
+ * x0 for a moment, and in the name of the level's own translation. Each entry brings the stack to the same shape
+ * (struct arm64_frame) and calls C.
  *
  * A stack overflow runs into the guard page, where no frame can be pushed. So a synchronous exception first asks the
  * MMU whether its frame can be written (AT), and takes the emergency stack when not; an interrupt that finds no
