@@ -3,9 +3,9 @@
  * What the machine is made of, as ACPI or the device tree told; calls to firmware and hypervisor; power-off and restart
  * by PSCI.
  *
- * The way to PSCI is the one that the tables name. At EL2 only SMC leads anywhere, whatever they say: HVC would come
- * back to ourselves. Where nothing is named, HVC is tried where somebody may be beneath, then SMC; an instruction that
- * is undefined costs nothing.
+ * The way to PSCI is first the one that the tables name, then the other: hosts have been seen whose firmware names SMC
+ * and which answer HVC. At EL2 only SMC leads anywhere, whatever they say: HVC would come back to ourselves. Where
+ * nobody knows it, an instruction is undefined and costs nothing.
  */
 #define LOG_ROOM "platform"
 #include "arch/arm64/arm64.h"
@@ -41,16 +41,21 @@ void arch_platform_set(const struct arch_platform *platform)
 bool arm64_hvc(struct arm64_call *call) { CALL("hvc #0"); }
 bool arm64_smc(struct arm64_call *call) { CALL("smc #0"); }
 
-/* Returns only where that way does not lead to it. */
+static void psci_by(enum arch_psci way, uint32_t function)
+{
+    struct arm64_call call = {{function}};
+    if (way == ARCH_PSCI_SMC)
+        arm64_smc(&call);
+    else if (arm64_has_hypervisor())
+        arm64_hvc(&call);
+}
+
+/* Returns only where no way leads to it. */
 static void psci(uint32_t function)
 {
-    bool named_smc = arm64_platform.psci == ARCH_PSCI_SMC, named_hvc = arm64_platform.psci == ARCH_PSCI_HVC;
-    struct arm64_call call = {{function}};
-    if (arm64_has_hypervisor() && !named_smc)
-        arm64_hvc(&call);
-    call = (struct arm64_call){{function}};
-    if (!named_hvc || !arm64_has_hypervisor())
-        arm64_smc(&call);
+    enum arch_psci first = arm64_platform.psci == ARCH_PSCI_SMC ? ARCH_PSCI_SMC : ARCH_PSCI_HVC;
+    psci_by(first, function);
+    psci_by(first == ARCH_PSCI_SMC ? ARCH_PSCI_HVC : ARCH_PSCI_SMC, function);
 }
 
 void arch_power_off(void)
