@@ -156,3 +156,15 @@ def bad_reach(t):
     vm = bad_guest(t, "svm")
     vm.expect(r"badguest: 0 ways to SVM", READY_S)
     ends(t, vm, "svm", POWER_OFF, "power-off")
+
+
+if not X86:
+    @case(limit_s=60)
+    def bad_interrupts(t):
+        """More interrupts at once than list registers, pending and active; and the older form of hypercalls."""
+        vm = bad_guest(t, "storm")
+        vm.expect(r"badguest: 32 interrupts, 0 of them wrong", READY_S)
+        ends(t, vm, "storm", POWER_OFF, "power-off")
+        vm = bad_guest(t, "forms")
+        vm.expect(r"badguest: result 0x100000000, the same version, x14 0x1414", READY_S)
+        ends(t, vm, "forms", POWER_OFF, "power-off")

@@ -73,6 +73,7 @@
 #define ICC_CTLR_EOIMODE    (1ull << 1)
 #define ICH_HCR_EN          (1ull << 0)
 #define ICH_HCR_UIE         (1ull << 1)   /* interrupt when at most one list register is in use */
+#define ICH_HCR_LRENPIE     (1ull << 2)   /* and when the guest ends a line that is in none */
 #define ICH_HCR_EOICOUNT(v) ((unsigned)((v) >> 27) & 31)
 #define ICH_VTR_LRS(v)      (((unsigned)(v) & 31) + 1)
 #define LR_PENDING          (1ull << 62)

@@ -19,7 +19,7 @@
 #define PFR1_HIDDEN   (FIELD(8) | FIELD(16) | FIELD(24))                   /* MTE, MPAM fraction, SME */
 #define DFR0_HIDDEN   (FIELD(4) | FIELD(8) | FIELD(32) | FIELD(40) | FIELD(44) | FIELD(48) | FIELD(52))
 #define MMFR1_HIDDEN  (FIELD(8) | FIELD(40))                               /* VHE, HCRX */
-#define MMFR2_HIDDEN  FIELD(24)                                            /* nested virtualisation */
+#define MMFR2_HIDDEN  (FIELD(24) | FIELD(40))                              /* nested virtualisation, FWB */
 #define MMFR0_HIDDEN  (FIELD(56) | FIELD(60))                              /* fine-grained traps, counter offset */
 #define PARANGE_48    5u
 #define EL_AARCH64    1ull                                                 /* EL1, EL2: AArch64 only */

@@ -2,10 +2,11 @@
 /*
  * The guest's interrupt controller between the banks of its state and the processor's list registers.
  *
- * vgic_load puts active lines first (the guest will end them), then the most urgent pending ones. When not all fit, the
- * processor says when all but one of them are done (underflow), and the rest follows. vgic_save takes everything back.
- * An active line that found no list register is ended by the guest all the same: the processor counts such ends, and
- * the most urgent active line outside was meant (the guest ends what it took last, which was the most urgent).
+ * vgic_load takes the most urgent lines, active or pending: so whatever may interrupt the guest now is among them. When
+ * not all fit, the processor says when all but one of them are done (underflow), and the rest follows. vgic_save takes
+ * everything back. An active line that found no list register is ended by the guest all the same: the processor counts
+ * such ends, and the most urgent active line outside was meant (the guest ends what it took last, which was the most
+ * urgent).
  *
  * Source: Arm GIC Architecture Specification v3/v4 (IHI 0069), chapters 4.8 (affinity routing), 6 (virtual interrupts).
  */
@@ -152,18 +153,20 @@ static unsigned most_urgent(struct vcpu *v, uint32_t (*which)(const struct vgic_
 }
 
 static uint32_t active(const struct vgic_bank *b) { return b->active; }
+static uint32_t wanted(const struct vgic_bank *b)
+{
+    return b->active | (vgic_control & GICD_CTLR_ENABLE_GROUP1A ? pending(b) : 0);
+}
 
 void vgic_load(struct vcpu *v)
 {
     unsigned line = VGIC_LINES;
-    bool more = false;
-    while ((line = most_urgent(v, active)) < VGIC_LINES && !(more = v->vgic.lr_count == lr_total))
+    while (v->vgic.lr_count < lr_total && (line = most_urgent(v, wanted)) < VGIC_LINES)
         load_line(v, line);
-    while (!more && (vgic_control & GICD_CTLR_ENABLE_GROUP1A) && (line = most_urgent(v, pending)) < VGIC_LINES &&
-           !(more = v->vgic.lr_count == lr_total))
-        load_line(v, line);
-    if (v->vgic.lr_count || more)
-        sysreg_write_as(SYSREG_ICH_HCR, ICH_HCR_EN | (more ? ICH_HCR_UIE : 0));
+    if (v->vgic.lr_count == 0)
+        return;
+    bool more = v->vgic.lr_count == lr_total && most_urgent(v, wanted) < VGIC_LINES;
+    sysreg_write_as(SYSREG_ICH_HCR, ICH_HCR_EN | (more ? ICH_HCR_UIE | ICH_HCR_LRENPIE : 0));
 }
 
 static void end_outside(struct vcpu *v)

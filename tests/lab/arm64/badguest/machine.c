@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * Misdeeds of an arm64 guest: the level above it, the interrupt controller's lines that are the lab's, accesses that no
- * lab can carry out, translation tables where nothing is.
+ * lab can carry out, translation tables where nothing is. And two things that are allowed, but no guest in its right
+ * mind does: more interrupts at once than the processor can show, the older form of hypercalls.
  */
 #define LOG_ROOM "badguest"
 #include "arch/arm64/arm64.h"
 #include "arch/arm64/gic.h"
+#include "hv/hv_wire.h"
 #include "rt/candela.h"
 #include "tests/lab/badguest/badguest.h"
 
@@ -84,6 +86,72 @@ static void silence_interrupts(void)
         machine_sleep();
 }
 
+/*
+ * All SGIs at once, more than there are list registers: they come in the order of their priorities. Then each from
+ * inside the one before, more urgent every time, so that as many are active; they are ended from the last to the first,
+ * and none may come a second time.
+ */
+static void storm(void)
+{
+    volatile uint8_t *r = mm_map_phys(pa(GIC_REDISTRIBUTOR), 2 * GICR_FRAME_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
+    unsigned bad = 0, seen = 0;
+    if (!r)
+        panic("no memory");
+    volatile uint8_t *sgi = r + GICR_SGI_FRAME;
+    arch_irq_disable();
+    arm64_write32(sgi + GICD_ICENABLER, UINT32_MAX);
+    arm64_write32(sgi + GICD_IGROUPR, UINT32_MAX);
+    for (unsigned i = 0; i < GIC_SGIS; i++)
+        arm64_write8(sgi + GICD_IPRIORITYR + i, (uint8_t)(0xF0 - 8 * i));      /* 15 is the most urgent */
+    sysreg_write_as(SYSREG_ICC_PMR, 0xFF);
+    sysreg_write_as(SYSREG_ICC_BPR1, 0);
+    arm64_isb();
+    for (unsigned i = 0; i < GIC_SGIS; i++)
+        gic_raise(i);
+    arm64_write32(sgi + GICD_ISENABLER, 0xFFFF);
+    for (unsigned i = GIC_SGIS; i-- > 0; seen++) {
+        uint64_t got = sysreg_read_as(SYSREG_ICC_IAR1);
+        bad += got != i;
+        sysreg_write_as(SYSREG_ICC_EOIR1, got);
+        arm64_isb();
+    }
+    for (unsigned i = 0; i < GIC_SGIS; i++, seen++) {
+        gic_raise(i);
+        arm64_isb();
+        bad += sysreg_read_as(SYSREG_ICC_IAR1) != i;
+    }
+    for (unsigned i = GIC_SGIS; i-- > 0;) {
+        sysreg_write_as(SYSREG_ICC_EOIR1, i);
+        arm64_isb();
+        (void)arm64_read32(sgi + GICD_ISENABLER);             /* leaves the guest: active ones move */
+    }
+    bad += arm64_read32(sgi + GICD_ISACTIVER) != 0;
+    bad += sysreg_read_as(SYSREG_ICC_IAR1) < GIC_SPURIOUS_FIRST;
+    kprintf("badguest: %u interrupts, %u of them wrong\n", seen, bad);
+    arch_power_off();
+}
+
+/* The same register by both forms of a hypercall; what each leaves alone is alone. */
+static void call_forms(void)
+{
+    register uint64_t x0 __asm__("x0") = HV_CONTROL_FAST | 1ull << HV_CONTROL_REP_COUNT_SHIFT | HVCALL_GET_VP_REGISTERS;
+    register uint64_t x1 __asm__("x1") = HV_PARTITION_ID_SELF;
+    register uint64_t x2 __asm__("x2") = HV_VP_INDEX_SELF;
+    register uint64_t x3 __asm__("x3") = HV_REGISTER_HYPERVISOR_VERSION;
+    register uint64_t x14 __asm__("x14") = 0x1414;
+    register uint64_t x15 __asm__("x15") = 0;
+    register uint64_t x16 __asm__("x16") = 0;
+    struct arch_hv_features f;
+    __asm__ volatile("hvc #1" : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3), "+r"(x14), "+r"(x15), "+r"(x16)
+                     : : "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x17", "memory");
+    uint64_t result = x0, kept = x14, low = x15, high = x16;
+    arch_hv_discover(&f);
+    bool same = low == (f.version[0] | (uint64_t)f.version[1] << 32) &&
+                high == (f.version[2] | (uint64_t)f.version[3] << 32);
+    kprintf("badguest: result %#llx, %s, x14 %#llx\n", (unsigned long long)result,
+            same && low ? "the same version" : "another version", (unsigned long long)kept);
+}
+
 /* Two registers at once: the processor does not say which. */
 static void load_pair(void)
 {
@@ -102,5 +170,6 @@ static void walk_outside(void)
 void machine_sleep(void) { arm64_wfi(); }
 
 const struct bad_way machine_ways[] = {
-    {"el2", touch_el2}, {"silence", silence_interrupts}, {"pair", load_pair}, {"walk", walk_outside}, {"", NULL},
+    {"el2", touch_el2}, {"silence", silence_interrupts}, {"pair", load_pair}, {"walk", walk_outside}, {"storm", storm},
+    {"forms", call_forms}, {"", NULL},
 };
