@@ -71,7 +71,8 @@ void channel_stop(struct vmbus_channel *ch)
 
 void channel_silence(struct vmbus_channel *ch)
 {
-    hv_set_event_handler(channel_relid(ch), NULL, NULL);
+    if (channel_current(ch))
+        hv_set_event_handler(channel_relid(ch), NULL, NULL);
     event_cancel(&ch->event);
     ch->on_readable = ch->on_writable = NULL;
 }
@@ -197,8 +198,8 @@ static void close_rings(struct vmbus_channel *ch)
     ch->usable = false;
     ch->state = CHANNEL_CLOSING;
     channel_silence(ch);
-    if (host_open && !ch->rescinded)
-        vmbus_post_message(&m, sizeof(m));
+    if (host_open && !ch->rescinded && vmbus_post_message(&m, sizeof(m)))
+        gpadl_keep(ch->ring_gpadl);    /* the host has it open and uses the ring: asking for its pages is no use */
     if (ch->ring_gpadl)
         vmbus_gpadl_teardown(ch, ch->ring_gpadl);
     ch->ring_gpadl = 0;

@@ -41,6 +41,7 @@ int vmbus_post_message_on(uint32_t connection, const void *message, uint32_t byt
     const struct vmbus_msg_header *header = message;
     bool contact = header->type == VMBUS_MSG_INITIATE_CONTACT;
     uint64_t delay = POST_FIRST_DELAY_US, waited = 0;
+    unsigned ended = bus.ended;
     uint16_t status;
 
     KASSERT(bytes <= VMBUS_MESSAGE_MAX);
@@ -54,6 +55,8 @@ int vmbus_post_message_on(uint32_t connection, const void *message, uint32_t byt
             break;
         hv_counters.post_retries++;
         task_sleep_us(delay);
+        if (bus.ended != ended)
+            return -E_REMOVED;         /* it was for a connection that is no more */
         waited += delay;
         delay = MIN(delay * 2, (uint64_t)POST_LAST_DELAY_US);
     }
@@ -239,6 +242,7 @@ static void tear_down(void)
 {
     bus.state = BUS_DISCONNECTED;
     bus.version = 0;
+    bus.ended++;
     hv_set_message_handler(NULL);
     if (bus.worker) {
         bus.worker_stop = true;

@@ -22,6 +22,7 @@ struct gpadl {
     const struct shmem *memory;            /* NULL once the owner was told that the host keeps it */
     enum { GPADL_CREATING, GPADL_CREATED, GPADL_REFUSED, GPADL_TEARING, GPADL_GONE } state;
     uint32_t status;
+    bool busy;                             /* a task waits for its answer: that task frees it */
 };
 static struct list gpadls = LIST_INIT(gpadls);
 static uint32_t last_id;
@@ -57,6 +58,16 @@ static void forget(struct gpadl *g)
 static void abandon(struct gpadl *g)
 {
     g->memory = NULL;
+}
+
+void gpadl_keep(uint32_t id)
+{
+    struct gpadl *g = find(id);
+
+    if (!g || g->state != GPADL_CREATED)
+        return;
+    g->state = GPADL_TEARING;
+    abandon(g);
 }
 
 /* Answers may come after we stopped waiting for them (rescind, limit): the number was ours once, nothing is wrong. */
@@ -181,18 +192,20 @@ int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t 
     g->relid = channel_relid(ch);
     g->memory = memory;
     g->state = GPADL_CREATING;
+    g->busy = true;
     list_push_back(&gpadls, &g->node);
     shmem_hold(memory);
     rc = announce(ch, g, &started);
     if (rc == 0)
         BUS_WAIT(g->state != GPADL_CREATING || ch->rescinded || ch->abort_open, GPADL_LIMIT_US, "vmbus: GPADL_CREATED");
+    g->busy = false;
     if (g->state == GPADL_CREATED) {
         *id = g->id;
         return 0;
     }
     if (ch->rescinded) {
         rc = -E_REMOVED;               /* the device and its view of our memory are gone */
-        if (started)
+        if (started && channel_current(ch))
             post_teardown(g);
         forget(g);
     } else if (g->state == GPADL_REFUSED) {
@@ -226,11 +239,15 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
     if (!g || g->relid != channel_relid(ch) || g->state != GPADL_CREATED)
         return;
     g->state = GPADL_TEARING;
-    if (post_teardown(g) && !ch->rescinded) {
+    g->busy = true;
+    bool refused = post_teardown(g) != 0;
+    bool ended = refused || BUS_WAIT(g->state == GPADL_GONE || ch->rescinded, GPADL_LIMIT_US, "vmbus: GPADL_TORNDOWN");
+    g->busy = false;
+    if (refused && !ch->rescinded) {
         abandon(g);
         return;
     }
-    if (!BUS_WAIT(g->state == GPADL_GONE || ch->rescinded, GPADL_LIMIT_US, "vmbus: GPADL_TORNDOWN")) {
+    if (!ended) {
         log_err("%s: no GPADL_TORNDOWN for %zu pages within %u s", ch->name, g->memory->pages,
                 GPADL_LIMIT_US / 1000000);
         abandon(g);
@@ -243,7 +260,11 @@ static void drop_records(const struct vmbus_channel *ch)
 {
     list_for_each_safe(pos, &gpadls) {
         struct gpadl *g = list_entry(pos, struct gpadl, node);
-        if (!ch || g->relid == channel_relid(ch))
+        if (ch && g->relid != channel_relid(ch))
+            continue;
+        if (g->busy)
+            g->state = GPADL_GONE;
+        else
             forget(g);
     }
 }

@@ -93,8 +93,6 @@ static struct vmbus_channel *find_primary(const struct guid *instance)
 
 static void unlink_channel(struct vmbus_channel *ch)
 {
-    if (bus.channels[channel_relid(ch)] != ch)
-        return;
     bus.channels[channel_relid(ch)] = NULL;
     bus.channel_count--;
 }
@@ -105,10 +103,12 @@ static void release(struct vmbus_channel *ch)
     struct vmbus_msg_relid m = {.header.type = VMBUS_MSG_RELID_RELEASED, .relid = channel_relid(ch)};
 
     event_cancel(&ch->event);
-    gpadl_channel_gone(ch);
-    unlink_channel(ch);
-    if (bus.state == BUS_CONNECTED || bus.state == BUS_DISCONNECTING)
-        vmbus_post_message(&m, sizeof(m));
+    if (channel_current(ch)) {
+        gpadl_channel_gone(ch);
+        unlink_channel(ch);
+        if (bus.state == BUS_CONNECTED || bus.state == BUS_DISCONNECTING)
+            vmbus_post_message(&m, sizeof(m));
+    }
     log_debug("%s: released", ch->name);
     kfree(ch);
 }
@@ -305,8 +305,10 @@ void offers_free(void)
         if (!ch)
             continue;
         unlink_channel(ch);
-        if (ch->task)
-            continue;                      /* its driver hangs: the memory is its own now */
+        if (ch->task) {
+            channel_rescind(ch);           /* its driver took too long: it finds the device gone, and the task frees it */
+            continue;
+        }
         event_cancel(&ch->event);
         kfree(ch);
     }

@@ -44,6 +44,7 @@ struct bus {
     enum connection_state state;
     uint32_t version;
     uint32_t message_connection;
+    unsigned ended;                        /* connections there were */
     struct wait_queue waiters;             /* everything waited for below wakes this */
 
     bool contact_answered;
@@ -145,6 +146,8 @@ struct vmbus_channel {
 };
 
 static inline uint32_t channel_relid(const struct vmbus_channel *ch) { return ch->offer.relid; }
+/* Of this connection: the next one gives its relid to another channel, while a driver may not be done with this one. */
+static inline bool channel_current(const struct vmbus_channel *ch) { return bus.channels[channel_relid(ch)] == ch; }
 static inline bool channel_gone(const struct vmbus_channel *ch) { return ch->rescinded || ch->broken || ch->stop; }
 
 /* channel.c */
@@ -169,6 +172,7 @@ void gpadl_created(const struct vmbus_msg_gpadl_created *m);
 void gpadl_torndown(uint32_t id);
 void gpadl_channel_gone(struct vmbus_channel *ch);         /* released: what it left behind is forgotten */
 void gpadl_connection_gone(void);                          /* unloaded: the host let go of everything */
+void gpadl_keep(uint32_t id);                              /* never asked back: the pages are the host's for good */
 int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t *id);
 
 /* monitor.c */
