@@ -498,16 +498,19 @@ enum host_malice_class {
     HOST_MALICE_EARLY = 1 << 4,       /* SCSI requests completed with success and never executed */
     HOST_MALICE_LENGTH = 1 << 5,      /* SCSI: more or less data than asked for; payloads cut or too long */
     HOST_MALICE_STATUS = 1 << 6,      /* failure called at each step */
-    HOST_MALICE_HANDSHAKE = 1 << 7,   /* absurd values in answers of a device's handshake */
+    HOST_MALICE_HANDSHAKE = 1 << 7,   /* absurd values in answers of a device's handshake, RNDIS's among them */
     HOST_MALICE_OFFER = 1 << 8,       /* offers absurd, repeated, and by the thousand */
     HOST_MALICE_RESCIND = 1 << 9,     /* the offer withdrawn at any step; the answer comes before, or never */
-    HOST_MALICE_SILENCE = 1 << 10,    /* no answer at any step */
+    HOST_MALICE_SILENCE = 1 << 10,    /* no answer at any step; rings that are not read any more */
     HOST_MALICE_MESSAGE = 1 << 11,    /* bus messages cut, of other types, spoilt, repeated, unasked for */
-    HOST_MALICE_REFUSE = 1 << 12,     /* versions, openings and page lists refused */
+    HOST_MALICE_REFUSE = 1 << 12,     /* versions, openings, page lists, posted messages and signals refused */
     HOST_MALICE_RNDIS = 1 << 13,      /* received messages and the ranges that tell of them */
     HOST_MALICE_STORM = 1 << 14,      /* interrupts, events and messages that nothing asked for */
     HOST_MALICE_VISIBILITY = 1 << 15, /* visibility calls that half succeed */
-    HOST_MALICE_ALL = 0xFFFF,
+    HOST_MALICE_CONNECT = 1 << 16,    /* the answer to a contact; offers and their end too early, too late, unasked for */
+    HOST_MALICE_GPADL = 1 << 17,      /* page lists announced twice, with another's number, and gone when nobody asked */
+    HOST_MALICE_WIRING = 1 << 18,     /* offers with another's connection or monitor id; scribbled monitor pages */
+    HOST_MALICE_ALL = 0x7FFFF,
 };
 #define HOST_MALICE_HONEST 4u
 
@@ -521,14 +524,14 @@ struct host_malice {
     const void *honest[HOST_MALICE_HONEST];       /* struct host_scsi, struct host_nic: not lied about */
 };
 /* From now on; NULL: honest again, and offers that were made up are rescinded. Each lie is told to the log by its
- * number. Once the guest was lied to, what it does wrong is counted and no violation, unless it does it on a channel of
- * an honest device. Nothing is told to be released, completed or rescinded while the model still uses its memory: what
+ * number. What the guest does wrong stays a violation, but for what the lies that were told lead a correct guest to: the
+ * place in the model that finds it names their classes, and whom they must have been about (malice_excuses). Nothing is told to be released, completed or rescinded while the model still uses its memory: what
  * guest and host share is never the model's to spoil after the guest took it back. */
 void host_set_malice(struct host *h, const struct host_malice *m);
 const char *host_malice_name(unsigned bit);                       /* of 1 << bit: "ring"; NULL: there is none */
 
 struct host_malice_counters {
-    uint64_t occasions, lies, excused;    /* excused: what else would have been violations */
+    uint64_t occasions, lies, excused;    /* excused: what lies led the guest to, and would else be violations */
 };
 void host_get_malice(const struct host *h, struct host_malice_counters *counters);
 

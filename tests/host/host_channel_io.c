@@ -181,9 +181,10 @@ enum host_fault_kind vchan_complete(struct host_chan *ch, enum host_fault_point 
 {
     struct host_piece piece = {payload, bytes};
     enum host_fault_kind fault = host_fault(ch->h, point);
+    enum host_fault_kind lie = malice_complete(ch, point, payload, piece.bytes, error_at);
 
-    if (!malice_complete(ch, point, payload, &piece.bytes, error_at))
-        return HOST_FAULT_DROP;
+    if (lie == HOST_FAULT_DROP)
+        return lie;
     switch (fault) {
     case HOST_FAULT_NONE:
         break;
@@ -207,7 +208,7 @@ enum host_fault_kind vchan_complete(struct host_chan *ch, enum host_fault_point 
         break;
     }
     vchan_send(ch, VMBUS_PACKET_COMPLETION, 0, id, NULL, &piece);
-    return fault;
+    return lie == HOST_FAULT_ERROR ? lie : fault;
 }
 
 /* ---- in --------------------------------------------------------------------------------------------- */
@@ -254,7 +255,8 @@ static bool next_packet(struct host_chan *ch, uint32_t available, struct host_pa
 
     memset(out, 0, sizeof(*out));
     if (available < FRAME_BYTES + VMBUS_PACKET_TRAILER_BYTES) {
-        host_violation(h, ch->in.ctl, 16, "channel %u: %u bytes cannot be a packet", ch->relid, available);
+        if (!vring_misled(ch))
+            host_violation(h, ch->in.ctl, 16, "channel %u: %u bytes cannot be a packet", ch->relid, available);
         return false;
     }
     vring_peek(&ch->in, ch->in.index, &frame, sizeof(frame));
@@ -262,20 +264,22 @@ static bool next_packet(struct host_chan *ch, uint32_t available, struct host_pa
     data_at = frame.data_offset8 * 8u;
     if (data_at < FRAME_BYTES || bytes < data_at || bytes > available - VMBUS_PACKET_TRAILER_BYTES ||
         bytes > HOST_PACKET_MAX - VMBUS_PACKET_TRAILER_BYTES) {
-        host_violation(h, &frame, sizeof(frame), "channel %u: packet of %u bytes, data at %u, in %u",
-                       ch->relid, bytes, data_at, available);
+        if (!vring_misled(ch))
+            host_violation(h, &frame, sizeof(frame), "channel %u: packet of %u bytes, data at %u, in %u", ch->relid,
+                           bytes, data_at, available);
         return false;
     }
     if ((frame.flags & ~VMBUS_PACKET_FLAG_COMPLETION) ||
         (frame.type != VMBUS_PACKET_INBAND && frame.type != VMBUS_PACKET_GPA_DIRECT &&
          frame.type != VMBUS_PACKET_COMPLETION)) {
-        host_violation(h, &frame, sizeof(frame), "channel %u: packet type %u, flags %#x", ch->relid,
-                       frame.type, frame.flags);
+        if (!vring_misled(ch))
+            host_violation(h, &frame, sizeof(frame), "channel %u: packet type %u, flags %#x", ch->relid, frame.type,
+                           frame.flags);
         return false;
     }
     vring_peek(&ch->in, ch->in.index, h->packet, bytes + VMBUS_PACKET_TRAILER_BYTES);
     memcpy(&trailer, h->packet + bytes, sizeof(trailer));
-    if (trailer != (uint64_t)ch->in.index << 32)
+    if (trailer != (uint64_t)ch->in.index << 32 && !vring_misled(ch))
         host_strict(h, h->packet, bytes + 8, "channel %u: packet trailer %#llx", ch->relid,
                     (unsigned long long)trailer);
     out->type = frame.type;
@@ -285,7 +289,8 @@ static bool next_packet(struct host_chan *ch, uint32_t available, struct host_pa
     out->bytes = bytes - data_at;
     *taken = bytes + VMBUS_PACKET_TRAILER_BYTES;
     if (frame.type == VMBUS_PACKET_GPA_DIRECT && !check_ranges(ch, h->packet, data_at, out)) {
-        host_violation(h, h->packet, bytes, "channel %u: page ranges of a GPA-direct packet", ch->relid);
+        if (!vring_misled(ch))
+            host_violation(h, h->packet, bytes, "channel %u: page ranges of a GPA-direct packet", ch->relid);
         return false;
     }
     return true;
@@ -346,11 +351,11 @@ static bool take_packets(struct host_chan *ch)
     return ch->open;
 }
 
-static bool serve(struct host_chan *ch)
+bool vchan_poll(struct host_chan *ch)
 {
     struct host *h = ch->h;
 
-    if (vchan_reap(ch) || !ch->open || ch->held || ch->dead)
+    if (vchan_reap(ch) || !ch->open || ch->held || ch->dead || malice_deaf(ch))
         return false;
     ch->polling = true;                          /* what is queued meanwhile goes out below */
     flush_owed(ch);
@@ -376,16 +381,6 @@ static bool serve(struct host_chan *ch)
     return ch->signalled;
 }
 
-bool vchan_poll(struct host_chan *ch)
-{
-    struct host *h = ch->h;
-    bool more;
-
-    h->serving = ch;
-    more = serve(ch);                            /* ch may be no more */
-    h->serving = NULL;
-    return more;
-}
 
 /* ---- guest memory named by packets ------------------------------------------------------------------ */
 

@@ -125,6 +125,7 @@ struct host_chan {
     bool wants_monitor;
     uint8_t monitor_id;
     bool offered, open, rescinded, held, closing;
+    bool deaf;                                    /* held by malice */
     bool dead;                                    /* the guest broke the ring: not served any more */
     bool stalled;                                 /* the device cannot take the next packet now */
     uint32_t open_id, target_vp;
@@ -185,6 +186,8 @@ enum host_use {
 
 #define MALICE_PACKET_MAX 16384u                  /* longest packet that is lied about */
 #define MALICE_IDS        8u
+#define MALICE_DEVICES    16u
+#define MALICE_WIRED      16u
 
 struct malice {                                   /* malice.c */
     struct host_malice cfg;
@@ -197,6 +200,18 @@ struct malice {                                   /* malice.c */
     uint32_t past_count;
     uint32_t held_relid, held_bytes;              /* a completion that waits for another; 0: none */
     uint8_t invented[VMBUS_RELID_MAX / 8 + 1];    /* relids of offers that no channel is behind */
+    uint8_t once[VMBUS_RELID_MAX / 8 + 1];        /* that were among them since malice began */
+    bool any_invented;
+    struct { const void *device; uint32_t classes; } told[MALICE_DEVICES];    /* lies about whom; NULL: the bus */
+    uint32_t told_count;
+    uint64_t full_until;                          /* no buffer for messages, for a while */
+    uint32_t late_bytes;                          /* of a message that comes much later; 0: none */
+    uint8_t late[HV_MESSAGE_PAYLOAD_MAX];
+    struct host_alarm late_alarm;
+    uint32_t wired[MALICE_WIRED], wired_count;    /* connection ids that were told wrongly, the newest */
+    bool monitor[VMBUS_MONITOR_COUNT];            /* ids that were */
+    bool scribbled;                               /* monitor pages */
+    uint32_t chances;                             /* for malice_deaf */
     uint8_t packet[MALICE_PACKET_MAX] __attribute__((aligned(8)));
     uint8_t held[MALICE_PACKET_MAX] __attribute__((aligned(8)));
 };
@@ -233,7 +248,6 @@ struct host {
     enum host_fault_kind fault_kind;
 
     struct malice malice;
-    const struct host_chan *serving;              /* vchan_poll is at it */
 
     struct list alarms;                           /* that are set */
     uint64_t alarm_told;                          /* to the transport */
@@ -336,6 +350,7 @@ void vserver_audit(struct host *h);
 /* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. After
  * HOST_FAULT_ERROR the guest believes that nothing was done, so the caller undoes it. */
 enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
+void vserver_free_monitor(struct host *h, uint8_t id);        /* VMBUS_OFFER_MONITOR_NONE: nothing */
 bool vserver_all_idle(const struct host *h);
 
 /* primary NULL, sub_index 0: of a new device. Offered at once when the guest has asked for offers. */
@@ -384,6 +399,8 @@ void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *
 void vring_attach(struct host_ring *r, uint8_t **page, uint32_t pages);
 bool vring_check_fresh(struct host *h, const struct host_ring *r, const char *name, uint32_t relid);
 uint32_t vring_free_bytes(const struct host_ring *r, uint32_t read, uint32_t write);
+/* By lies about indices, the guest's own among them: it writes others, and packets over such as were not read yet. */
+bool vring_misled(const struct host_chan *ch);
 /* Incoming. false: the guest wrote an impossible index. */
 bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes);
 void vring_peek(const struct host_ring *r, uint32_t index, void *to, uint32_t bytes);
@@ -425,7 +442,7 @@ uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_
 uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t offset, const void *from,
                            uint32_t bytes);
 
-/* ---- malice.c, malice_bus.c, malice_packet.c -------------------------------------------------------- */
+/* ---- malice.c, malice_bus.c, malice_setup.c, malice_packet.c -------------------------------------------------------- */
 
 /* An occasion for that class of lie about a device (NULL: about none). True: a lie is to be told; malice_pick then gives
  * numbers below n, and malice_told says what it was. */
@@ -433,21 +450,36 @@ bool malice_occasion(struct host *h, uint32_t classes, const void *device);
 uint64_t malice_pick(struct host *h, uint64_t n);
 uint32_t malice_value(struct host *h);                        /* one that programs stumble over */
 void malice_told(struct host *h, const char *fmt, ...) HOST_PRINTF(2, 3);
-/* The guest was lied to, and the channel being served is no honest device's: it can't be blamed. */
-bool malice_excuses(struct host *h);
-/* A message on its way to the guest: it may be changed. How often it goes. */
-unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply);
+/* The guest was told lies of these classes about that device (NULL: about the bus), which lead a correct guest to what
+ * the caller has found. */
+bool malice_excuses(struct host *h, uint32_t classes, const void *device);
+bool malice_invented(const struct host *h, uint32_t relid);   /* offered, and no channel was behind it */
+/* A message on its way to the guest: it may be changed. How often it goes. *refused: it says now that nothing was done,
+ * so the caller undoes it. */
+unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply, bool *refused);
 void malice_bus_poll(struct host *h);
-void malice_bus_honest(struct host *h);                       /* what was made up is withdrawn */
-bool malice_post_fails(struct host *h);
+void malice_bus_honest(struct host *h);                       /* what was made up is withdrawn, what waits is sent */
+/* What malice_message asks for what its names say; how often the message goes. */
+unsigned malice_connect(struct host *h, uint8_t *msg, uint32_t *bytes, const void *device, bool *refused);
+unsigned malice_gpadl(struct host *h, uint8_t *msg, uint32_t bytes, const void *device, bool *refused);
+void malice_wire(struct host *h, struct vmbus_msg_offer_channel *msg, const void *device);
+void malice_gpadl_begun(struct host *h, const struct host_gpadl *g);    /* its first message came */
+void malice_scribble(struct host *h);
+bool malice_miswired(const struct host *h, uint32_t connection);        /* somebody was told to signal there */
+bool malice_monitored(const struct host *h, uint32_t id);
+void malice_setup_init(struct host *h);
+void malice_setup_honest(struct host *h);
+uint16_t malice_post(struct host *h);                         /* HV_STATUS_SUCCESS: it is taken */
+bool malice_signal_fails(struct host *h, const struct host_chan *ch);
 enum host_fault_kind malice_visibility(struct host *h);
 /* A packet on its way to the guest. True: malice has sent what was to be sent. */
 bool malice_send(struct host_chan *ch, const struct vmbus_packet_header *frame, const struct host_piece *type_header,
                  const struct host_piece *payload);
-/* A completion: false: it is not sent. */
-bool malice_complete(struct host_chan *ch, enum host_fault_point point, uint8_t *payload, uint32_t *bytes,
-                     uint32_t error_at);
+/* A completion. DROP: it is not sent; ERROR: it says now that nothing was done, so the caller undoes it. */
+enum host_fault_kind malice_complete(struct host_chan *ch, enum host_fault_point point, uint8_t *payload, uint32_t bytes,
+                                     uint32_t error_at);
 bool malice_early(struct host_chan *ch, const struct host_packet *packet);    /* true: taken, not executed */
+bool malice_deaf(struct host_chan *ch);                       /* true: from now on nothing is read or sent */
 void malice_ring(struct host_chan *ch);                       /* the words that both sides share */
 /* As they are, in the ring or owed: bytes is the truth, whatever the packet says. */
 void vchan_send_raw(struct host_chan *ch, const void *packet, uint32_t bytes);

@@ -81,8 +81,6 @@ void host_violation(struct host *h, const void *bytes, size_t len, const char *f
     kvsnprintf(h->text, sizeof(h->text), fmt, ap);
     va_end(ap);
     append_bytes(h, bytes, len);
-    if (malice_excuses(h))
-        return;
     h->counters.violations++;
     h->ops.violation(h->ctx, h->text);
 }
@@ -95,8 +93,6 @@ void host_strict(struct host *h, const void *bytes, size_t len, const char *fmt,
     kvsnprintf(h->text, sizeof(h->text), fmt, ap);
     va_end(ap);
     append_bytes(h, bytes, len);
-    if (malice_excuses(h))
-        return;
     if (h->cfg.strict) {
         h->counters.violations++;
         h->ops.violation(h->ctx, h->text);

@@ -76,6 +76,11 @@ static uint32_t copy(const struct host_ring *r, uint32_t index, void *buffer, ui
 
 /* ---- incoming --------------------------------------------------------------------------------------- */
 
+bool vring_misled(const struct host_chan *ch)
+{
+    return malice_excuses(ch->h, HOST_MALICE_RING, ch->device);
+}
+
 bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 {
     struct host_ring *r = &ch->in;
@@ -83,8 +88,9 @@ bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 
     *bytes = 0;
     if (!sane_index(r, write)) {
-        host_violation(h, r->ctl, 16, "channel %u: write index %#x of a ring of %#x bytes", ch->relid, write,
-                       r->bytes);
+        if (!vring_misled(ch))
+            host_violation(h, r->ctl, 16, "channel %u: write index %#x of a ring of %#x bytes", ch->relid, write,
+                           r->bytes);
         return false;
     }
     if (r->ctl->read_index != r->shown || r->ctl->interrupt_mask != r->mask) {
@@ -93,8 +99,9 @@ bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
         return false;
     }
     if (distance(r, r->index, write) < distance(r, r->index, r->theirs)) {
-        host_violation(h, r->ctl, 16, "channel %u: write index went back from %#x to %#x", ch->relid, r->theirs,
-                       write);
+        if (!vring_misled(ch))
+            host_violation(h, r->ctl, 16, "channel %u: write index went back from %#x to %#x", ch->relid, r->theirs,
+                           write);
         return false;
     }
     r->theirs = write;
@@ -144,8 +151,9 @@ bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
 
     *free_bytes = 0;
     if (!sane_index(r, read)) {
-        host_violation(h, r->ctl, 16, "channel %u: read index %#x of a ring of %#x bytes", ch->relid, read,
-                       r->bytes);
+        if (!vring_misled(ch))
+            host_violation(h, r->ctl, 16, "channel %u: read index %#x of a ring of %#x bytes", ch->relid, read,
+                           r->bytes);
         return false;
     }
     if (r->ctl->write_index != r->shown) {
@@ -154,8 +162,9 @@ bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
         return false;
     }
     if (distance(r, read, r->index) > distance(r, r->theirs, r->index)) {
-        host_violation(h, r->ctl, 16, "channel %u: read index %#x passes the write index %#x", ch->relid, read,
-                       r->index);
+        if (!vring_misled(ch))
+            host_violation(h, r->ctl, 16, "channel %u: read index %#x passes the write index %#x", ch->relid, read,
+                           r->index);
         return false;
     }
     r->theirs = read;

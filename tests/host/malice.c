@@ -4,14 +4,15 @@
  *
  * Every place that could lie asks for an occasion. Occasions are numbered; the seed and the number decide whether a lie
  * is told and how it looks, whatever came before it, so that leaving a lie out (malice.first, malice.last) does not
- * change those that are drawn for the same occasions. malice_bus.c lies about the bus, malice_packet.c about rings,
- * packets and what is in them.
+ * change those that are drawn for the same occasions. malice_bus.c lies about the bus, malice_setup.c about how guest and
+ * host come together, malice_packet.c about rings, packets and what is in them.
  */
 #include "tests/host/host_internal.h"
 
 static const char *const names[] = {
     "ring", "frame", "id", "swap", "early", "length", "status", "handshake",
     "offer", "rescind", "silence", "message", "refuse", "rndis", "storm", "visibility",
+    "connect", "gpadl", "wiring",
 };
 _Static_assert((1u << HOST_COUNT(names)) - 1 == HOST_MALICE_ALL, "a name for each class");
 
@@ -47,16 +48,40 @@ void host_set_malice(struct host *h, const struct host_malice *m)
     h->malice.held_bytes = 0;
     h->malice.past_count = 0;
     h->malice.rescind = 0;
+    h->malice.full_until = 0;
+    malice_setup_honest(h);
     if (m == NULL)
         return;
     h->malice.cfg = *m;
-    h->malice.numbered = h->malice.counters.occasions = 0;
+    h->malice.numbered = h->malice.told_count = 0;
+    h->malice.counters = (struct host_malice_counters){0};
+    memcpy(h->malice.once, h->malice.invented, sizeof(h->malice.once));
+    h->malice.any_invented = false;
+    memset(h->malice.monitor, 0, sizeof(h->malice.monitor));
+    h->malice.wired_count = 0;
+    h->malice.scribbled = false;
     h->malice.on = m->classes != 0;
 }
 
 void host_get_malice(const struct host *h, struct host_malice_counters *counters)
 {
     *counters = h->malice.counters;
+}
+
+/* More liars than there is room for: the lies about the last ones are no excuse. */
+static void remember_lie(struct malice *m, uint32_t classes, const void *device)
+{
+    uint32_t i = 0;
+
+    while (i < m->told_count && m->told[i].device != device)
+        i++;
+    if (i == MALICE_DEVICES)
+        return;
+    if (i == m->told_count) {
+        m->told[i].device = device;
+        m->told[m->told_count++].classes = 0;
+    }
+    m->told[i].classes |= classes;
 }
 
 bool malice_occasion(struct host *h, uint32_t classes, const void *device)
@@ -73,6 +98,7 @@ bool malice_occasion(struct host *h, uint32_t classes, const void *device)
     if (m->cfg.first != 0 && (m->numbered < m->cfg.first || m->numbered > m->cfg.last))
         return false;
     m->counters.lies++;
+    remember_lie(m, m->cfg.classes & classes, device);
     m->bits = mix(bits);
     return true;
 }
@@ -106,10 +132,20 @@ void malice_told(struct host *h, const char *fmt, ...)
              (unsigned long long)h->malice.cfg.seed, what);
 }
 
-bool malice_excuses(struct host *h)
+bool malice_excuses(struct host *h, uint32_t classes, const void *device)
 {
-    if (h->malice.counters.lies == 0 || (h->serving != NULL && is_honest(&h->malice, h->serving->device)))
-        return false;
-    h->malice.counters.excused++;
-    return true;
+    struct malice *m = &h->malice;
+
+    for (uint32_t i = 0; i < m->told_count; i++) {
+        if (m->told[i].device == device && (m->told[i].classes & classes)) {
+            m->counters.excused++;
+            return true;
+        }
+    }
+    return false;
+}
+
+bool malice_invented(const struct host *h, uint32_t relid)
+{
+    return relid <= VMBUS_RELID_MAX && (h->malice.once[relid / 8] & 1u << relid % 8) != 0;
 }

@@ -51,8 +51,11 @@ static struct host_chan *about(struct host *h, const uint8_t *msg)
 
 static void invent(struct host *h, uint32_t relid)
 {
-    if (relid != 0 && relid <= VMBUS_RELID_MAX && vchan_find(h, relid) == NULL)
-        h->malice.invented[relid / 8] |= (uint8_t)(1u << relid % 8);
+    if (relid == 0 || relid > VMBUS_RELID_MAX || vchan_find(h, relid) != NULL)
+        return;
+    h->malice.invented[relid / 8] |= (uint8_t)(1u << relid % 8);
+    h->malice.once[relid / 8] |= (uint8_t)(1u << relid % 8);
+    h->malice.any_invented = true;
 }
 
 /* After a message was bent: what it must not say by accident. truth: the message as it was. */
@@ -124,10 +127,12 @@ static unsigned bend(struct host *h, uint8_t *msg, uint32_t *bytes)
     return copies;
 }
 
-static bool refuse(struct host *h, uint8_t *msg)
+/* *refused: what was done must be undone. */
+static bool refuse(struct host *h, uint8_t *msg, bool *refused)
 {
     uint32_t type = word(msg, 0);
 
+    *refused = true;
     switch (type) {
     case VMBUS_MSG_VERSION_RESPONSE:
         memset(msg + 8, 0, 4);
@@ -140,19 +145,42 @@ static bool refuse(struct host *h, uint8_t *msg)
         set_word(msg, 12, NTSTATUS_FAILURE);
         break;
     default:
+        *refused = false;
         return false;
     }
     malice_told(h, "message %u refuses", type);
     return true;
 }
 
-unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply)
+/* An answer that said yes and says no now, to the one who asked. */
+static bool says_no(const uint8_t *msg, uint32_t bytes, const uint8_t *truth)
+{
+    uint32_t type = word(msg, 0);
+
+    if (type == VMBUS_MSG_VERSION_RESPONSE && type == word(truth, 0))
+        return bytes >= VMBUS_VERSION_RESPONSE_MIN && truth[8] != 0 && (msg[8] == 0 || msg[9] != 0);
+    return (type == VMBUS_MSG_OPEN_RESULT || type == VMBUS_MSG_GPADL_CREATED) && bytes >= 20 &&
+           memcmp(msg, truth, 16) == 0 && word(msg, 16) != 0 && word(truth, 16) == 0;
+}
+
+unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply, bool *refused)
 {
     struct host_chan *ch = about(h, msg);
     const void *device = ch != NULL ? ch->device : NULL;
+    uint8_t truth[VMBUS_MESSAGE_MAX];
+    unsigned copies;
 
+    *refused = false;
     if (!h->malice.on)
         return 1;
+    copies = malice_connect(h, msg, bytes, device, refused);
+    if (copies != 1 || *refused)
+        return copies;
+    if (word(msg, 0) == VMBUS_MSG_OFFER_CHANNEL)
+        malice_wire(h, (struct vmbus_msg_offer_channel *)(void *)msg, device);
+    copies = malice_gpadl(h, msg, *bytes, device, refused);
+    if (copies != 1 || *refused)
+        return copies;
     if (ch != NULL && !ch->rescinded && malice_occasion(h, HOST_MALICE_RESCIND, device)) {
         bool lost = malice_pick(h, 2);
         h->malice.rescind = ch->relid;
@@ -164,11 +192,14 @@ unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t
         malice_told(h, "message %u is not sent", word(msg, 0));
         return 0;
     }
-    if (reply && malice_occasion(h, HOST_MALICE_REFUSE | HOST_MALICE_STATUS, device) && refuse(h, msg))
+    if (reply && malice_occasion(h, HOST_MALICE_REFUSE | HOST_MALICE_STATUS, device) && refuse(h, msg, refused))
         return 1;
-    if (malice_occasion(h, HOST_MALICE_MESSAGE, device))
-        return bend(h, msg, bytes);
-    return 1;
+    if (!malice_occasion(h, HOST_MALICE_MESSAGE, device))
+        return 1;
+    memcpy(truth, msg, sizeof(truth));
+    copies = bend(h, msg, bytes);
+    *refused = says_no(msg, *bytes, truth);
+    return copies;
 }
 
 /* ---- offers ----------------------------------------------------------------------------------------- */
@@ -247,6 +278,16 @@ void malice_bus_honest(struct host *h)
 {
     struct vmbus_msg_relid msg = {.header = {.type = VMBUS_MSG_RESCIND_OFFER}};
 
+    for (uint32_t relid = 1; relid <= VMBUS_RELID_MAX; relid++) {
+        struct host_chan *ch = vchan_find(h, relid);
+        if (ch != NULL && ch->deaf) {
+            ch->held = ch->deaf = false;
+            vchan_queue(ch);
+        }
+        msg.relid = relid;                        /* the first time it may have been spoilt */
+        if (ch != NULL && ch->rescinded && ch->offered)
+            vserver_enqueue(h, &msg, sizeof(msg));
+    }
     for (msg.relid = 1; msg.relid <= VMBUS_RELID_MAX; msg.relid++) {
         uint8_t *byte = &h->malice.invented[msg.relid / 8], bit = (uint8_t)(1u << msg.relid % 8);
         if (!(*byte & bit))
@@ -258,14 +299,6 @@ void malice_bus_honest(struct host *h)
 }
 
 /* ---- the hypervisor --------------------------------------------------------------------------------- */
-
-bool malice_post_fails(struct host *h)
-{
-    if (!malice_occasion(h, HOST_MALICE_REFUSE, NULL))
-        return false;
-    malice_told(h, "no buffer for a message");
-    return true;
-}
 
 enum host_fault_kind malice_visibility(struct host *h)
 {
@@ -309,4 +342,5 @@ void malice_bus_poll(struct host *h)
         lie_in_offers(h);
     if (malice_occasion(h, HOST_MALICE_STORM, NULL))
         storm(h);
+    malice_scribble(h);
 }

@@ -255,32 +255,34 @@ bool malice_send(struct host_chan *ch, const struct vmbus_packet_header *frame, 
 
 /* ---- answers ---------------------------------------------------------------------------------------- */
 
-bool malice_complete(struct host_chan *ch, enum host_fault_point point, uint8_t *payload, uint32_t *bytes,
-                     uint32_t error_at)
+enum host_fault_kind malice_complete(struct host_chan *ch, enum host_fault_point point, uint8_t *payload, uint32_t bytes,
+                                     uint32_t error_at)
 {
+    enum host_fault_kind kind = HOST_FAULT_NONE;
     struct host *h = ch->h;
     uint32_t at, v;
 
     if (!h->malice.on)
-        return true;
+        return kind;
     if (malice_occasion(h, HOST_MALICE_SILENCE, ch->device)) {
         malice_told(h, "channel %u: no answer at point %#x", ch->relid, point);
-        return false;
+        return HOST_FAULT_DROP;
     }
     if (point == HOST_FAULT_STORVSP_IO)
-        return true;                              /* malice_srb lies there */
-    if (error_at + 4 <= *bytes && malice_occasion(h, HOST_MALICE_STATUS, ch->device)) {
-        v = 1 + malice_value(h) / 2;
+        return kind;                              /* malice_srb lies there */
+    if (error_at + 4 <= bytes && malice_occasion(h, HOST_MALICE_STATUS, ch->device)) {
+        v = 2 + malice_value(h) / 2;              /* 0 and 1 are success, as protocols go */
         memcpy(payload + error_at, &v, 4);
         malice_told(h, "channel %u: status %#x at point %#x", ch->relid, v, point);
+        kind = HOST_FAULT_ERROR;
     }
-    if (point != HOST_FAULT_NETVSP_TX && *bytes >= 8 && malice_occasion(h, HOST_MALICE_HANDSHAKE, ch->device)) {
-        at = 2 * (uint32_t)malice_pick(h, (*bytes - 2) / 2);
+    if (point != HOST_FAULT_NETVSP_TX && bytes >= 8 && malice_occasion(h, HOST_MALICE_HANDSHAKE, ch->device)) {
+        at = 2 * (uint32_t)malice_pick(h, (bytes - 2) / 2);
         v = malice_value(h);
-        memcpy(payload + at, &v, at + 4 <= *bytes ? 4 : 2);
+        memcpy(payload + at, &v, at + 4 <= bytes ? 4 : 2);
         malice_told(h, "channel %u: %#x at %u of an answer at point %#x", ch->relid, v, at, point);
     }
-    return true;
+    return kind;
 }
 
 bool malice_early(struct host_chan *ch, const struct host_packet *packet)
@@ -385,6 +387,17 @@ void malice_srb(struct scsi_cmd *cmd, struct vstor_packet *v)
         lie_about_length(cmd, v);
 }
 
+bool malice_deaf(struct host_chan *ch)
+{
+    /* Most occasions are for single answers. */
+    if (!ch->h->malice.on || !ch->signalled || ++ch->h->malice.chances % 8 != 0 ||
+        !malice_occasion(ch->h, HOST_MALICE_SILENCE, ch->device))
+        return false;
+    malice_told(ch->h, "channel %u is not served any more", ch->relid);
+    ch->held = ch->deaf = true;
+    return true;
+}
+
 /* ---- received messages ------------------------------------------------------------------------------ */
 
 void malice_rndis(struct host_nic *n, uint32_t section)
@@ -406,4 +419,30 @@ void malice_rndis(struct host_nic *n, uint32_t section)
         n->section[section].bytes = malice_value(h);
         malice_told(h, "message of %u bytes is said to have %u", bytes, n->section[section].bytes);
     }
+}
+
+bool malice_rndis_answer(struct host_nic *n, uint8_t *message, uint32_t bytes)
+{
+    struct host *h = n->h;
+    const uint32_t status_at = offsetof(struct rndis_set_complete, status);    /* in all of them */
+    uint32_t at, v;
+
+    if (malice_occasion(h, HOST_MALICE_SILENCE, n)) {
+        malice_told(h, "no RNDIS answer");
+        return false;
+    }
+    if (malice_occasion(h, HOST_MALICE_STATUS, n)) {
+        v = 2 + malice_value(h) / 2;              /* 0 and 1 are success, as protocols go */
+        memcpy(message + status_at, &v, 4);
+        malice_told(h, "RNDIS status %#x", v);
+    }
+    if (malice_occasion(h, HOST_MALICE_HANDSHAKE, n)) {
+        for (uint64_t left = 1 + malice_pick(h, 2); left > 0; left--) {
+            at = 4 * (uint32_t)malice_pick(h, bytes / 4);
+            v = malice_value(h);
+            memcpy(message + at, &v, 4);
+            malice_told(h, "RNDIS answer of %u bytes has %#x at %u", bytes, v, at);
+        }
+    }
+    return true;
 }

@@ -41,8 +41,9 @@ static enum host_take init(struct host_chan *ch, const struct host_packet *p, co
     struct host_nic *n = ch->device;
     struct nvsp_message out = {.type = NVSP_INIT_COMPLETE};
 
-    if (n->version != 0) {
-        host_violation(n->h, m, 12, "netvsp: INIT after a version was agreed");
+    if (n->version != 0) {                       /* the guest may have been told that it was refused */
+        if (!malice_excuses(n->h, HOST_MALICE_HANDSHAKE, n))
+            host_violation(n->h, m, 12, "netvsp: INIT after a version was agreed");
         return HOST_FATAL;
     }
     if (m->init.min_version != m->init.max_version)
@@ -100,14 +101,15 @@ static enum host_take receive_buffer(struct host_chan *ch, const struct host_pac
     struct nvsp_receive_section *s = &out.receive_buffer_complete.sections[0];
 
     if (n->recv != NULL || (n->version >= NVSP_VERSION_2 && !n->config_seen)) {
-        host_violation(n->h, m, 12, "netvsp: receive buffer twice, or before the NDIS configuration");
+        if (!malice_excuses(n->h, HOST_MALICE_HANDSHAKE, n))      /* the first one was called refused */
+            host_violation(n->h, m, 12, "netvsp: receive buffer twice, or before the NDIS configuration");
         return HOST_FATAL;
     }
     n->recv = vgpadl_use(n->h, ch->relid, m->buffer.gpadl);
     n->recv_id = m->buffer.id;
     if (n->recv == NULL || !netvsp_make_sections(n)) {
-        host_violation(n->h, m, 12, "netvsp: receive buffer: GPADL %#x unusable or too small",
-                       m->buffer.gpadl);
+        if (!malice_excuses(n->h, HOST_MALICE_GPADL, n))
+            host_violation(n->h, m, 12, "netvsp: receive buffer: GPADL %#x unusable or too small", m->buffer.gpadl);
         vgpadl_release(n->h, n->recv);
         n->recv = NULL;
         out.receive_buffer_complete.status = NVSP_STATUS_FAILURE;
@@ -139,7 +141,8 @@ static enum host_take send_buffer(struct host_chan *ch, const struct host_packet
     n->send = vgpadl_use(n->h, ch->relid, m->buffer.gpadl);
     n->send_id = m->buffer.id;
     if (n->send == NULL || n->send->byte_count < n->cfg.send_section_bytes) {
-        host_violation(n->h, m, 12, "netvsp: send buffer: GPADL %#x unusable or too small", m->buffer.gpadl);
+        if (!malice_excuses(n->h, HOST_MALICE_GPADL, n))
+            host_violation(n->h, m, 12, "netvsp: send buffer: GPADL %#x unusable or too small", m->buffer.gpadl);
         vgpadl_release(n->h, n->send);
         n->send = NULL;
         out.send_buffer_complete.status = NVSP_STATUS_FAILURE;
@@ -299,13 +302,16 @@ static enum host_take completion(struct host_chan *ch, const struct host_packet 
         return HOST_FATAL;
     }
     /* An answer that was spoilt on purpose may be refused. */
-    if (words[1] != NVSP_STATUS_SUCCESS && !((n->h->fault_points & HOST_FAULT_RNDIS_REPLY) && n->h->fault_count != 0))
+    if (words[1] != NVSP_STATUS_SUCCESS && !((n->h->fault_points & HOST_FAULT_RNDIS_REPLY) && n->h->fault_count != 0) &&
+        !malice_excuses(n->h, HOST_MALICE_RNDIS | HOST_MALICE_FRAME | HOST_MALICE_HANDSHAKE, n))
         host_strict(n->h, p->data, p->bytes, "netvsp: the guest failed receive packet %#llx",
                     (unsigned long long)p->id);
     if (!netvsp_section_returned(n, ch->queue, p->id)) {
-        host_violation(n->h, p->data, p->bytes,
-                       "netvsp: completion of receive packet %#llx, which is not out on channel %u",
-                       (unsigned long long)p->id, ch->relid);
+        /* Another packet may have been called one. */
+        if (!malice_excuses(n->h, HOST_MALICE_FRAME, n))
+            host_violation(n->h, p->data, p->bytes,
+                           "netvsp: completion of receive packet %#llx, which is not out on channel %u",
+                           (unsigned long long)p->id, ch->relid);
         return HOST_FATAL;
     }
     return HOST_TAKEN;

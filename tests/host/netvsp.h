@@ -102,6 +102,8 @@ void netvsp_output(struct host_chan *ch);
 void netvsp_send_control(struct host_nic *n, const void *message, uint32_t bytes);
 /* malice_packet.c: a message in a section, before the guest is told of it */
 void malice_rndis(struct host_nic *n, uint32_t section);
+/* the same: a control message before it is sent; false: it never is */
+bool malice_rndis_answer(struct host_nic *n, uint8_t *message, uint32_t bytes);
 /* netvsp_sum.c: sums are folded, not complemented, in host order of big-endian words */
 uint16_t netvsp_sum(const struct host_seg *segs, uint32_t count, uint32_t offset, uint32_t bytes);
 uint16_t netvsp_sum_add(uint16_t a, uint16_t b);

@@ -15,6 +15,8 @@ static void reply(struct host_nic *n, void *message, uint32_t bytes)
     struct rndis_set_complete *c = message;          /* all answers have id and status in the same place */
     uint8_t garbage[16];
 
+    if (!malice_rndis_answer(n, message, bytes))
+        return;
     switch (host_fault(n->h, HOST_FAULT_RNDIS_REPLY)) {
     case HOST_FAULT_NONE:
         break;

@@ -213,6 +213,7 @@ static void store_output(struct frame *f, uint32_t reps)
 static uint16_t do_post(struct frame *f)
 {
     struct hv_post_message in;
+    uint16_t status;
 
     memcpy(&in, f->in, sizeof(in));
     if (in.reserved != 0)
@@ -221,8 +222,9 @@ static uint16_t do_post(struct frame *f)
         host_violation(f->h, &in, 16, "post message: bad type or size");
         return HV_STATUS_INVALID_PARAMETER;
     }
-    if (malice_post_fails(f->h))
-        return HV_STATUS_INSUFFICIENT_BUFFERS;
+    status = malice_post(f->h);
+    if (status != HV_STATUS_SUCCESS)
+        return status;
     switch (host_fault(f->h, HOST_FAULT_POST_MESSAGE)) {
     case HOST_FAULT_NONE:
         break;

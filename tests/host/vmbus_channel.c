@@ -105,8 +105,7 @@ void vchan_free(struct host_chan *ch)
         if (h->vmbus.channel[i] != NULL && h->vmbus.channel[i]->primary == ch)
             h->vmbus.channel[i]->primary = NULL;
     }
-    if (ch->monitor_id != VMBUS_OFFER_MONITOR_NONE)
-        h->vmbus.monitor_used[ch->monitor_id] = 0;
+    vserver_free_monitor(h, ch->monitor_id);
     vchan_drop_owed(ch);
     h->vmbus.channel[ch->relid] = NULL;
     h->vmbus.channels--;
@@ -254,7 +253,8 @@ void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     if (why == NULL && msg->target_vp != VMBUS_TARGET_VP_NO_INTERRUPTS && msg->target_vp >= h->cfg.vps)
         why = "target VP";
     if (why != NULL) {
-        host_violation(h, msg, sizeof(*msg), "open: channel %u: %s", msg->relid, why);
+        if (ch->ring_gpadl != NULL || !malice_excuses(h, HOST_MALICE_GPADL, ch->device))
+            host_violation(h, msg, sizeof(*msg), "open: channel %u: %s", msg->relid, why);
         vgpadl_release(h, ch->ring_gpadl);
         ch->ring_gpadl = NULL;
         open_result(h, msg, NTSTATUS_FAILURE);
@@ -380,6 +380,8 @@ void vchan_msg_close(struct host *h, const struct vmbus_msg_relid *msg)
 
     if (ch != NULL && ch->rescinded)
         return;
+    if (ch != NULL && !ch->open && malice_excuses(h, HOST_MALICE_GPADL, ch->device))
+        return;                                  /* its opening was refused for that, and the answer got lost */
     if (ch == NULL || !ch->open) {
         host_violation(h, msg, sizeof(*msg), "close: channel %u is not open", msg->relid);
         return;
@@ -427,6 +429,8 @@ void vchan_msg_released(struct host *h, const struct vmbus_msg_relid *msg)
 {
     struct host_chan *ch = vchan_find(h, msg->relid);
 
+    if (ch == NULL && malice_invented(h, msg->relid))
+        return;
     if (ch == NULL || !ch->rescinded || !ch->offered) {
         host_violation(h, msg, sizeof(*msg), "release: relid %u was not rescinded", msg->relid);
         return;

@@ -190,6 +190,10 @@ void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
 
     memcpy(&msg, payload, sizeof(msg));
     ch = vchan_find(h, msg.relid);
+    if (ch == NULL && malice_invented(h, msg.relid)) {
+        answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
+        return;
+    }
     if (ch == NULL || vgpadl_find(h, 0, msg.gpadl) != NULL) {
         host_violation(h, payload, bytes, "GPADL header: channel %u unknown, or id %#x in use", msg.relid,
                        msg.gpadl);
@@ -220,6 +224,8 @@ void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
     g->range_count = msg.range_count;
     g->bytes_wanted = msg.range_buffer_bytes;
     list_push_back(&h->vmbus.gpadls, &g->node);
+    if (g->bytes_wanted > bytes - (uint32_t)sizeof(msg))
+        malice_gpadl_begun(h, g);
     take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
 }
 
@@ -231,7 +237,8 @@ void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes)
     memcpy(&msg, payload, sizeof(msg));
     g = vgpadl_find(h, 0, msg.gpadl);
     if (g == NULL || g->complete) {
-        host_violation(h, payload, bytes, "GPADL body: %#x is not being built", msg.gpadl);
+        if (!h->malice.any_invented)              /* a body does not tell whose it is */
+            host_violation(h, payload, bytes, "GPADL body: %#x is not being built", msg.gpadl);
         return;
     }
     take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
@@ -255,8 +262,10 @@ void vgpadl_msg_teardown(struct host *h, const struct vmbus_msg_gpadl_teardown *
     const struct host_chan *ch;
 
     ch = vchan_find(h, msg->relid);
-    if (g == NULL && ch != NULL && ch->rescinded)
+    if (g == NULL && (ch != NULL ? ch->rescinded : malice_invented(h, msg->relid)))
         return;                                  /* its header was refused for that, and the two messages crossed */
+    if (g == NULL && ch != NULL && malice_excuses(h, HOST_MALICE_GPADL, ch->device))
+        return;
     if (g == NULL || g->teardown_wanted) {
         host_violation(h, msg, sizeof(*msg), "GPADL teardown: no %#x on channel %u", msg->gpadl, msg->relid);
         return;

@@ -23,6 +23,7 @@ void vserver_init(struct host *h)
     struct host_vmbus *v = &h->vmbus;
 
     host_alarm_init(&h->monitor_alarm, monitor_due);
+    malice_setup_init(h);
     v->tail = &v->first;
     v->next_relid = h->cfg.first_relid;
     if (v->next_relid == 0 || v->next_relid > VMBUS_RELID_MAX)
@@ -77,6 +78,7 @@ enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t byte
     enum host_fault_kind fault = reply ? host_fault(h, HOST_FAULT_VMBUS_REPLY) : HOST_FAULT_NONE;
     uint8_t copy[VMBUS_MESSAGE_MAX];
     uint32_t type, error = NTSTATUS_FAILURE, at;
+    bool refused;
 
     memcpy(copy, msg, bytes);
     memcpy(&type, copy, 4);
@@ -107,9 +109,9 @@ enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t byte
         break;
     }
     host_trace_bytes(h, "message", copy, bytes);
-    for (unsigned n = malice_message(h, copy, &bytes, reply); n > 0; n--)
+    for (unsigned n = malice_message(h, copy, &bytes, reply, &refused); n > 0; n--)
         vserver_enqueue(h, copy, bytes);
-    return fault;
+    return refused ? HOST_FAULT_ERROR : fault;
 }
 
 static void drop_queue(struct host *h)
@@ -203,7 +205,7 @@ void vserver_reset(struct host *h)
     h->vmbus.unloading = h->vmbus.reconnecting = h->vmbus.resetting = false;
 }
 
-static void answer_version(struct host *h, uint32_t version, bool supported, uint8_t state)
+static enum host_fault_kind answer_version(struct host *h, uint32_t version, bool supported, uint8_t state)
 {
     struct vmbus_msg_version_response_6 msg = {
         .response = {
@@ -224,7 +226,7 @@ static void answer_version(struct host *h, uint32_t version, bool supported, uin
         bytes = sizeof(msg.response);
     host_trace(h, HOST_TRACE_VMBUS, "version %u.%u: %s", version >> 16, version & 0xFFFF,
                supported ? "accepted" : "refused");
-    vserver_send(h, &msg, bytes, true);
+    return vserver_send(h, &msg, bytes, true);
 }
 
 static bool map_monitor(struct host *h, const struct vmbus_msg_initiate_contact *msg)
@@ -266,7 +268,8 @@ static void contact(struct host *h, const struct vmbus_msg_initiate_contact *msg
     v->version = msg->version;
     v->connection = msg->version >= VMBUS_VERSION_WIN10_5_0 ? h->cfg.message_connection :
                     VMBUS_CONNECTION_MESSAGE;
-    answer_version(h, msg->version, true, VMBUS_CONNECTION_OK);
+    if (answer_version(h, msg->version, true, VMBUS_CONNECTION_OK) == HOST_FAULT_ERROR)
+        forget_connection(h);
 }
 
 static void msg_initiate_contact(struct host *h, const uint8_t *payload, uint32_t bytes, uint32_t connection)
@@ -464,10 +467,11 @@ uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const 
             return HV_STATUS_SUCCESS;
         }
         if (h->vmbus.version == 0 || h->vmbus.unloading || h->vmbus.reconnecting) {
-            host_strict(h, copy, bytes, "vmbus: message %u without a connection", head.type);
+            if (!malice_excuses(h, HOST_MALICE_CONNECT, NULL))    /* a late answer to an earlier contact */
+                host_strict(h, copy, bytes, "vmbus: message %u without a connection", head.type);
             return HV_STATUS_SUCCESS;
         }
-        if (connection != h->vmbus.connection)
+        if (connection != h->vmbus.connection && !malice_excuses(h, HOST_MALICE_CONNECT, NULL))
             host_strict(h, copy, bytes, "vmbus: message %u on connection %u, not %u", head.type, connection,
                         h->vmbus.connection);
     }
@@ -498,7 +502,8 @@ uint16_t vserver_signal(struct host *h, uint32_t connection, uint16_t flag)
     struct host_chan *ch = connection > HOST_CHANNEL_CONNECTION(0) ? vchan_find(h, relid) : NULL;
 
     if (ch == NULL) {
-        host_violation(h, &connection, 4, "signal: connection %#x does not exist", connection);
+        if (!malice_miswired(h, connection) && !malice_invented(h, relid))
+            host_violation(h, &connection, 4, "signal: connection %#x does not exist", connection);
         return HV_STATUS_INVALID_CONNECTION_ID;
     }
     if (flag != 0) {
@@ -508,9 +513,12 @@ uint16_t vserver_signal(struct host *h, uint32_t connection, uint16_t flag)
     if (ch->rescinded || ch->closing)
         return HV_STATUS_INVALID_CONNECTION_ID;
     if (!ch->open) {
-        host_strict(h, &connection, 4, "signal: channel %u is not open", relid);
+        if (!malice_miswired(h, connection))
+            host_strict(h, &connection, 4, "signal: channel %u is not open", relid);
         return HV_STATUS_INVALID_CONNECTION_ID;
     }
+    if (malice_signal_fails(h, ch))
+        return HV_STATUS_INSUFFICIENT_BUFFERS;
     if (!needed(ch))
         h->counters.signals_unneeded++;
     mark_signalled(ch);
@@ -540,7 +548,9 @@ static void scan_monitor(struct host *h)
             uint32_t bit = (uint32_t)__builtin_ctz(pending);
             struct host_chan *ch = monitor_owner(h, g * VMBUS_MONITOR_GROUP_BITS + bit);
             pending &= pending - 1;
-            if (ch == NULL) {
+            if (ch == NULL && malice_monitored(h, g * VMBUS_MONITOR_GROUP_BITS + bit)) {
+                continue;
+            } else if (ch == NULL) {
                 host_violation(h, NULL, 0, "monitor: id %u belongs to nobody",
                                g * VMBUS_MONITOR_GROUP_BITS + bit);
             } else if (ch->open) {
@@ -549,6 +559,17 @@ static void scan_monitor(struct host *h)
             }
         }
     }
+}
+
+void vserver_free_monitor(struct host *h, uint8_t id)
+{
+    if (id == VMBUS_OFFER_MONITOR_NONE)
+        return;
+    h->vmbus.monitor_used[id] = 0;
+    /* A signal that crossed with the end of the channel is for nobody, not for the next to have the id. */
+    if (h->vmbus.monitor != NULL)
+        __atomic_fetch_and(MONITOR_GROUP_WORD(h->vmbus.monitor, id / VMBUS_MONITOR_GROUP_BITS),
+                           ~(1u << id % VMBUS_MONITOR_GROUP_BITS), __ATOMIC_SEQ_CST);
 }
 
 static bool monitors_in_use(const struct host *h)
@@ -584,6 +605,13 @@ bool vserver_poll(struct host *h)
     return false;
 }
 
+/* Lies about where to signal, or about what is in the ring; or the signal was refused, or wiped off the monitor page. */
+static bool signal_lost(const struct host_chan *ch)
+{
+    return malice_excuses(ch->h, HOST_MALICE_RING | HOST_MALICE_REFUSE | HOST_MALICE_WIRING, ch->device) ||
+           malice_monitored(ch->h, ch->monitor_id);
+}
+
 /* A packet waits for room that the guest has made: it was asked for a signal. */
 static void audit_space(struct host_chan *ch, uint64_t now)
 {
@@ -595,7 +623,8 @@ static void audit_space(struct host_chan *ch, uint64_t now)
     } else if (ch->space_since == 0) {
         ch->space_since = now;
     } else if (now - ch->space_since > HOST_AUDIT_LIMIT) {
-        host_violation(ch->h, NULL, 0, "channel %u: room for a second, the signal for it was forgotten", ch->relid);
+        if (!signal_lost(ch))
+            host_violation(ch->h, NULL, 0, "channel %u: room for a second, the signal for it was forgotten", ch->relid);
         mark_signalled(ch);
     }
 }
@@ -617,7 +646,8 @@ void vserver_audit(struct host *h)
         } else if (ch->unread_since == 0) {
             ch->unread_since = now;
         } else if (now - ch->unread_since > HOST_AUDIT_LIMIT) {
-            host_violation(h, NULL, 0, "channel %u: packets wait for a second, the signal was forgotten", i);
+            if (!signal_lost(ch))
+                host_violation(h, NULL, 0, "channel %u: packets wait for a second, the signal was forgotten", i);
             mark_signalled(ch);
         }
     }

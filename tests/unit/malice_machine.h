@@ -16,6 +16,9 @@
 #include "tests/unit/child.h"
 #include "vmbus/vmbus_internal.h"
 
+#ifndef SEEDS
+#define SEEDS 30u                                /* of each class, unless MALICE_SEEDS says otherwise */
+#endif
 #define RAM_BYTES     (96ull << 20)
 #define SECTORS       4096u
 #define READ_SECTORS  2048u                      /* those that nobody writes */
@@ -23,17 +26,22 @@
 #define LINES         60u                        /* of the log, for a life with any number of lies */
 #define LINES_OF_OFFERS 1200u                    /* a few for each device that is made up, served and then does not work */
 #define SLAB_PAGES    16u
+#define LIVES         30ull                      /* of one machine */
 #define RUN_UNTIL(cond, limit_s)                                                        \
     ({                                                                                  \
         uint64_t end_ = rt_now_100ns() + S_100NS(limit_s);                              \
-        while (!(cond) && rt_now_100ns() < end_)                                        \
+        bool ok_;                                                                       \
+        while (!(ok_ = (cond)) && rt_now_100ns() < end_)                                \
             task_sleep_us((limit_s) * 200);                                             \
-        (cond);                                                                         \
+        ok_;                                                                            \
     })
 
 static struct host *host;
 static struct host_config host_cfg;
-static const char *machine_settings = "";
+#ifndef MACHINE_SETTINGS
+#define MACHINE_SETTINGS ""
+#endif
+static const char *machine_settings = MACHINE_SETTINGS;
 
 static void *mem_alloc(void *ctx UNUSED, size_t bytes) { return calloc(1, bytes); }
 static void mem_free(void *ctx UNUSED, void *p, size_t bytes UNUSED) { free(p); }
@@ -50,6 +58,7 @@ struct party {
     uint8_t mac;
     unsigned which;
     struct nic *guest_nic;
+    bool monitor;                                /* signalled by a bit in a page; else by hypercall */
     unsigned wired, got, wrong;                  /* frames on the wire, received, with wrong content */
 };
 static struct blk_device *honest_disk;
@@ -133,6 +142,7 @@ static void add_disk(struct party *p)
     struct host_blk_info info;
 
     host_scsi_config_default(&cfg);
+    cfg.monitor = p->monitor;
     p->scsi = host_add_scsi(host, &cfg);
     p->backing = blk_mem_create(&mem_ops, NULL, 512, SECTORS);
     for (uint32_t i = 0; i < sizeof(data); i++)
@@ -148,6 +158,7 @@ static void add_nic(struct party *p)
     struct host_nic_config cfg;
 
     host_nic_config_default(&cfg);
+    cfg.monitor = p->monitor;
     cfg.mac[5] = p->mac;
     p->nic = host_add_nic(host, &cfg, &wire_ops, p);
 }
@@ -425,6 +436,8 @@ static void boot(void)
     fake_arch_boot(RAM_BYTES);
     config_parse(machine_settings);
     host_config_default(&host_cfg);
+    host_cfg.monitor_pages = true;
+    host_cfg.monitor_latency = 60000;            /* 6 ms: the model's looks at the pages are the cost of these lives */
     host = hv_host_start(&host_cfg);
     if (!hv_init())
         abort();
@@ -505,6 +518,7 @@ static void life(const struct life *l)
     asked_count = answered = 0;
     session_on = false;
     host_set_malice(host, l->classes ? &m : NULL);
+    liar.monitor = l->classes & HOST_MALICE_WIRING;
     add_disk(&liar);
     add_nic(&liar);
     hv_host_run();
@@ -546,7 +560,7 @@ static void life(const struct life *l)
     blk_mem_destroy(liar.backing);
     honest_work(99);
     host_get_malice(host, &told);
-    lies_told = told.lies;
+    lies_told += told.lies;
     if (lines > (l->classes & HOST_MALICE_OFFER ? LINES_OF_OFFERS : LINES))
         test_fail(__FILE__, __LINE__, "%u lines of log:\n%.3000s", lines, fake_log_text());
     CHECK(rt_now_100ns() - begun < S_100NS(4 * LIMIT_S));
@@ -570,7 +584,7 @@ static void begin_lives(struct books *b)
     *b = truth.before;
 }
 
-struct batch { uint32_t classes; uint64_t first, count; uint32_t rate; };
+struct batch { uint32_t classes; uint64_t first, count; uint32_t rate; void (*one)(const struct life *l); };
 
 static void batch(void *arg)
 {
@@ -580,7 +594,7 @@ static void batch(void *arg)
     begin_lives(&before);
     for (uint64_t seed = b->first; seed < b->first + b->count && !test_failures_here; seed++) {
         struct life l = {b->classes, seed, b->rate, before};
-        life(&l);
+        b->one(&l);
         if (test_failures_here)
             fprintf(stderr, "  classes %#x, seed %llu, rate %u\n", b->classes, (unsigned long long)seed, b->rate);
     }
@@ -588,13 +602,30 @@ static void batch(void *arg)
         test_fail(__FILE__, __LINE__, "classes %#x: only %llu lies", b->classes, (unsigned long long)lies_told);
 }
 
-/* One line is enough to see it again: MALICE_SEED picks it, TEST_VERBOSE shows the lies by their numbers. */
-static void lives(uint32_t classes, uint64_t count, uint32_t rate)
+/*
+ * One line is enough to see it again: MALICE_SEED picks it, TEST_VERBOSE shows the lies by their numbers. MALICE_SEEDS=300
+ * takes so many of each class, fewer in the proportion of `count` of those that take long.
+ */
+static void lives_of(void (*one)(const struct life *l), uint32_t classes, uint64_t count, uint32_t rate)
 {
-    const char *one = getenv("MALICE_SEED"), *many = getenv("MALICE_COUNT");
-    struct batch b = {classes, one ? strtoull(one, NULL, 0) : 1, one ? 1 : many ? strtoull(many, NULL, 0) : count, rate};
-    int end = in_child(batch, &b);
+    const char *seed = getenv("MALICE_SEED"), *many = getenv("MALICE_SEEDS");
+    struct batch b = {classes, 1, count, rate, one};
+    uint64_t last;
 
-    if (end != FAKE_RETURNED)
-        test_fail(__FILE__, __LINE__, "classes %#x end with %d", classes, end);
+    if (seed) {
+        b.first = strtoull(seed, NULL, 0);
+        b.count = 1;
+    } else if (many) {
+        b.count = MAX(strtoull(many, NULL, 0) * count / SEEDS, 1ull);
+        test_limit_s(3600);
+    }
+    /* What a host never gives back is gone for good, so that a machine does not live for ever. */
+    for (last = b.first + b.count; b.first < last && !test_failures_here; b.first += LIVES) {
+        b.count = MIN(last - b.first, LIVES);
+        int end = in_child(batch, &b);
+        if (end != FAKE_RETURNED)
+            test_fail(__FILE__, __LINE__, "classes %#x end with %d", classes, end);
+    }
 }
+
+UNUSED static void lives(uint32_t classes, uint64_t count, uint32_t rate) { lives_of(life, classes, count, rate); }

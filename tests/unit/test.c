@@ -3,14 +3,19 @@
  * The runner behind test.h. Each test runs in its own process: the rooms' state is static, so each begins with a machine
  * that nobody used, and one that crashes or hangs fails alone. TEST_NOFORK=1 runs them in one process, for a debugger
  * and one test at a time.
+ *
+ * Their limit is processor time, which a busy machine does not use up for them; children of their own inherit it. Who
+ * sleeps and never wakes uses none, hence another limit, by the clock.
  */
 #define _GNU_SOURCE
 #include "tests/unit/test.h"
 #include <stdarg.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define TEST_LIMIT_S 120
+#define TEST_LIMIT_S       120                    /* of processor time */
+#define TEST_CLOCK_TIMES   10                     /* as long by the clock */
 
 struct test *test_first, **test_last = &test_first;
 const char *test_current;
@@ -28,6 +33,16 @@ void test_fail(const char *file, int line, const char *fmt, ...)
     printf("\n");
 }
 
+void test_limit_s(unsigned seconds)
+{
+    struct rlimit limit;
+
+    getrlimit(RLIMIT_CPU, &limit);
+    limit.rlim_cur = seconds;
+    setrlimit(RLIMIT_CPU, &limit);
+    alarm(seconds * TEST_CLOCK_TIMES);
+}
+
 /* True when the test passed. */
 static bool run_one(const struct test *t)
 {
@@ -40,7 +55,7 @@ static bool run_one(const struct test *t)
     fflush(NULL);
     pid_t child = fork();
     if (child == 0) {
-        alarm(TEST_LIMIT_S);
+        test_limit_s(TEST_LIMIT_S);
         t->fn();
         exit(test_failures_here != 0);
     }

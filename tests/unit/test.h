@@ -17,6 +17,8 @@ extern struct test *test_first, **test_last;
 extern const char *test_current;
 extern unsigned test_failures_here;
 void test_fail(const char *file, int line, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+/* More processor time for the test that calls this: at least two minutes. */
+void test_limit_s(unsigned seconds);
 /* Runs all, or those whose names contain argv[1]. */
 int test_run_all(int argc, char **argv);
 

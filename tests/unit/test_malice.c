@@ -6,10 +6,6 @@
 #endif
 #include "tests/unit/malice_machine.h"
 
-#ifndef SEEDS
-#define SEEDS 30u
-#endif
-
 TEST(indices_of_rings) { lives(HOST_MALICE_RING, SEEDS, 20); }
 TEST(frames_of_packets) { lives(HOST_MALICE_FRAME, SEEDS, 30); }
 TEST(ids_unknown_early_and_twice) { lives(HOST_MALICE_ID, SEEDS, 4); }
@@ -26,6 +22,9 @@ TEST(refusals) { lives(HOST_MALICE_REFUSE, SEEDS, 6); }
 TEST(received_messages) { lives(HOST_MALICE_RNDIS, SEEDS, 3); }
 TEST(storms) { lives(HOST_MALICE_STORM, SEEDS, 20); }
 TEST(half_visible) { lives(HOST_MALICE_VISIBILITY | HOST_MALICE_SILENCE, SEEDS, 100); }
+TEST(page_lists_of_others) { lives(HOST_MALICE_GPADL, SEEDS, 2); }
+TEST(wrong_connections) { lives(HOST_MALICE_WIRING, SEEDS, 2); }
+TEST(late_offers) { lives(HOST_MALICE_CONNECT, SEEDS, 1); }
 TEST(everything_at_once) { lives(HOST_MALICE_ALL & ~HOST_MALICE_OFFER, SEEDS, 60); }
 
 TEST_MAIN()
