@@ -66,7 +66,7 @@ lab: $(O)/lab.elf
 help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
 	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
-	@echo 'make check       everything CI runs: check-house -hosted -fuzz -lab -linux (stock Linux on the lab) -kvm (Candela on KVM); of these, isolated machines: check-isolation'
+	@echo 'make check       everything CI runs, for both architectures: check-house -hosted -fuzz -lab -linux (stock Linux on the lab) -kvm (Candela on KVM); of these, isolated machines: check-isolation'
 	@echo 'make fuzz        fuzzes the guest against a lying host and others  [SECONDS=60 TARGET=nbd]; COVERAGE=1: lines reached'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'
 	@echo 'make iso         GRUB rescue ISO of APP'
@@ -117,13 +117,13 @@ $(O)/libcandela-hv.a: $(call objs,$(call src,hv vmbus drivers))
 	@rm -f $@; $(CROSS)ar rcs $@ $^
 check-compile: $(call objs,$(call src,$(DIRS)))
 
--include tests/unit/unit.mk tests/fuzz/fuzz.mk
+-include tests/unit/unit.mk tests/fuzz/fuzz.mk tests/check.mk
 
 # ---- commands ----
 packages: ; @sh scripts/packages.sh check
 fetch: packages ; @sh scripts/fetch-lwip.sh
 run: fetch
-	@$(MAKE) $(SUB) $(O)/candela-$(APP).elf lab
+	@$(MAKE) $(SUB) $(O)/candela-$(APP)$(if $(filter arm64,$(ARCH)),.bin,.elf) lab
 	@$(PY) scripts/run.py --arch=$(ARCH) --app=$(APP) --disk="$$DISK" --mem="$$MEM" --cpus="$$CPUS" --args="$$ARGS"
 image: fetch
 	@$(MAKE) $(SUB) $(O)/BOOT-$(APP).EFI
@@ -131,15 +131,6 @@ image: fetch
 iso: fetch
 	@$(MAKE) $(SUB) $(O)/candela-$(APP).elf
 	@sh scripts/iso.sh $(ARCH) $(APP)
-check: fetch
-	@$(MAKE) $(SUB) all hosted fuzzers
-	@$(PY) tests/check.py house hosted fuzz lab linux kvm
-check-hosted check-isolation: fetch
-	@$(MAKE) $(SUB) hosted $(if $(filter %-isolation,$@),all)
-	@$(PY) tests/check.py $(@:check-%=%)
-check-house check-lab check-linux check-kvm: fetch
-	@$(MAKE) $(SUB) all
-	@$(PY) tests/check.py $(@:check-%=%)
 bench:                # standard output is the figures alone
 	@$(MAKE) $(SUB) fetch >&2 && $(MAKE) $(SUB) all >&2
 	@$(PY) tests/bench/bench.py --arch=$(ARCH)

@@ -6,7 +6,7 @@ set -eu
 arch=${1:?usage: iso.sh ARCH APP}
 app=${2:?usage: iso.sh ARCH APP}
 cd "$(dirname "$0")/.."
-[ "$arch" = x86_64 ] || { echo "iso: Multiboot2 is x86_64's" >&2; exit 2; }
+[ "$arch" = x86_64 ] || { echo "iso: GRUB starts us by Multiboot2, which is x86_64's; for $arch: make image" >&2; exit 2; }
 elf=build/$arch/candela-$app.elf
 out=${OUT:-build/$arch/candela-$app.iso}
 [ -r "$elf" ] || { echo "iso: $elf is not built" >&2; exit 1; }

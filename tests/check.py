@@ -2,12 +2,16 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs the parts of `make check` named on the command line and adds up their results.
 
+A part is about the architecture that ARCH= in the environment names, x86_64 where nothing does, or about that before
+its name: arm64/lab.
+
 A part prints PASS:/FAIL:/SKIP: lines and ends in "N passed, N failed[, N skipped]"; the last line here is the sum.
 A program that dies, hangs or prints no such line counts as one failure, with what it printed.
 """
 import concurrent.futures
 import glob
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -22,8 +26,13 @@ LINUX_LIMIT_S = 1500
 FUZZ_LIMIT_S = 900
 KVM_LIMIT_S = 1200
 HOSTED_JOBS = 2
+ARCHS = ("x86_64", "arm64")
+MACHINE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
+arch = os.environ.get("ARCH") or ARCHS[0]
+# Programs for the other architecture run several times slower: fewer of what is only more of the same.
+EMULATED = {"MALICE_COUNT": "3"}
 # One that allocates without end is a failed test, not a machine out of memory.
-HOSTED_ENVIRONMENT = dict(os.environ, ASAN_OPTIONS="hard_rss_limit_mb=6144:" + os.environ.get("ASAN_OPTIONS", ""))
+ENVIRONMENT = dict(os.environ, ASAN_OPTIONS="hard_rss_limit_mb=6144:" + os.environ.get("ASAN_OPTIONS", ""))
 running = set()
 
 
@@ -37,13 +46,14 @@ def end(process):
 
 def run(command, limit_s, quiet):
     """Runs one program; returns (passed, failed, skipped)."""
-    name = os.path.basename(next(word for word in command if word != sys.executable))
+    words = (word for word in command if word != sys.executable and not word.startswith(("qemu-", "-")))
+    name = ("" if arch == ARCHS[0] else arch + "/") + os.path.basename(next(words))
     counts = None
     lines = []
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                stdin=subprocess.DEVNULL, start_new_session=True,
-                               env=HOSTED_ENVIRONMENT)
+                               env=dict(EMULATED if command[0].startswith("qemu-") else {}, **ENVIRONMENT, ARCH=arch))
     running.add(process)
     limit = threading.Timer(limit_s, end, [process])
     limit.start()
@@ -79,14 +89,26 @@ def run(command, limit_s, quiet):
     return counts
 
 
+def about_x86_64():
+    """The hosted tests that unit.mk builds for no other architecture."""
+    with open("tests/unit/unit.mk", encoding="utf-8") as f:
+        return re.search(r"^UNIT_x86_64 := (.*)$", f.read(), re.M)[1].split()
+
+
 def hosted(word=""):
-    """Those with that word in their names."""
-    sources = sorted(glob.glob(f"tests/unit/test_*{word}*.c"))
-    if not sources:
+    """Those with that word in their names; programs for another architecture than this machine's by QEMU."""
+    names = sorted(os.path.basename(source)[:-2] for source in glob.glob(f"tests/unit/test_*{word}*.c"))
+    if arch != ARCHS[0]:
+        print(f"about {ARCHS[0]} alone: {', '.join(name for name in names if name in about_x86_64())}", flush=True)
+        names = [name for name in names if name not in about_x86_64()]
+    if not names:
         print("FAIL: there is no hosted test")
         return [(0, 1, 0)]
+    emulated = arch != MACHINE
+    folder = "build/hosted-" + arch if emulated else "build/hosted"
+    command = ["qemu-" + {"arm64": "aarch64"}.get(arch, arch)] if emulated else []
     with concurrent.futures.ThreadPoolExecutor(HOSTED_JOBS) as pool:
-        return list(pool.map(lambda s: run(["build/hosted/" + os.path.basename(s)[:-2]], HOSTED_LIMIT_S, True), sources))
+        return list(pool.map(lambda name: run([*command, f"{folder}/{name}"], HOSTED_LIMIT_S, True), names))
 
 
 def lab(*cases):
@@ -122,14 +144,16 @@ PARTS = {"house": house, "hosted": hosted, "fuzz": fuzz, "lab": lab, "linux": li
 
 
 def main():
-    total = [0, 0, 0]
-    for part in sys.argv[1:]:
-        if part not in PARTS:
-            sys.exit(f"check.py: no part {part!r}; there are: {', '.join(PARTS)}")
+    global arch
+    total, asked = [0, 0, 0], arch
+    for word in sys.argv[1:]:
+        arch, part = word.split("/", 1) if "/" in word else (asked, word)
+        if part not in PARTS or arch not in ARCHS:
+            sys.exit(f"check.py: no part {word!r}; there are: {', '.join(PARTS)}, of {', '.join(ARCHS)}")
         started = time.monotonic()
         subtotal = [sum(column) for column in zip(*PARTS[part]())]
         if len(sys.argv) > 2:
-            print(f"check-{part}: {subtotal[0]} passed, {subtotal[1]} failed, {subtotal[2]} skipped in "
+            print(f"check-{part}{f' ARCH={arch}' if '/' in word else ''}: {subtotal[0]} passed, {subtotal[1]} failed, {subtotal[2]} skipped in "
                   f"{time.monotonic() - started:.0f} s", flush=True)
         total = [a + b for a, b in zip(total, subtotal)]
     print(f"{total[0]} passed, {total[1]} failed, {total[2]} skipped")

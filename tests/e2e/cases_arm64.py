@@ -31,7 +31,7 @@ def timer_number(t, vm, what, el):
     t.equal(found and (found[1], found[2]), ("18", "26" if el == 2 else "27"), f"{what}: numbers of VMBus and timer")
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="arm64")
 def arm64_interrupts(t):
     """Interrupts are raised, wake and wait their turn, the timer is in time; SGI, edge PPI, the level's own timer."""
     for options, cpu, el in MACHINES:
@@ -46,7 +46,7 @@ def arm64_interrupts(t):
     vm.expect(r"self test interrupts: 0 faults", 30)
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="arm64")
 def arm64_tables(t):
     """The page tables are sound at both levels."""
     for options, cpu, el in MACHINES:
@@ -57,7 +57,7 @@ def arm64_tables(t):
         t.kill(vm)
 
 
-@case(limit_s=180)
+@case(limit_s=180, arch="arm64")
 def arm64_firmware(t):
     """BOOTAA64.EFI below AAVMF, at EL1 and at EL2, with ACPI or a device tree: no Hyper-V there, and a clean end."""
     with open(t.path("conf"), "w", encoding="utf-8") as f:
@@ -78,7 +78,7 @@ def arm64_firmware(t):
         t.kill(vm)
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="arm64")
 def arm64_ends(t):
     """Power-off and restart by PSCI, through HVC and through SMC."""
     for options, cpu, el in MACHINES:
@@ -91,7 +91,7 @@ def arm64_ends(t):
             t.equal(vm.wait(30), 0, f"{options}, {cpu}, {words}: QEMU's exit code")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="arm64")
 def arm64_other_controllers(t):
     """A GICv2 is refused by name."""
     vm = t.plain("image", HELLO, extra=["-machine", "gic-version=2", "-cpu", "cortex-a72"])
@@ -110,7 +110,7 @@ EL3_STUB = (
 )
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="arm64")
 def arm64_nobody_beneath(t):
     """On a machine where HVC is an undefined instruction the question for a hypervisor costs nothing."""
     with open(t.path("el3.bin"), "wb") as f:
@@ -123,7 +123,7 @@ def arm64_nobody_beneath(t):
     vm.expect(GREETING, 20)
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="arm64")
 def arm64_time(t):
     """Every clock and timer that the host may leave out or offer; the processor's own timer is the first choice."""
     ways = {"": ("reference TSC page", "local"), "hv.stimer=1": ("reference TSC page", "synthetic, direct"),
@@ -138,7 +138,7 @@ def arm64_time(t):
         t.kill(vm)
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="arm64")
 def arm64_no_privileges(t):
     """A host that announces nothing and serves VMBus all the same, as OpenVMM on macOS."""
     host = {"hv.access": "0", "hv.privileges": "0", "hv.features": "0", "hv.hints": "0", "hv.enforce": "0"}
@@ -147,7 +147,7 @@ def arm64_no_privileges(t):
     t.check("reference counter, 62.500 MHz; timer: local" in vm.console, "clock and timer")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="arm64")
 def arm64_isolated(t):
     """Isolation by the hypervisor is lived in; what this processor does not have is refused in one line."""
     vm = t.lab(lab={"isolation": "vbs"})

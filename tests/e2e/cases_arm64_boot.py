@@ -29,7 +29,7 @@ WAYS = {
 NO_REGISTERS = ("assert", "interrupt", "reporter")
 
 
-@case(limit_s=180)
+@case(limit_s=180, arch="arm64")
 def arm64_deaths(t):
     """Each way to fail: what it was, registers, a backtrace with symbols, and the end that panic= asks for."""
     for options, cpu, el in LEVELS:
@@ -46,7 +46,7 @@ def arm64_deaths(t):
                 t.check(re.search(r"^pc  [0-9a-f]{16} .* pstate ", text, re.M) and "x29 " in text, f"{name}: registers")
 
 
-@case(limit_s=180)
+@case(limit_s=180, arch="arm64")
 def arm64_sizes(t):
     """From the least memory to 64 GiB: the boot is the same; below the least it ends with a reason."""
     seen = {}
@@ -64,7 +64,7 @@ def arm64_sizes(t):
     vm.expect(r"panic: the memory map has \d+ KiB of usable RAM, at least 4096 are needed", 30)
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="arm64")
 def arm64_elf(t):
     """The ELF file starts like the flat image: QEMU leaves the tree at the start of RAM then, and says so to nobody."""
     for options, cpu, el in LEVELS:
@@ -93,7 +93,7 @@ def tree_of(t, options, cpu):
         return f.read()
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="arm64")
 def arm64_trees(t):
     """Trees that lack the console, the timer, the interrupt controller, PSCI: each boots, or says what is missing."""
     options, cpu, _ = LEVELS[0]

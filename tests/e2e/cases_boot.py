@@ -9,16 +9,18 @@ import time
 
 import labvm
 import nbdclient as nbd
+from boards import ARCH, BOARDS
 from cases_nbd import uri
 from harness import Failure, case, sha256
 from labvm import ROOT, Disk
 
-BUILD = os.path.join(ROOT, "build", "x86_64")
-HELLO = os.path.join(BUILD, "candela-hello.elf")
+BUILD = os.path.join(ROOT, "build", ARCH)
+HELLO = os.path.join(BUILD, "candela-hello" + BOARDS[ARCH].guest)
+DIRECT = {"x86_64": "pvh", "arm64": "image"}[ARCH]      # what QEMU's -kernel is on this architecture
 
 
 def script(t, name, out, app="hello", **environment):
-    done = subprocess.run(["sh", os.path.join(ROOT, "scripts", name), "x86_64", app], capture_output=True, text=True,
+    done = subprocess.run(["sh", os.path.join(ROOT, "scripts", name), ARCH, app], capture_output=True, text=True,
                           check=False, env=dict(os.environ, OUT=out, **environment))
     if done.returncode:
         raise Failure(f"scripts/{name}: {done.stderr.strip()}")
@@ -34,7 +36,7 @@ def reaches_application(t, vm, loader, limit_s=60):
     t.check(not re.search(r"^(\[[^]]*\] )?panic: ", vm.console, re.M), "no panic")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def boot_pvh(t):
     """qemu -kernel (PVH) reaches the application; without Hyper-V it says so and powers off."""
     vm = t.plain("pvh", HELLO, cmdline="args=x foo=1 nonsense loglevel=debug")
@@ -43,7 +45,7 @@ def boot_pvh(t):
         t.equal(len(re.findall(rf'^.*"{word}".*ignored', vm.console, re.M)), 1, f"lines about the bad word {word}")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def boot_linux64(t):
     """The Linux 64-bit protocol with OpenVMM's entry state: SSE off, no stack, RSDP at 0xE0000 only, bare chipset."""
     stub = os.path.join(BUILD, "linux64.elf")
@@ -53,14 +55,14 @@ def boot_linux64(t):
     reaches_application(t, vm, "Linux")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def boot_iso_bios(t):
     """GRUB's rescue ISO by BIOS (Multiboot2)."""
     script(t, "iso.sh", t.path("hello.iso"))
     reaches_application(t, t.plain("iso", t.path("hello.iso")), "Multiboot2")
 
 
-@case(limit_s=90)
+@case(limit_s=90, arch="x86_64")
 def boot_iso_efi(t):
     """GRUB's rescue ISO by UEFI (Multiboot2)."""
     script(t, "iso.sh", t.path("hello.iso"))

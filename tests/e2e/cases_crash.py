@@ -41,7 +41,7 @@ def crash_reports(t):
         t.check("lab-crash: " in lab, f"{name}: the text of the crash reaches the hypervisor")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def crash_without_hypervisor(t):
     """Without Hyper-V a panic is on the console and ends as panic= says."""
     vm = t.plain("pvh", HELLO, cmdline="selftest=null panic=off")
@@ -51,7 +51,7 @@ def crash_without_hypervisor(t):
     t.equal(vm.wait(20), 0, "panic=reboot resets (QEMU ends by -no-reboot)")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def crash_before_everything(t):
     """What ends the boot before there is memory or configuration is on the console all the same."""
     for cpu, mem, words in (("qemu64,-nx", "64M", "no no-execute bit"), ("EPYC", "4M", "KiB of usable RAM")):

@@ -6,6 +6,7 @@ import urllib.request
 
 import nbdclient as nbd
 from cases_boot import script
+from boards import ARCH
 from harness import Failure, case
 from labvm import Disk, POWER_OFF, REBOOT
 
@@ -154,7 +155,7 @@ def ic_keys(t):
     t.equal(auto["NetworkAddressIPv4"], address[1], "IPv4 address")
     t.check(auto["NetworkAddressIPv6"].upper().startswith("FE80::"), "IPv6 address")
     t.equal((auto["FullyQualifiedDomainName"], auto["OSName"], auto["ProcessorArchitecture"]),
-            ("wick", "Candela", "x86_64"), "name, system, processor")
+            ("wick", "Candela", ARCH), "name, system, processor")
     t.check(re.fullmatch(r"\d+\.\d+\.\d+", auto["OSVersion"]), "version")
     for how in ("mac", "guid"):
         info, status = kvp(vm, "kvp-ip " + how)

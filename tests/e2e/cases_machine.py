@@ -5,7 +5,7 @@ import re
 import socket
 import time
 
-from cases_boot import BUILD, HELLO, script
+from cases_boot import BUILD, DIRECT, HELLO, script
 from harness import case
 from labvm import Machine, PlainVM, memory
 
@@ -21,7 +21,7 @@ def runs(t, vm, what, loader="PVH", limit_s=60):
     t.kill(vm)
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="x86_64")
 def processors(t):
     """Processors without 1 GiB pages, RDRAND or a page attribute table, with x2APIC or five levels of tables."""
     for cpu in PROCESSORS:
@@ -32,7 +32,7 @@ def processors(t):
     runs(t, t.plain("pvh", HELLO, mem="64M", cpus=4, cmdline="selftest=memory"), "four processors")
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="x86_64")
 def memory_sizes(t):
     """From 16 MiB to 512 GiB on plain QEMU."""
     for mem in ("16M", "24M", "32M", "2G", "5G", "512G"):
@@ -40,7 +40,7 @@ def memory_sizes(t):
         runs(t, vm, mem)
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="x86_64")
 def image_anywhere(t):
     """The image at places that only firmware would choose: across a GiB, above 4 GiB, above 512 GiB."""
     stub = os.path.join(BUILD, "linux64.elf")
@@ -51,7 +51,7 @@ def image_anywhere(t):
         t.check(place <= image < place + (4 << 20), f"the image lies at {image:#x}, not at {place:#x}")
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="x86_64")
 def uefi_firmware(t):
     """Under firmware of a large machine, and of one that runs on five levels of tables."""
     script(t, "image.sh", t.path("hello"), CONF=settings(t, b"selftest=memory\n"))
@@ -60,7 +60,7 @@ def uefi_firmware(t):
         runs(t, vm, f"{cpu}, {mem}", "UEFI")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def copies(t):
     """memcpy, memmove and memset, written for the processor: every small length at every alignment."""
     vm = t.plain("pvh", HELLO, mem="64M", cmdline="selftest=copies")
@@ -96,7 +96,7 @@ def command_lines(t):
               "many settings": " ".join(f"k{n}={n}" for n in range(400)), "too long": "a=1 " * 1025,
               "bytes": "\x01\x02\x1b[2J=\xff \x7f=\x80 loglevel=\xfe args"}
     for name, words in absurd.items():
-        vm = t.plain("pvh", HELLO, mem="64M", cmdline=words)
+        vm = t.plain(DIRECT, HELLO, mem="64M", cmdline=words)
         vm.expect(r"Hello from ", 20)
         t.kill(vm)
         t.check(len(vm.console.splitlines()) < 60, f"{name}: {len(vm.console.splitlines())} lines on the console")
@@ -104,7 +104,7 @@ def command_lines(t):
         t.equal("command line is cut at 4095 bytes" in vm.console, name == "too long", f"{name}: says that it was cut")
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def microvm(t):
     """No PCI, PIT, PIC, RTC or PM timer; power-off and restart by registers in memory."""
     machine = ["-M", "microvm,acpi=on,pit=off,pic=off,rtc=off,isa-serial=on,memory-backend=ram", "-cpu", "EPYC"]
@@ -119,7 +119,7 @@ def microvm(t):
 @case(limit_s=60)
 def no_console(t):
     """Without a serial port, and with one that never takes a byte, the machine boots, runs and powers off."""
-    vm = PlainVM(t.path("none"), "pvh", HELLO, mem="64M")
+    vm = PlainVM(t.path("none"), DIRECT, HELLO, mem="64M")
     line = vm.lines.pop("console")
     vm.panicked = lambda: None
     t._start(vm, None)
@@ -132,7 +132,7 @@ def no_console(t):
         server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         server.bind(path)
         server.listen(1)
-        vm = PlainVM(t.path("stuck-vm"), "pvh", HELLO, mem="64M", cmdline="loglevel=debug " + "k " * 300,
+        vm = PlainVM(t.path("stuck-vm"), DIRECT, HELLO, mem="64M", cmdline="loglevel=debug " + "k " * 300,
                      extra=["-chardev", f"socket,id=stuck,path={path}", "-serial", "chardev:stuck"])
         line = vm.lines.pop("console")
         vm.panicked = lambda: None
@@ -141,7 +141,7 @@ def no_console(t):
         vm.lines["console"] = line
 
 
-@case(limit_s=60)
+@case(limit_s=60, arch="x86_64")
 def page_tables(t):
     """The tables of the running image, as QEMU reads them: no page is writable and executable, guards are not mapped."""
     monitor = t.socket_path("monitor")

@@ -15,7 +15,7 @@ SAYS = (("snp", 1, 38, "isolated by SNP (type 2) with no GHCB page where the par
         ("tdx", 0, 38, "isolated by TDX (type 3) without a paravisor, which would take a handler of #VE"))
 
 
-@case(limit_s=90)
+@case(limit_s=90, arch="x86_64")
 def processor_isolation(t):
     """SNP and TDX by name alone: one clear line, no devices, no panic, the application runs."""
     for kind, paravisor, boundary, line in SAYS:
@@ -27,7 +27,7 @@ def processor_isolation(t):
         t.check("hello returned 0" in vm.console, f"{kind}: the application runs")
 
 
-@case(limit_s=90)
+@case(limit_s=90, arch="x86_64")
 def processor_isolation_efi(t):
     """Without a paravisor a real one would stop the kernel unheard: the UEFI entry refuses, and firmware goes on."""
     if not os.path.exists(os.path.join(BUILD, "LAB.EFI")):

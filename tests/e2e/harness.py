@@ -9,7 +9,10 @@
         t.check(condition, "what was expected")
 
 A case passes when it returns; t.skip(why) skips it; anything raised fails it. Every machine it made is ended for it by
-the lab's "quit", and a protocol violation that the lab saw fails the case then. Files stay under build/e2e/CASE/.
+the lab's "quit", and a protocol violation that the lab saw fails the case then. Files stay under build/e2e/CASE/, those
+of another architecture than x86_64 under build/e2e-ARCH/.
+
+A case is about every architecture, or about the one that it names: @case(limit_s=60, arch="x86_64").
 """
 import argparse
 import concurrent.futures
@@ -27,8 +30,9 @@ import traceback
 import labvm
 import nbdclient
 
-WORK = os.path.join(labvm.ROOT, "build", "e2e")
+WORK = os.path.join(labvm.ROOT, "build", "e2e" if labvm.ARCH == "x86_64" else "e2e-" + labvm.ARCH)
 CASES = {}
+ELSEWHERE = {}                                        # name -> the architecture that the case is about
 SKIPPED = 77
 TAIL_LINES = 40
 NOISE = r".*TCG doesn't support|lab-counter: "
@@ -46,9 +50,12 @@ class Failure(Exception):
     pass
 
 
-def case(limit_s):
+def case(limit_s, arch=None):
     def register(function):
-        CASES[function.__name__] = (function, limit_s)
+        if arch in (None, labvm.ARCH):
+            CASES[function.__name__] = (function, limit_s)
+        else:
+            ELSEWHERE[function.__name__] = arch
         return function
     return register
 
@@ -320,9 +327,12 @@ def main(script):
         sys.exit(0)
     unknown = [c for c in options.cases if not any(name.startswith(c) for name in CASES)]
     if unknown:
-        sys.exit(f"no case begins with {unknown[0]!r}; --list names them")
+        there = [f"{name} is about {arch}" for name, arch in ELSEWHERE.items() if name.startswith(unknown[0])]
+        sys.exit(there[0] if there else f"no case begins with {unknown[0]!r}; --list names them")
     chosen = [name for name in CASES if not options.cases or any(name.startswith(c) for c in options.cases)]
 
+    for arch in sorted(set(ELSEWHERE.values())) if not options.cases else ():
+        print(f"about {arch} alone: {', '.join(n for n, a in ELSEWHERE.items() if a == arch)}", flush=True)
     counts = {"PASS": 0, "FAIL": 0, "SKIP": 0}
     with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
         for done in concurrent.futures.as_completed([pool.submit(supervise, script, name) for name in chosen]):
