@@ -29,6 +29,7 @@ import cases_memory                                           # noqa: E402,F401
 if boards.ARCH == "arm64":
     import cases_arm64                                        # noqa: F401
     import cases_arm64_boot                                   # noqa: F401
+    import cases_order                                        # noqa: F401
 
 if __name__ == "__main__":
     harness.main(os.path.abspath(__file__))

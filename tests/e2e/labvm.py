@@ -374,8 +374,9 @@ class LabVM(Machine):
         nets = net if net is not None else [UserNet(forward or {})]
         options = {"guest_mem": f"{guest_bytes // MIB}M", "cpus": cpus, **lab_environment(), **(lab or {})}
         words = " ".join(f"{k}={v}" for k, v in options.items()) + (" -- " + cmdline if cmdline else "")
+        processors = cpus + int(options.get("aside", 0))      # one more for the model
         arguments = ["-machine", board.machine + ",memory-backend=ram", "-cpu", board.processor(options),
-                     "-smp", str(cpus), *acceleration(icount, cpus), *memory(LAB_OWN_BYTES + guest_bytes),
+                     "-smp", str(processors), *acceleration(icount, processors), *memory(LAB_OWN_BYTES + guest_bytes),
                      *board.lab_words, "-nodefaults",
                      "-kernel", kernel, "-initrd", image, "-append", words]
         for n, disk in enumerate(disks):
