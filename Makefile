@@ -21,7 +21,8 @@ export DISK MEM CPUS ARGS
 # ---- flags ----
 WARN := -Wall -Wextra -Werror -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Wpointer-arith -Wundef -Wwrite-strings
 ARCHFLAGS_x86_64 := -mno-red-zone -mgeneral-regs-only -mcmodel=kernel
-ARCHFLAGS_arm64  := -mgeneral-regs-only -mstrict-align -mno-outline-atomics
+# No -mstrict-align: C runs with the MMU on, in ordinary memory, where words may lie anywhere.
+ARCHFLAGS_arm64  := -mgeneral-regs-only -mno-outline-atomics
 # Messages to the host must not carry what the stack held before: compilers from GCC 15 on zero a union's unused bytes when told.
 ZERO := $(shell $(CC) -fzero-init-padding-bits=unions -x c -E /dev/null >/dev/null 2>&1 && echo -fzero-init-padding-bits=unions)
 FREE := -std=gnu11 -O2 -g -ffreestanding -nostdinc -isystem lib/include -isystem $(shell $(CC) -print-file-name=include 2>/dev/null) \
