@@ -133,3 +133,18 @@ def memory_versions(t):
         t.run("nbdinfo", "--size", f"nbd://127.0.0.1:{vm.ports['nbd']}/disk0")
         t.check("dynamic memory 2.0" not in vm.console, "no handshake")
         t.kill(vm)
+
+
+@case(limit_s=60)
+def memory_blocks(t):
+    """Second-stage tables: 1 GiB of RAM or of a device's registers costs one entry, not 512 tables, to map and unmap."""
+    vm = t.lab(disks=[])
+    vm.command("nested-cost 1024", r"^lab-command: nested-cost 1024.*: done")
+    lines = re.findall(r"^lab-nested: 1024 MiB of (\w+): blocks map=(\d+) unmap=(\d+) tables=(\d+), "
+                       r"pages map=(\d+) unmap=(\d+) tables=(\d+)$", vm.lines["lab"].text, re.M)
+    t.equal([line[0] for line in lines], ["RAM", "device"], "what was measured")
+    for kind, *numbers in lines:
+        block_map, block_unmap, block_tables, page_map, page_unmap, page_tables = map(int, numbers)
+        t.equal((block_tables, page_tables), (1, 514), f"{kind}: tables")
+        t.check(block_map * 50 < page_map and block_unmap * 50 < page_unmap, f"{kind}: nanoseconds {numbers}")
+    vm.command("nested-cost 0", r"^lab-command: nested-cost 0.*: refused")
