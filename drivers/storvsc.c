@@ -136,8 +136,7 @@ void storvsc_release(struct storvsc *s)
         return;
     if (s->data_page)
         page_free(arch_direct_to_phys(va_of(s->data_page)), 0);
-    if (s->parameters)
-        page_free(arch_direct_to_phys(va_of(s->parameters)), STORVSC_PARAMETER_ORDER);
+    kfree(s->parameters);
     kfree(s->slots);
     kfree(s);
 }

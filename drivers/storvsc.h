@@ -32,7 +32,6 @@
 #define STORVSC_MAX_TRANSFER    (1024u * 1024)   /* ours; the host's limit applies when lower */
 #define STORVSC_MAX_FRAMES      (STORVSC_MAX_TRANSFER / 4096 + 1)
 #define STORVSC_PARAMETER_BYTES 32u      /* of each slot: an UNMAP list; none crosses a page */
-#define STORVSC_PARAMETER_ORDER 2        /* pages for all slots: 2^order */
 #define STORVSC_TARGETS         2        /* of path 0, as hosts have them */
 #define STORVSC_LUNS            256      /* what the protocol's LUN byte can name */
 
@@ -46,7 +45,8 @@
 #define STORVSC_RETRY_DELAY_MS     20    /* doubles with each attempt */
 #define STORVSC_REPORTS            32    /* lines a tick: a broken disk must not drown the log */
 
-_Static_assert(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES <= 4096u << STORVSC_PARAMETER_ORDER, "one list per slot");
+_Static_assert(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES >= 4096 && 4096 % STORVSC_PARAMETER_BYTES == 0,
+               "the heap gives whole pages for them, and none crosses one");
 _Static_assert(STORVSC_MAX_FRAMES <= DMA_BOUNCE_PAGES_MOST, "no request is too large to be bounced");
 _Static_assert(SCSI_UNMAP_ONE_BYTES <= STORVSC_PARAMETER_BYTES, "a list fits");
 

@@ -53,11 +53,9 @@ static int add_unit(struct storvsc *s, struct storvsc_place at, const struct sto
     if (!unit)
         return -E_NOMEM;
     if (f->unmap && !s->parameters) {
-        paddr_t pages = page_alloc(STORVSC_PARAMETER_ORDER);
-        if (pa_is_none(pages))
+        s->parameters = kmalloc(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES);
+        if (!s->parameters)
             log_warn("%s: no memory for UNMAP, done without", s->name);
-        else
-            s->parameters = arch_phys_to_virt(pages);
     }
     unit->controller = s;
     unit->path = at.path;

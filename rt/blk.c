@@ -10,9 +10,6 @@
 #include <string.h>
 #include "rt/blk_internal.h"
 
-#define BLK_ZERO_ORDER 2
-_Static_assert(BLK_ZERO_BYTES == 4096u << BLK_ZERO_ORDER, "what is allocated is what is promised");
-
 static struct list devices = LIST_INIT(devices);        /* in order of their numbers */
 static struct list watchers = LIST_INIT(watchers);
 static void *zeroes;                                    /* BLK_ZERO_BYTES; the host only ever reads it */
@@ -82,10 +79,9 @@ int blk_register(struct blk_device *d, void (*release)(struct blk_device *d))
 
     KASSERT(d->sector_bytes >= 512 && IS_ALIGNED(d->sector_bytes, 512u) && d->max_transfer_bytes >= d->sector_bytes);
     if (!zeroes) {
-        paddr_t pages = page_alloc_zeroed(BLK_ZERO_ORDER);
-        if (pa_is_none(pages))
+        zeroes = kzalloc(BLK_ZERO_BYTES);          /* so many: page aligned, wherever the pages lie */
+        if (!zeroes)
             return -E_NOMEM;
-        zeroes = arch_phys_to_virt(pages);
     }
     own = kzalloc(sizeof(*own));
     if (!own)
