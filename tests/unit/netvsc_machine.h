@@ -12,7 +12,9 @@
 
 #pragma GCC diagnostic ignored "-Wunused-function"   /* not every program uses all of it */
 
+#ifndef RAM_BYTES
 #define RAM_BYTES (64ull << 20)
+#endif
 
 static struct host *host;
 static struct host_config host_cfg;

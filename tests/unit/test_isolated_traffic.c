@@ -9,6 +9,7 @@
 #include "tests/host/host_internal.h"
 #include "tests/unit/isolated.h"
 #include "tests/unit/netvsc_machine.h"
+#include "tests/unit/fragments.h"
 #include "vmbus/vmbus_internal.h"
 
 static void *mem_alloc(void *ctx, size_t bytes)
@@ -333,29 +334,6 @@ TEST(isolated_monitor_pages)
 }
 
 /* ---- coming and going ---- */
-
-/* No four free pages lie together from now on. */
-static void fragment_memory(void)
-{
-    struct list given = LIST_INIT(given), *node;
-    paddr_t p;
-
-    while (!pa_is_none(p = page_alloc(0)))
-        if (p.v & (3 * PAGE_BYTES))
-            list_push_back(&given, arch_phys_to_virt(p));
-    while ((node = list_pop_front(&given)))
-        page_free(arch_direct_to_phys(va_of(node)), 0);
-    CHECK(pa_is_none(page_alloc(2)));
-}
-
-static bool scsi_up(void)
-{
-    struct blk_device *d = blk_get_index(0);
-
-    if (d)
-        blk_put(d);
-    return d;
-}
 
 /* Ten thousand in all, in two lives, each of which ends within the limit of a test on a busy machine. */
 #define CYCLES 5000u
