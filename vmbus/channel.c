@@ -198,7 +198,7 @@ static void close_rings(struct vmbus_channel *ch)
     ch->usable = false;
     ch->state = CHANNEL_CLOSING;
     channel_silence(ch);
-    if (host_open && !ch->rescinded && vmbus_post_message(&m, sizeof(m)))
+    if (host_open && !ch->rescinded && vmbus_post_message(&m, sizeof(m)) && !ch->rescinded)
         gpadl_keep(ch->ring_gpadl);    /* the host has it open and uses the ring: asking for its pages is no use */
     if (ch->ring_gpadl)
         vmbus_gpadl_teardown(ch, ch->ring_gpadl);

@@ -68,6 +68,14 @@ int vmbus_post_message_on(uint32_t connection, const void *message, uint32_t byt
 
 int vmbus_post_message(const void *message, uint32_t bytes)
 {
+    const struct vmbus_msg_header *header = message;
+    unsigned ended = bus.ended;
+
+    /* From a driver that was too late for the goodbye: the host closes everything itself, and says when it has. */
+    if (bus.state == BUS_UNLOADING && header->type != VMBUS_MSG_UNLOAD) {
+        BUS_WAIT(bus.ended != ended, UNLOAD_LIMIT_US + POST_LIMIT_US, "vmbus: end of the connection");
+        return -E_REMOVED;
+    }
     return vmbus_post_message_on(bus.message_connection, message, bytes);
 }
 
@@ -243,13 +251,14 @@ static void tear_down(void)
     bus.state = BUS_DISCONNECTED;
     bus.version = 0;
     bus.ended++;
+    gpadl_connection_gone(bus.unloaded);
+    offers_outlived();
     hv_set_message_handler(NULL);
     if (bus.worker) {
         bus.worker_stop = true;
         bus_wake();
         BUS_WAIT(!bus.worker, REMOVE_LIMIT_US, "vmbus: end of the bus task");
     }
-    gpadl_connection_gone();
     offers_free();
     monitor_free();
     shmem_free(&bus.interrupt_page);

@@ -256,12 +256,14 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
     forget(g);                         /* rescinded: the device no longer has our memory, and may never answer */
 }
 
-static void drop_records(const struct vmbus_channel *ch)
+static void drop_records(const struct vmbus_channel *ch, bool let_go)
 {
     list_for_each_safe(pos, &gpadls) {
         struct gpadl *g = list_entry(pos, struct gpadl, node);
         if (ch && g->relid != channel_relid(ch))
             continue;
+        if (!let_go)
+            abandon(g);
         if (g->busy)
             g->state = GPADL_GONE;
         else
@@ -271,10 +273,10 @@ static void drop_records(const struct vmbus_channel *ch)
 
 void gpadl_channel_gone(struct vmbus_channel *ch)
 {
-    drop_records(ch);
+    drop_records(ch, true);
 }
 
-void gpadl_connection_gone(void)
+void gpadl_connection_gone(bool let_go)
 {
-    drop_records(NULL);
+    drop_records(NULL, let_go);
 }

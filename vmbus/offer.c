@@ -287,6 +287,12 @@ static void dump_remaining(struct vmbus_channel *ch, void *arg UNUSED)
         vmbus_dump_channel(ch);
 }
 
+/* What a driver that is late sends from here on, nobody would read. */
+static void mute(struct vmbus_channel *ch, void *arg UNUSED)
+{
+    ch->usable = false;
+}
+
 void offers_stop_devices(void)
 {
     vmbus_for_each_channel(stop_device, NULL);
@@ -294,6 +300,18 @@ void offers_stop_devices(void)
         log_warn("%u devices did not stop within %u s", bus.device_tasks, REMOVE_LIMIT_US / 1000000);
         vmbus_for_each_channel(dump_remaining, NULL);
     }
+    vmbus_for_each_channel(mute, NULL);
+}
+
+static void outlive(struct vmbus_channel *ch, void *arg UNUSED)
+{
+    if (ch->task)
+        channel_rescind(ch);
+}
+
+void offers_outlived(void)
+{
+    vmbus_for_each_channel(outlive, NULL);
 }
 
 void offers_free(void)
@@ -305,10 +323,8 @@ void offers_free(void)
         if (!ch)
             continue;
         unlink_channel(ch);
-        if (ch->task) {
-            channel_rescind(ch);           /* its driver took too long: it finds the device gone, and the task frees it */
-            continue;
-        }
+        if (ch->task)
+            continue;                      /* which frees it */
         event_cancel(&ch->event);
         kfree(ch);
     }

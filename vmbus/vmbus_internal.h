@@ -164,6 +164,7 @@ void offer_received(const struct vmbus_msg_offer_channel *m);
 void offer_rescinded(uint32_t relid);
 void offers_drain_released(void);                          /* the bus task */
 void offers_stop_devices(void);                            /* blocks; limit */
+void offers_outlived(void);                                /* the connection is over: drivers that are late see it */
 void offers_free(void);                                    /* after unload: the channels are history */
 struct vmbus_channel *channel_find(uint32_t relid);
 
@@ -171,7 +172,7 @@ struct vmbus_channel *channel_find(uint32_t relid);
 void gpadl_created(const struct vmbus_msg_gpadl_created *m);
 void gpadl_torndown(uint32_t id);
 void gpadl_channel_gone(struct vmbus_channel *ch);         /* released: what it left behind is forgotten */
-void gpadl_connection_gone(void);                          /* unloaded: the host let go of everything */
+void gpadl_connection_gone(bool let_go);                   /* let_go: the host said so */
 void gpadl_keep(uint32_t id);                              /* never asked back: the pages are the host's for good */
 int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t *id);
 

@@ -148,6 +148,44 @@ static void outlived(void *arg UNUSED)
 
 TEST(a_driver_that_is_late_stays_with_its_connection) { CHECK_EQ(in_child(outlived, NULL), FAKE_RETURNED); }
 
+/*
+ * From one answer on nothing is answered any more, and after a while the guest says goodbye: whatever a driver waits for
+ * then, or when the goodbye itself gives up waiting, is gone for good.
+ */
+static void silent_from(void *arg)
+{
+    struct host_malice m = {.classes = HOST_MALICE_SILENCE, .first = (uintptr_t)arg, .last = UINT64_MAX};
+    struct books before;
+
+    begin_lives(&before);
+    m.honest[0] = honest.scsi;
+    m.honest[1] = honest.nic;
+    for (unsigned wait_s = 0; wait_s < 200 && !test_failures_here; wait_s += 25) {
+        host_set_malice(host, &m);
+        add_disk(&liar);
+        add_nic(&liar);
+        hv_host_run();
+        task_sleep_us(wait_s * 1000000ull);
+        honest_work(wait_s);
+        goodbye();
+        host_set_malice(host, NULL);
+        CHECK_EQ(vmbus_connect(), 0);
+        CHECK(RUN_UNTIL(honest.guest_nic && (honest_disk = disk_of(&honest)), 5));
+        honest_work(wait_s + 1);
+        host_remove_scsi(host, liar.scsi);
+        host_remove_nic(host, liar.nic);
+        hv_host_run();
+        CHECK(RUN_UNTIL(bus.device_tasks == 2 && bus.channel_count == 2, LIMIT_S));
+        blk_mem_destroy(liar.backing);
+    }
+}
+
+TEST(silence_from_any_answer_on)
+{
+    for (uintptr_t from = 1; from < 30 && !test_failures_here; from++)
+        CHECK_EQ(in_child(silent_from, (void *)from), FAKE_RETURNED);
+}
+
 TEST(lies_about_versions_and_offers) { connects(HOST_MALICE_CONNECT, SEEDS, 2); }
 TEST(lies_at_each_step_of_connecting) { connects(HOST_MALICE_CONNECT, SEEDS, 1); }
 TEST(versions_and_all_else_refused) { connects(HOST_MALICE_REFUSE, SEEDS, 3); }
