@@ -14,10 +14,13 @@
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
 #   LINUX_PACKAGE   another package than the two above, or that of one version: linux-image-6.1.0-56-amd64
 #   LINUX_BACKPORT  not empty: the newer one of the release's backports, if these have one
+#   LINUX_ARCH      amd64, or arm64: then with busybox-static, which that kernel's machine needs of its own kind
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
 cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+
+arch=${LINUX_ARCH:-amd64}
 
 die() { echo "fetch-linux: $*" >&2; exit 1; }
 
@@ -26,12 +29,16 @@ ID='' ID_LIKE='' daemons=''
 case "${LINUX_PACKAGE:-} $ID $ID_LIKE " in
 [!\ ]*)       meta=$LINUX_PACKAGE ;;
 *" ubuntu "*) meta=linux-image-generic daemons=linux-cloud-tools-generic ;;
-*" debian "*) meta=linux-image-amd64 daemons=hyperv-daemons ;;
+*" debian "*) meta=linux-image-$arch daemons=hyperv-daemons ;;
 *)            die "only Debian and Ubuntu are known here" ;;
 esac
 
+busybox=
+[ "$arch" = amd64 ] || busybox=busybox-static
+
 # A folder appears under its last name only when it is whole.
 place=$cache/linux/${LINUX_BACKPORT:+backport-}$meta
+[ "$arch" = amd64 ] || place=$cache/linux/$arch/${LINUX_BACKPORT:+backport-}$meta
 for dir in "$place"-[0-9]*; do
     [ -d "$dir/boot" ] && newest=$dir
 done
@@ -44,7 +51,7 @@ fi
 for tool in apt-get apt-cache dpkg-deb; do
     command -v $tool >/dev/null || die "$tool is missing"
 done
-mkdir -p "$cache/linux" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
+mkdir -p "${place%/*}" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
 work=$(mktemp -d "$cache/linux/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' HUP INT TERM
@@ -54,7 +61,7 @@ candidate() { [ -z "$1" ] || apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Ca
 
 # The packages, and those they depend on, directly or not, that hold a part of the kernel.
 packages() {
-    todo=$meta seen=
+    todo="$meta $busybox" seen=
     [ -z "$(candidate "$daemons")" ] || todo="$todo $daemons"
     while [ -n "$todo" ]; do
         next=
@@ -79,9 +86,14 @@ download() {
     (mkdir -p "$work/debs" && cd "$work/debs" && rm -f ./*.deb && apt-get -q download $(packages)) > "$work/log" 2>&1
 }
 
+# apt asks for packages of another architecture than the machine's; it has no lists of them.
+foreign() {
+    apt_root "$work"
+    printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$arch" "$arch" >> "$work/apt.conf"
+}
+
 # Lists of our own, of the release and its backports, which come first.
 backports() {
-    apt_root "$work"
     apt_only_entries "$work"
     release=${UBUNTU_CODENAME:-$VERSION_CODENAME}
     echo "APT::Default-Release \"$release-backports\";" >> "$work/apt.conf"
@@ -93,9 +105,12 @@ backports() {
     done < "$work/found" > "$work/parts/linux.sources"
 }
 
-[ -n "${LINUX_BACKPORT:-}" ] || apt_root_machine "$work"
-if [ -n "${LINUX_BACKPORT:-}" ] || ! download; then
-    if [ -n "${LINUX_BACKPORT:-}" ]; then backports; else apt_root "$work"; fi
+own_lists=${LINUX_BACKPORT:-}
+[ "$arch" = amd64 ] || own_lists=foreign
+[ -n "$own_lists" ] || apt_root_machine "$work"
+if [ -n "$own_lists" ] || ! download; then
+    if [ "$arch" = amd64 ]; then apt_root "$work"; else foreign; fi
+    [ -z "${LINUX_BACKPORT:-}" ] || backports
     # An archive of somebody else's may be out of reach; what counts is whether the kernel is there afterwards.
     apt-get -q update > "$work/update.log" 2>&1 || true
     download || {

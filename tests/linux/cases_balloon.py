@@ -3,6 +3,7 @@
 import re
 import time
 
+from boards import ARCH
 from guest import Guest
 from harness import Failure, case
 from labvm import Disk
@@ -56,6 +57,10 @@ def linux_memory(t):
         request(guest.vm, f"balloon {100 * LARGE}")
     t.equal(len(set(guest.run("cat /sum*").split()) - {disk}), 1, "different sums of one disk")
     t.equal(request(guest.vm, f"unballoon {1 << 20}")["ballooned"], 0, "after all came back")
+    if ARCH == "arm64":
+        guest.check_log(allowed=[r"Balloon request will be partially fulfilled"])
+        guest.power_off()
+        return                                        # Linux adds no memory there
     total = pages(guest, "MemTotal")
     added = request(guest.vm, "hot-add 128")
     t.equal((added["moved"], added["result"]), (32768, 1), "pages added")

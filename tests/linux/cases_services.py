@@ -5,6 +5,7 @@ import time
 
 import labvm
 import linuximage
+from boards import ARCH
 from guest import Guest
 from harness import case
 from labvm import Disk
@@ -64,7 +65,8 @@ def check_keys(t, guest):
     t.equal(status, KVP_STATUS_END, "the end of the list")
     t.equal(system.get("NetworkAddressIPv4", "").split(";")[0], "10.0.2.15", f"what the guest says of itself: {system}")
     t.equal(system.get("OSBuildNumber"), guest.linux.release, "its version")
-    t.equal(system.get("ProcessorArchitecture"), "x86_64", "its architecture")
+    t.equal(system.get("ProcessorArchitecture"), {"x86_64": "x86_64", "arm64": "aarch64"}[ARCH],
+            "its architecture")
     _, addresses = kvp(guest, "kvp-ip mac")
     t.check("10.0.2.15" in " ".join(addresses.values()), f"addresses of the adapter: {addresses}")
 
@@ -72,7 +74,7 @@ def check_keys(t, guest):
 def daemon_files(linux):
     """What the daemon needs, or nothing where the distribution has none for this kernel."""
     program = linux.program("hv_kvp_daemon")
-    if not program:
+    if not program or linuximage.DEBIAN_NAMES[ARCH] != linuximage.machine_name():
         return {}
     files = linuximage.with_libraries([program])
     files["/sbin/hv_kvp_daemon"] = files.pop(program)

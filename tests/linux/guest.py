@@ -16,6 +16,7 @@ import time
 
 import labvm
 import linuximage
+from boards import ARCH
 from harness import Failure, Skip
 
 MODULES = ["hv_storvsc", "hv_netvsc", "hv_utils", "hv_balloon", "sd_mod"]
@@ -24,6 +25,10 @@ COMMAND_S = 60
 # Facilities of Hyper-V that Linux uses when the host recommends them: relaxed timing, no auto-EOI, remote flush,
 # IPIs by hypercall, sparse sets of processors.
 HINTS = 1 << 5 | 1 << 9 | 1 << 2 | 1 << 10 | 1 << 11
+OPTIONS = {"x86_64": {"hv.hints": hex(HINTS)}, "arm64": {}}       # arm64: it uses none of them
+DIRECT_OPTIONS = {"x86_64": {}, "arm64": {"acpi": 1}}
+# Without firmware it would take the device tree, in which it does not find Hyper-V.
+CONSOLE = {"x86_64": "console=ttyS0", "arm64": "console=ttyAMA0 acpi=force"}
 
 INIT = """
 mkdir -p /root /var/run
@@ -59,7 +64,7 @@ OURS = re.compile(r"hv_|hyper-?v|vmbus|storvsc|netvsc|hv-|\bsd \d|scsi|\beth\d|c
 
 
 class Guest:
-    """`firmware`: OVMF and GRUB start it, with the lab below; else the lab itself does."""
+    """`firmware`: OVMF and GRUB (arm64: AAVMF and its shell) start it, with the lab below; else the lab itself does."""
 
     def __init__(self, t, disks=(), cpus=1, lab=None, firmware=False, mem="384M", files=None, modules=MODULES,
                  forward=None, net=None, cmdline="", linux=None):
@@ -69,15 +74,16 @@ class Guest:
                 "/sbin/poweroff": POWEROFF, "/sbin/reboot": REBOOT, "/etc/dhcp": DHCP, **(files or {})})
         except linuximage.Unavailable as why:
             raise Skip(str(why)) from None
-        words = f"console=ttyS0 loglevel=5 panic=-1 {cmdline} {os.environ.get('LINUX', '')}"
-        options = {"hv.hints": hex(HINTS), **(lab or {})}
+        words = f"{CONSOLE[ARCH]} loglevel=5 panic=-1 {cmdline} {os.environ.get('LINUX', '')}"
+        options = {**OPTIONS[ARCH], **(lab or {})}
         self.t, self.number = t, 0
         forward = forward or {"http": 80}
         if firmware:
-            boot = boot_disk(t, self.linux.kernel, ramdisk, words)
+            boot = BOOT_DISK[ARCH](t, self.linux.kernel, ramdisk, words)
             self.vm = t.firmware(labvm.Disk(boot), ready=None, disks=disks, cpus=cpus, lab=options, mem=mem,
                                  forward=forward)
         else:
+            options = {**DIRECT_OPTIONS[ARCH], **options}
             self.vm = t.lab(ready=None, image=self.linux.kernel, disks=disks, cpus=cpus, lab=options, mem=mem,
                             forward=forward, net=net, cmdline=words,
                             extra=["-fw_cfg", f"name=opt/lab/initrd,file={labvm.option_path(ramdisk)}"])
@@ -169,20 +175,36 @@ KNOWN = (
 )
 
 
-def boot_disk(t, kernel, ramdisk, words):
+def grub_disk(t, kernel, ramdisk, words):
     """A disk with an EFI system partition: GRUB as EFI/BOOT/BOOTX64.EFI, the kernel and its initramfs. Its path."""
-    image, config, grub = t.path("boot.img"), t.path("grub.cfg"), t.path("grub.efi")
+    config, grub = t.path("grub.cfg"), t.path("grub.efi")
     with open(config, "w", encoding="utf-8") as f:
         f.write(f"search --no-floppy --file --set=root /vmlinuz\nlinux /vmlinuz {words}\ninitrd /initramfs.gz\nboot\n")
     t.run("grub-mkimage", "-O", "x86_64-efi", "-o", grub, "-c", config, "-p", "/",
           "part_gpt", "fat", "search", "linux", "boot", "normal", "all_video")
-    mib = 64
+    return system_partition(t, {"EFI/BOOT/BOOTX64.EFI": grub, "vmlinuz": kernel, "initramfs.gz": ramdisk})
+
+
+def shell_disk(t, kernel, ramdisk, words):
+    """A disk from which the firmware's shell starts the kernel by its EFI stub. Its path."""
+    script = t.path("startup.nsh")
+    with open(script, "w", encoding="utf-8", newline="\r\n") as f:
+        f.write("for %i in FS0 FS1 FS2 FS3\n  if exist %i:\\vmlinuz.efi then\n    %i:\n"
+                f"    vmlinuz.efi initrd=\\initramfs.gz {words}\n  endif\nendfor\n")
+    return system_partition(t, {"startup.nsh": script, "vmlinuz.efi": kernel, "initramfs.gz": ramdisk})
+
+
+def system_partition(t, files):
+    image, mib = t.path("boot.img"), 64
     with open(image, "wb") as f:
         f.truncate(mib << 20)
     t.run("sgdisk", "--clear", "--new=1:2048:0", "--typecode=1:EF00", image)
     t.run("mkfs.vfat", "-F", "32", "-s", "1", "--offset", "2048", image, str((mib * 2048 - 2048 - 34) // 2))
     volume = image + "@@1M"
     t.run("mmd", "-i", volume, "::EFI", "::EFI/BOOT")
-    for source, name in ((grub, "EFI/BOOT/BOOTX64.EFI"), (kernel, "vmlinuz"), (ramdisk, "initramfs.gz")):
+    for name, source in files.items():
         t.run("mcopy", "-i", volume, source, "::" + name)
     return image
+
+
+BOOT_DISK = {"x86_64": grub_disk, "arm64": shell_disk}

@@ -12,7 +12,7 @@
 
 The initramfs is a newc cpio archive, gzipped. Its /init is INIT_START, which mounts proc, sysfs and devtmpfs, makes
 the console the shell's and loads the modules named by `load` (None: all; [] none; later: `load_modules NAME...`),
-followed by the text given, run by busybox ash; all applets are at hand by their names. Modules lie uncompressed as
+followed by the text given, run by busybox ash; all applets are at hand by their names (links that /init makes). Modules lie uncompressed as
 /lib/modules/NAME.ko; /lib/modules/NAME.order lists what NAME needs, and itself last. What a dynamically linked program
 needs to run goes into `files` by with_libraries(["/usr/bin/fio"]).
 
@@ -27,17 +27,24 @@ import shutil
 import stat
 import struct
 import subprocess
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
+from boards import ARCH                                       # noqa: E402
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 FETCH_LIMIT_S = 900
 PROGRAMS = "/usr/bin:/bin:/usr/sbin:/sbin:/usr/local/bin"
+DEBIAN_NAMES = {"x86_64": "amd64", "arm64": "arm64"}
 BUSYBOX = ("/bin/busybox", "/usr/bin/busybox")
 
 INIT_START = """#!/bin/busybox sh
-/bin/busybox mkdir -p /proc /sys /dev /tmp /run /root /var
+/bin/busybox mkdir -p /proc /sys /dev /tmp /run /root /var /sbin
 /bin/busybox mount -t proc proc /proc
 /bin/busybox mount -t sysfs sysfs /sys
-[ -c /dev/ttyS0 ] || /bin/busybox mount -t devtmpfs devtmpfs /dev
+[ -c /dev/kmsg ] || /bin/busybox mount -t devtmpfs devtmpfs /dev
+/bin/busybox --install -s /bin
+for given in /sbin/*; do /bin/busybox rm -f /bin/${given##*/}; done
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 # One line for each module that is not loaded yet; 1 if any could not be.
 load_modules() {
@@ -58,6 +65,11 @@ class Unavailable(Exception):
 
 class Symlink(str):
     """A value in `files`: a link to that path."""
+
+
+def machine_name():
+    """This machine's architecture, as Debian calls it."""
+    return {"x86_64": "amd64", "aarch64": "arm64"}.get(os.uname().machine, os.uname().machine)
 
 
 def normal(name):
@@ -112,13 +124,16 @@ def module_needs(elf):
     return needs
 
 
-def fetch(backport=False):
+def fetch(backport=False, arch=ARCH):
     """The folder with the kernel, fetched now if the cache has none. backport: the newer one of the backports."""
+    environment = {**os.environ, "LINUX_ARCH": DEBIAN_NAMES[arch]}
+    if backport:
+        environment["LINUX_BACKPORT"] = "1"
     try:
         done = subprocess.run(["sh", os.path.join(ROOT, "scripts", "fetch-linux.sh")], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace",
                               timeout=FETCH_LIMIT_S, check=False,
-                              env={**os.environ, "LINUX_BACKPORT": "1"} if backport else None)
+                              env=environment)
     except subprocess.TimeoutExpired:
         raise Unavailable(f"the Linux kernel was not downloaded within {FETCH_LIMIT_S} s") from None
     if done.returncode:
@@ -131,8 +146,10 @@ def fetch(backport=False):
 class Linux:
     """A kernel and its modules, below `folder` (default: as fetched)."""
 
-    def __init__(self, folder=None):
-        self.folder = folder or fetch()
+    def __init__(self, folder=None, arch=ARCH):
+        self.folder = folder or fetch(arch=arch)
+        self.busybox = [os.path.join(self.folder, "bin", "busybox"), os.path.join(self.folder, "usr/bin/busybox"),
+                        *(BUSYBOX if DEBIAN_NAMES[arch] == machine_name() else ())]
         kernels = sorted(name for name in os.listdir(os.path.join(self.folder, "boot")) if name.startswith("vmlinuz-"))
         if not kernels:
             raise Unavailable(f"{self.folder} holds no boot/vmlinuz")
@@ -190,18 +207,13 @@ class Linux:
     def initramfs(self, path, modules, init_text, files=None, load=None):
         """Writes the archive described at the top to `path`; returns path."""
         archive = Archive()
-        busybox = next((one for one in BUSYBOX if os.path.exists(one)), None)
+        busybox = next((one for one in self.busybox if os.path.exists(one)), None)
         if not busybox or b"\0/lib64/ld-linux" in open(busybox, "rb").read(4096):
             raise Unavailable("busybox-static is not installed: scripts/packages.sh check")
         archive.file("/bin/busybox", busybox)
         archive.device("/dev/console", 5, 1)
         archive.device("/dev/null", 1, 3)
-        applets = subprocess.run([busybox, "--list"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
-                                 check=True).stdout.split()
         given = dict(files or {})
-        for applet in applets:
-            if applet != "busybox" and not {f"{place}/{applet}" for place in ("/bin", "/sbin")} & given.keys():
-                archive.link("/bin/" + applet, "busybox")
         for name, _ in self.modules(modules):
             archive.data(f"/lib/modules/{name}.ko", self.module(name)[0], 0o644)
         for name in {normal(name) for name in modules} | {name for name, _ in self.modules(modules)}:
@@ -269,6 +281,8 @@ def with_libraries(programs):
     What a program opens by itself later (plug-ins, data) is for the caller to add.
     """
     files = {}
+    if DEBIAN_NAMES[ARCH] != machine_name():
+        raise Unavailable(f"programs for {ARCH} are not on this machine")
     for program in programs:
         where = program if "/" in program else shutil.which(program, path=PROGRAMS)
         if not where or not os.path.exists(where):

@@ -60,18 +60,20 @@ void lab_take_devices(const struct efi_context *efi)
 /* ---- ACPI ---- */
 /*
  * Scope (\_SB) { Device (VMOD) { _HID "ACPI0004", _UID 0, _STA 15
- *     Device (VMBS) { _HID "VMBus", _UID 0, _STA 15, _CRS: extended interrupt 18, edge, active high } } }
+ *     Device (VMBS) { _HID "VMBus", _UID 0, _STA 15, _CCA 1 (coherent), _CRS: extended interrupt
+ *     18, edge, active high } } }
  */
 static const uint8_t ssdt_body[] = {
-    0x10, 0x4F, 0x05, '\\', '_', 'S', 'B', '_',
-    0x5B, 0x82, 0x46, 0x05, 'V', 'M', 'O', 'D',
+    0x10, 0x45, 0x06, '\\', '_', 'S', 'B', '_',
+    0x5B, 0x82, 0x4C, 0x05, 'V', 'M', 'O', 'D',
     0x08, '_', 'H', 'I', 'D', 0x0D, 'A', 'C', 'P', 'I', '0', '0', '0', '4', 0,
     0x08, '_', 'U', 'I', 'D', 0x00,
     0x08, '_', 'S', 'T', 'A', 0x0A, 0x0F,
-    0x5B, 0x82, 0x32, 'V', 'M', 'B', 'S',
+    0x5B, 0x82, 0x38, 'V', 'M', 'B', 'S',
     0x08, '_', 'H', 'I', 'D', 0x0D, 'V', 'M', 'B', 'u', 's', 0,
     0x08, '_', 'U', 'I', 'D', 0x00,
     0x08, '_', 'S', 'T', 'A', 0x0A, 0x0F,
+    0x08, '_', 'C', 'C', 'A', 0x01,
     0x08, '_', 'C', 'R', 'S', 0x11, 0x0E, 0x0A, 0x0B, 0x89, 0x06, 0x00, 0x03, 0x01, 18, 0, 0, 0, 0x79, 0x00,
 };
 
