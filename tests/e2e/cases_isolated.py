@@ -3,7 +3,7 @@
 
 The NBD server's whole check runs there too, with what else moves data or memory, each case on another kind of isolated
 machine. The lab ends a machine that touches a page on the wrong side or names a private one to the host, so every case
-is also one about that. The other cases are about isolation itself: lab/x86_64/isolation.c.
+is also one about that. The other cases are about isolation itself: lab/isolation.c.
 """
 import re
 
@@ -13,12 +13,19 @@ import cases_host
 import cases_nbd
 import cases_net
 import nbdclient as nbd
+from boards import ARCH
 from cases_bad import ends
 from cases_fault import boot_disk, boots
 from harness import CASES, READY_S, Failure, case
 from labvm import CRASH, LAB_FAULT, POWER_OFF, REBOOT, Disk, UserNet
 
 ISOLATED = {"isolation": "vbs"}
+# The topmost bit of guest-physical addresses, at most 47; and a boundary on a processor that has not so many: (bit,
+# memory, QEMU's words, what the lab says).
+TOPMOST = {"x86_64": 39, "arm64": 47}[ARCH]
+NARROW = {"x86_64": (38, "64M", ["-cpu", "EPYC,+svm,+npt,phys-bits=36"],
+                     r"boundary=38: .* addresses have 36 bits \(.*phys-bits=39\)"),
+          "arm64": (44, "64M", ["-cpu", "cortex-a76"], r"boundary=44: .* addresses have 39 bits")}[ARCH]
 SMALL_POOL = "hv.bounce=2M"                           # of one chunk: whoever finds no room waits
 
 
@@ -84,7 +91,7 @@ def iso_boundaries(t):
     for bit, more in ((None, {}), (36, {"batch": 1}), (37, {}), (38, {"scramble": 1}), (45, {"batch": 16}),
                       (47, {}), (0, {"scramble": 1})):
         words = more if bit is None else {"boundary": bit, **more}
-        bit = 39 if bit is None else bit              # the topmost of 40
+        bit = TOPMOST if bit is None else bit
         vm = t.lab(ready=None, app="hello", disks=[Disk(disk)], lab={"vmbus.monitor": 1, **isolated(**words)})
         t.equal(vm.wait(READY_S), POWER_OFF, f"boundary {bit}: QEMU's exit code")
         vm.ended = POWER_OFF
@@ -100,9 +107,8 @@ def iso_boundaries(t):
 @case(limit_s=60)
 def iso_impossible(t):
     """A boundary that the processor can't express, or with memory above it: the lab says so and does not start."""
-    narrow = ["-cpu", "EPYC,+svm,+npt,phys-bits=36"]
     for bit, mem, extra, complaint in ((36, "70G", [], r"boundary=36: the guest's memory ends at 0x12"),
-                                       (38, "64M", narrow, r"boundary=38: .* addresses have 36 bits \(.*phys-bits=39\)"),
+                                       NARROW,
                                        (50, "64M", [], r"option isolation\.boundary=50 is unknown or malformed")):
         vm = t.lab(ready=None, app="hello", disks=[], net=[], mem=mem, lab=isolated(boundary=bit), extra=extra)
         if bit == 50:
