@@ -30,5 +30,10 @@ $(H)/librooms.a: $(HOSTED_OBJS)
 	@rm -f $@; $(CROSS)ar rcs $@ $^
 $(H)/test_%: $(H)/obj/tests/unit/test_%.o $(H)/obj/tests/unit/test.o $(H)/librooms.a
 	$(Q)$(HOSTED_CC) $(HFLAGS) $(if $(CROSS),-static) $^ -o $@
+# Two threads, nothing but the rings: the thread sanitizer, which does not know fences, watches over the rest.
+RING_ORDER := $(addprefix tests/unit/,test_ring_order.c test.c) vmbus/ring.c tests/host/host_ring.c
+$(H)/test_ring_order: $(RING_ORDER) vmbus/ring.h tests/host/host_internal.h tests/unit/test.h
+	@mkdir -p $(@D)
+	$(Q)$(HOSTED_CC) $(filter-out -M% -fsanitize=%,$(HFLAGS)) $(WARN) -Wno-tsan $(if $(CROSS),-static,-fsanitize=thread) $(RING_ORDER) -pthread -o $@
 hosted: $(UNIT)
 
