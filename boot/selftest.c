@@ -6,8 +6,10 @@
 #define LOG_ROOM "boot"
 #include <string.h>
 #include "boot/selftest.h"
+#include "mm/mm.h"
 #include "rt/rt.h"
 
+#define FAR_EDGE_BYTES 192u
 static volatile uint64_t nowhere = 16;
 static const uint32_t constant = 1;
 
@@ -30,6 +32,19 @@ static uint64_t deeper(uint64_t n)
     return n == UINT64_MAX ? 0 : deeper(n + 1) + frame[n % ARRAY_SIZE(frame)];
 }
 static void overflow(void *arg) { (void)arg; nowhere = deeper(0); }
+
+/* One frame that goes past the end of the task's stack and a little less than a page further: to the far edge of the
+ * guard, where part of what an exception would push lies in memory that is somebody else's. */
+static void far_edge(void *arg)
+{
+    uint64_t here = arch_frame_pointer(), edge = here & ~PAGE_MASK;
+    paddr_t phys;
+    (void)arg;
+    while (map_lookup(&kernel_space, va(edge), &phys, NULL, NULL))
+        edge -= PAGE_BYTES;
+    volatile char *frame = __builtin_alloca(here - edge - FAR_EDGE_BYTES);
+    frame[0] = 1;
+}
 
 static void in_a_task(void *arg)
 {
@@ -85,7 +100,7 @@ void selftest_run(const char *name)
     static const struct { const char *name; void (*fn)(void *arg); } tests[] = {
         {"assert", assertion}, {"null", null_read}, {"write-constant", write_constant}, {"undefined", undefined},
         {"execute-data", execute_data}, {"boot-stack", overflow}, {"task-stack", overflow_task},
-        {"interrupt", interrupted}, {"reporter", bad_reporter}, {"interrupt-stack", overflow_interrupt_stack},
+        {"far-edge", far_edge}, {"interrupt", interrupted}, {"reporter", bad_reporter}, {"interrupt-stack", overflow_interrupt_stack},
     };
     if (strcmp(name, "memory") == 0) {
         selftest_memory();

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * selftest=NAME: failures on demand (assert null write-constant undefined execute-data boot-stack task-stack interrupt
- * reporter interrupt-stack), and three that only look: memory, interrupts, copies.
+ * selftest=NAME: failures on demand (assert null write-constant undefined execute-data boot-stack task-stack far-edge
+ * interrupt reporter interrupt-stack), and three that only look: memory, interrupts, copies.
  */
 #pragma once
 

@@ -22,6 +22,8 @@ arm64_switch_root:
     sub x5, x5, x3
     add x5, x5, x4
     adr x6, 1f
+    mrs x9, daif                            /* an SError would find no vectors meanwhile */
+    msr daifset, #15
     mrs x7, tcr_el1
     msr ttbr0_el1, x2
     bic x8, x7, #TCR_EPD0
@@ -44,6 +46,7 @@ in_identity:
     tlbi vmalle1
     dsb nsh
     isb
+    msr daif, x9
     ret
     .size arm64_switch_root, . - arm64_switch_root
     .ltorg

@@ -5,8 +5,8 @@
  * (struct arm64_frame) and calls C.
  *
  * A stack overflow runs into the guard page, where no frame can be pushed. So a synchronous exception first asks the
- * MMU whether its frame can be written (AT), and takes the emergency stack when not; an interrupt that finds no
- * room faults, and comes to the same question.
+ * MMU whether both ends of its frame can be written (AT), and takes the emergency stack when not; an interrupt that
+ * finds no room faults, and comes to the same question.
  */
 #include "arch/arm64/arm64.h"
 
@@ -52,6 +52,11 @@
     isb
     mrs x0, par_el1
     tbnz x0, #0, 1f                     /* PAR_EL1.F */
+    sub x0, sp, #8                      /* a large frame may have passed the guard page, but for its last bytes */
+    at \translate, x0
+    isb
+    mrs x0, par_el1
+    tbnz x0, #0, 1f
     sub sp, sp, #FRAME_BYTES
     mrs x0, \scratch
     stp x0, x1, [sp]

@@ -57,6 +57,8 @@ entered:
     orr x0, x0, x1
     msr ICC_SRE_EL2, x0
     isb
+    mrs x0, ICC_SRE_EL2                     /* EL3 may have kept them off, and then the rest is undefined */
+    tbz x0, #0, 1f
     msr ICH_HCR_EL2, xzr
 1:  msr cntvoff_el2, xzr
     msr vttbr_el2, xzr
@@ -101,26 +103,31 @@ hang:
     wfi
     b hang
 
-    /* ---- the tables. The loader may have left these addresses in caches: out with them before memory is written
-     * past the caches. ---- */
+    /* ---- the tables: those that are used here; tables.c clears the others. The loader may have left their addresses
+     * in caches, so out with them before memory is written past the caches; what others that share them may have
+     * fetched meanwhile goes again before the MMU looks. All else is touched with caches on alone. ---- */
 at_kernel_level:
     msr spsel, #1
-    adrp x0, image_file_end
-    adrp x1, image_end
+    adrp x10, boot_tables_start
+    adrp x11, boot_tables_start + ARM64_TABLE_POOL * 4096
     mrs x2, ctr_el0
     ubfx x2, x2, #16, #4                    /* DminLine: log2 of the words of a line */
-    mov x3, #4
-    lsl x3, x3, x2
+    mov x12, #4
+    lsl x12, x12, x2
+    mov x0, x10
 1:  dc civac, x0
-    add x0, x0, x3
-    cmp x0, x1
+    add x0, x0, x12
+    cmp x0, x11
     b.lo 1b
     dsb sy
 
-    adrp x0, boot_tables_start
-    adrp x1, boot_tables_end
-2:  stp xzr, xzr, [x0], #16
-    cmp x0, x1
+    mov x0, x10
+2:  stp xzr, xzr, [x0]
+    stp xzr, xzr, [x0, #16]
+    stp xzr, xzr, [x0, #32]
+    stp xzr, xzr, [x0, #48]
+    add x0, x0, #64
+    cmp x0, x11
     b.lo 2b
 
     mov x9, #PTE_BLOCK
@@ -155,6 +162,12 @@ at_kernel_level:
     cmp x6, x4
     b.lo 3b
     dsb sy
+    mov x0, x10
+4:  dc ivac, x0
+    add x0, x0, x12
+    cmp x0, x11
+    b.lo 4b
+    dsb sy
 
     /* ---- MMU on ---- */
     ldr x0, =MAIR_VALUE
@@ -188,10 +201,11 @@ at_virtual:
     cmp x21, #BOOT_KIND_EFI
     b.eq 5f
     ldr x0, =bss_start
-    ldr x1, =image_data_end
-4:  stp xzr, xzr, [x0], #16
-    cmp x0, x1
-    b.lo 4b
+    mov w1, #0
+    ldr x2, =image_data_end
+    sub x2, x2, x0
+    ldr x3, =memset
+    blr x3
 5:  mov x29, xzr                            /* the end of every backtrace */
     mov x30, xzr
     mov x0, x21

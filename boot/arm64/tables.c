@@ -5,6 +5,7 @@
  */
 #include "boot/arm64/entry.h"
 #include "arch/arm64/arm64.h"
+#include <string.h>
 
 #define ENTRIES       512
 #define BLOCK_BYTES   (2ull << 20)
@@ -38,6 +39,7 @@ static uint64_t *table_below(uint64_t *entry)
     if (!(*entry & PTE_VALID)) {
         if (used == ARM64_TABLES)
             return NULL;
+        memset(boot_tables_start[used], 0, sizeof boot_tables_start[used]);
         publish(entry, phys_of(boot_tables_start[used++]) | PTE_TABLE);
     }
     return table_at(*entry);

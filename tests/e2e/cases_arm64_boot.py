@@ -18,8 +18,10 @@ WAYS = {
                    r" deeper\+.*\n(?s:.*)the same \d+ times more\n.* overflow\+"),
     "task-stack": (r"panic: page fault: write of unmapped address .*: stack overflow in task selftest",
                    r" deeper\+.*\n(?s:.*) overflow\+.*\n.* task_main\+"),
+    "far-edge": (r"panic: page fault: write of unmapped address .*: stack overflow in the boot task",
+                 r" far_edge\+.*\n.* selftest_run\+"),
     "interrupt": (r"panic: an interrupt handler gives up",
-                  r" in_an_interrupt\+(?s:.*) save_and_interrupt\+.*\n.* arch_idle\+(?s:.*) selftest_run\+"),
+                  r" in_an_interrupt\+(?s:.*) save_and_interrupt\+(?s:.*) selftest_run\+"),
     "reporter": (r"panic: a reporter that fails comes next(?s:.*)panic: again, inside the panic: assertion failed",
                  r" bad_reporter\+"),
     # the emergency stack overflows in its turn: its guard page holds
