@@ -179,7 +179,7 @@ def take_terminal():
 
 def main():
     parser = argparse.ArgumentParser(description="Boots an application in the lab.")
-    parser.add_argument("--arch", default="x86_64")
+    parser.add_argument("--arch", default=labvm.ARCH)
     parser.add_argument("--app", default="nbd")
     parser.add_argument("--disk", default="", help="files, separated by commas; a sample when none is named")
     parser.add_argument("--mem", default="")

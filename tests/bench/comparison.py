@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The two columns of `make bench` side by side: ratios, the table, and the chart in docs/.
+"""The two columns of `make bench` side by side: ratios, the table, and the chart in docs/; for arm64, where there is no
+Linux column, its figures beside those of the last table of x86_64.
 
 A ratio says how many times Candela's cost Linux needs. Where an aim was set, and Candela does not reach it, the table
 says so. docs/bench.md keeps its own words; the table between its two marks is replaced, and docs/bench.svg is written
@@ -134,6 +135,34 @@ def chart(found, kernel):
     text(24, height - 14, "Fewer is better. Counted by the lab under -icount; M: millions. docs/bench.md says how.",
          "dim small")
     return "\n".join(out) + "\n</svg>\n"
+
+
+# ---- arm64 ----
+MORE = [
+    ("boot_instructions_64gib_over_1gib", "boot with 64 GiB over boot with 1 GiB", "ratio", 1, None),
+    ("disk_read_4k_qd32_instructions_isolated", "4 KiB read, depth 32, isolated machine", "instructions", 1, None),
+    ("udp_rx_instructions_per_packet_isolated", "UDP datagram received, isolated machine", "instructions", 1, None),
+    ("image_bytes", "image of the appliance", "KiB", 1024, None),
+]
+
+
+def write_arm64(shown):
+    """docs/bench-arm64.md: the table between its marks."""
+    with open(os.path.join(DOCS, "bench.md"), encoding="utf-8") as f:
+        beside = dict(re.findall(r"^\| ([^|]+) \| ([0-9.,]+) \| [0-9.,]+ \|", f.read(), re.M))
+    value = {one["figure"]: one["value"] for one in shown if one["system"] == "candela" and one["arch"] == "arm64"}
+    lines = ["| | arm64 | x86_64 | unit |", "|---|--:|--:|---|"]
+    for figure, label, unit, divisor, _ in FIGURES + MORE:
+        if value.get(figure) is not None:
+            text = Row(figure, label, unit, divisor, None, value[figure], value[figure]).text(value[figure])
+            if unit == "ratio":
+                text = f"{value[figure]:.3f}"
+            lines.append(f"| {label} | {text} | {beside.get(label, '')} | {unit} |")
+    path = os.path.join(DOCS, "bench-arm64.md")
+    with open(path, encoding="utf-8") as f:
+        words = f.read()
+    with open(path, "w", encoding="utf-8") as f:
+        f.write(TABLE.sub(lambda marks: marks[1] + "\n".join(lines) + "\n" + marks[2], words))
 
 
 def write_documents(found, kernel=None):
