@@ -53,7 +53,7 @@ def run(command, limit_s, quiet):
     started = time.monotonic()
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
                                stdin=subprocess.DEVNULL, start_new_session=True,
-                               env=dict(EMULATED if command[0].startswith("qemu-") else {}, **ENVIRONMENT, ARCH=arch))
+                               env={**(EMULATED if command[0].startswith("qemu-") else {}), **ENVIRONMENT, "ARCH": arch})
     running.add(process)
     limit = threading.Timer(limit_s, end, [process])
     limit.start()
