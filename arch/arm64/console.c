@@ -78,9 +78,10 @@ bool arch_console_init(void)
 {
     if (present || kind == ARM64_UART_NONE)
         return present;
-    if (kind == ARM64_UART_PL011) {
-        arm64_write32(base + PL011_MASK, 0);
+    if (kind == ARM64_UART_PL011)
         arm64_write32(base + PL011_CONTROL, arm64_read32(base + PL011_CONTROL) | CONTROL_ON);
+    if (kind != ARM64_UART_16550) {
+        arm64_write32(base + PL011_MASK, 0);
     } else {
         set(UART_IER, 0);
         set(UART_FCR, FCR_ENABLE);
@@ -91,7 +92,7 @@ bool arch_console_init(void)
 
 static bool full(void)
 {
-    return kind == ARM64_UART_PL011 ? (arm64_read32(base + PL011_FLAGS) & FLAGS_FULL) != 0 :
+    return kind != ARM64_UART_16550 ? (arm64_read32(base + PL011_FLAGS) & FLAGS_FULL) != 0 :
                                       !(get(UART_LSR) & LSR_EMPTY);
 }
 
@@ -103,7 +104,7 @@ static void put(char c)
             return;
         }
     }
-    if (kind == ARM64_UART_PL011)
+    if (kind != ARM64_UART_16550)
         arm64_write32(base + PL011_DATA, (uint8_t)c);
     else
         set(UART_DATA, (uint8_t)c);

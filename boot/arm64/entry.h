@@ -44,6 +44,8 @@ void boot_platform_from_fdt(struct boot_info *boot, uint64_t device_tree);
 void boot_console_from_acpi(uint64_t rsdp);
 
 /* ---- efi_tables.c: what Linux's EFI stub, or a loader that plays it, leaves behind ---- */
+struct boot_efi_map { uint64_t start, bytes, descriptor_bytes; };      /* bytes 0: none */
+void boot_efi_memory(struct boot_info *boot, const struct boot_efi_map *map);
 /* ACPI's root pointer from the system table's list; PADDR_NONE when there is none. */
 paddr_t boot_efi_acpi(uint64_t system_table);
 #endif

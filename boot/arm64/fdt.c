@@ -230,20 +230,20 @@ bool fdt_text_is(const struct fdt_walk *w, const char *name, const char *value)
     return text != NULL && strcmp(text, value) == 0;
 }
 
-bool fdt_compatible(const struct fdt_walk *w, const char *what)
+int fdt_text_index(const struct fdt_walk *w, const char *name, const char *value)
 {
     uint32_t bytes;
-    const char *list = (const char *)fdt_property(w, "compatible", &bytes);
-    while (list != NULL && bytes > 0) {
+    const char *list = (const char *)fdt_property(w, name, &bytes);
+    for (int index = 0; list != NULL && bytes > 0; index++) {
         size_t length = strnlen(list, bytes);
         if (length == bytes)
-            return false;
-        if (strcmp(list, what) == 0)
-            return true;
+            break;
+        if (strcmp(list, value) == 0)
+            return index;
         list += length + 1;
         bytes -= (uint32_t)length + 1;
     }
-    return false;
+    return -1;
 }
 
 bool fdt_enabled(const struct fdt_walk *w)

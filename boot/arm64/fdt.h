@@ -51,8 +51,13 @@ const uint8_t *fdt_property(const struct fdt_walk *w, const char *name, uint32_t
 /* A text property with its end checked, or NULL. */
 const char *fdt_text(const struct fdt_walk *w, const char *name);
 bool fdt_text_is(const struct fdt_walk *w, const char *name, const char *value);
+/* Which string of a list of them this is: 0 and on, -1 none. */
+int fdt_text_index(const struct fdt_walk *w, const char *name, const char *value);
 /* Is this one of the strings of `compatible`? */
-bool fdt_compatible(const struct fdt_walk *w, const char *what);
+static inline bool fdt_compatible(const struct fdt_walk *w, const char *what)
+{
+    return fdt_text_index(w, "compatible", what) >= 0;
+}
 /* Not switched off by `status`. */
 bool fdt_enabled(const struct fdt_walk *w);
 /* A number of one or two cells. */

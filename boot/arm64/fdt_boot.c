@@ -3,7 +3,7 @@
  * What the device tree tells: memory, what of it is taken, the command line, an initial RAM disk, random numbers, the
  * console, the interrupt controller, timers, the way to PSCI, VMBus' interrupt, and where UEFI's tables are. Sources:
  * Devicetree Specification 0.4, chapter 3; Linux's bindings of the nodes named below; Linux documentation,
- * arch/arm64/booting and arch/arm/uefi (the properties linux,uefi-*).
+ * arch/arm64/booting and arch/arm/uefi (the properties linux,uefi-*); the trees of QEMU and OpenVMM.
  *
  * Two walks: /chosen names the console by a path or an alias, so it comes first.
  */
@@ -18,7 +18,8 @@
 
 struct chosen {
     char console[FDT_PATH_MAX];      /* path of the node, or an alias, without the settings behind a colon */
-    uint64_t system_table;
+    uint64_t system_table;           /* 0: there is no trace of UEFI */
+    struct boot_efi_map map;
 };
 
 static bool open_at(struct boot_info *boot, struct fdt *fdt, uint64_t address)
@@ -68,6 +69,10 @@ static void read_chosen(struct boot_info *boot, const struct fdt_walk *w, struct
     take_seed(boot, seed, bytes);
     if (!fdt_number(w, "linux,uefi-system-table", &c->system_table))
         c->system_table = 0;
+    if (!fdt_number(w, "linux,uefi-mmap-start", &c->map.start) ||
+        !fdt_number(w, "linux,uefi-mmap-size", &c->map.bytes) ||
+        !fdt_number(w, "linux,uefi-mmap-desc-size", &c->map.descriptor_bytes))
+        c->map = (struct boot_efi_map){0, 0, 0};
 }
 
 /* An alias stands for a path. */
@@ -108,6 +113,16 @@ static void read_gic(struct arch_platform *p, const struct fdt_walk *w, uint32_t
         p->gic_redistributors[p->gic_ranges++] = (struct arch_gic_range){start, bytes, false};
 }
 
+/* By name where there are names (OpenVMM lists the virtual timer alone), else by the binding's order. */
+static uint32_t timer_interrupt(const struct fdt_walk *w, const char *name, unsigned place)
+{
+    uint32_t bytes;
+    int index = (int)place;
+    if (fdt_property(w, "interrupt-names", &bytes) != NULL)
+        index = fdt_text_index(w, "interrupt-names", name);
+    return index < 0 ? 0 : fdt_gic_interrupt(w, (unsigned)index);
+}
+
 static void read_platform(struct arch_platform *p, const struct fdt_walk *w)
 {
     enum { TIMER_VIRTUAL = 2, TIMER_EL2_PHYSICAL = 3 };      /* order of the list: secure, EL1, virtual, EL2 */
@@ -116,8 +131,8 @@ static void read_platform(struct arch_platform *p, const struct fdt_walk *w)
     else if (fdt_compatible(w, "arm,cortex-a15-gic") || fdt_compatible(w, "arm,gic-400"))
         read_gic(p, w, 2);
     else if (fdt_compatible(w, "arm,armv8-timer")) {
-        p->timer_irq = fdt_gic_interrupt(w, TIMER_VIRTUAL);
-        p->timer_irq_el2 = fdt_gic_interrupt(w, TIMER_EL2_PHYSICAL);
+        p->timer_irq = timer_interrupt(w, "virt", TIMER_VIRTUAL);
+        p->timer_irq_el2 = timer_interrupt(w, "hyp-phys", TIMER_EL2_PHYSICAL);
     } else if (fdt_compatible(w, "arm,psci-1.0") || fdt_compatible(w, "arm,psci-0.2")) {
         p->psci = fdt_text_is(w, "method", "hvc") ? ARCH_PSCI_HVC : fdt_text_is(w, "method", "smc") ? ARCH_PSCI_SMC :
                   ARCH_PSCI_UNKNOWN;
@@ -132,7 +147,9 @@ struct uart { enum arm64_uart kind; uint64_t registers; unsigned shift, width; }
 
 static enum arm64_uart uart_kind(const struct fdt_walk *w)
 {
-    if (fdt_compatible(w, "arm,pl011") || fdt_compatible(w, "arm,sbsa-uart"))
+    if (fdt_compatible(w, "arm,sbsa-uart"))
+        return ARM64_UART_SBSA;
+    if (fdt_compatible(w, "arm,pl011"))
         return ARM64_UART_PL011;
     if (fdt_compatible(w, "ns16550a") || fdt_compatible(w, "ns16550") || fdt_compatible(w, "snps,dw-apb-uart"))
         return ARM64_UART_16550;
@@ -177,13 +194,13 @@ static void read_names(struct boot_info *boot, const struct fdt *fdt, struct cho
             resolve_alias(&w, c);
 }
 
-/* alone: nobody else tells of memory and command line. */
+/* alone: nobody else tells of memory and command line. UEFI's memory map wins over nodes, as it does for Linux. */
 static void read_nodes(struct boot_info *boot, const struct fdt *fdt, const struct chosen *c, bool alone)
 {
     static struct fdt_walk w;
     struct uart uart = {ARM64_UART_NONE, 0, 0, 0};
     for (fdt_walk_begin(&w, fdt); fdt_walk_next(&w);) {
-        if (alone && fdt_text_is(&w, "device_type", "memory") && fdt_enabled(&w))
+        if (alone && c->map.bytes == 0 && fdt_text_is(&w, "device_type", "memory") && fdt_enabled(&w))
             add_memory(boot, &w, MM_RAM);
         else if (alone && in_reserved_memory(&w))
             add_memory(boot, &w, MM_RESERVED);
@@ -203,6 +220,7 @@ bool boot_from_fdt(struct boot_info *boot, uint64_t device_tree)
     boot->device_tree = pa(device_tree);
     read_names(boot, &fdt, &chosen, true);
     read_nodes(boot, &fdt, &chosen, true);
+    boot_efi_memory(boot, &chosen.map);
     for (unsigned i = 0; fdt_reservation(&fdt, i, &start, &bytes); i++)
         boot_add_region(boot, start, bytes, MM_RESERVED);
     /* It stays readable: the lab's hypervisor hands parts of it on. */

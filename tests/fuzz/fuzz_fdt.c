@@ -31,7 +31,7 @@ const void *boot_phys(uint64_t address, uint64_t bytes)
 bool boot_map_early_device(uint64_t registers) { return registers >> 44 == 0; }
 void arm64_console_set(enum arm64_uart kind, paddr_t registers UNUSED, unsigned shift, unsigned width)
 {
-    FUZZ_CHECK(kind == ARM64_UART_PL011 || kind == ARM64_UART_16550);
+    FUZZ_CHECK(kind == ARM64_UART_PL011 || kind == ARM64_UART_16550 || kind == ARM64_UART_SBSA);
     FUZZ_CHECK(shift <= 3 && (width == 1 || width == 4));
 }
 

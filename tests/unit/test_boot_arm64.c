@@ -231,6 +231,60 @@ TEST(addresses_go_through_the_buses_above)
     CHECK_EQ(console.registers, 0x80041000);
 }
 
+/* As OpenVMM describes its machine: one timer, by name; the small UART; a console path that leads nowhere. */
+TEST(openvmm_is_read)
+{
+    fdt_start();
+    fdt_node("");
+    fdt_prop_cells("#address-cells", 2);
+    fdt_prop_cells("#size-cells", 2);
+    fdt_node("psci");
+    fdt_prop_text("compatible", "arm,psci-0.2");
+    fdt_prop_text("method", "hvc");
+    fdt_end();
+    fdt_node("memory@0");
+    fdt_prop_text("device_type", "memory");
+    fdt_prop_cells("reg", 0, 0, 0, 0x40000000);
+    fdt_end();
+    fdt_node("timer");
+    fdt_prop_text("compatible", "arm,armv8-timer");
+    fdt_prop_text("interrupt-names", "virt");
+    fdt_prop_cells("interrupts", 1, 4, 8);
+    fdt_end();
+    fdt_node("openvmm");
+    fdt_prop_text("compatible", "simple-bus");
+    fdt_prop_cells("#address-cells", 2);
+    fdt_prop_cells("#size-cells", 2);
+    fdt_prop("ranges", "", 0);
+    fdt_node("uart@effec000");
+    fdt_prop("compatible", "arm,sbsa-uart\0arm,primecell", 28);
+    fdt_prop_cells("reg", 0, 0xEFFEC000, 0, 0x1000);
+    fdt_prop_text("status", "okay");
+    fdt_end();
+    fdt_node("uart@effeb000");
+    fdt_prop("compatible", "arm,sbsa-uart\0arm,primecell", 28);
+    fdt_prop_cells("reg", 0, 0xEFFEB000, 0, 0x1000);
+    fdt_prop_text("status", "okay");
+    fdt_end();
+    fdt_node("vmbus");
+    fdt_prop_text("compatible", "microsoft,vmbus");
+    fdt_prop_cells("interrupts", 1, 2, 1);
+    fdt_end();
+    fdt_end();
+    fdt_node("chosen");
+    fdt_prop_text("bootargs", "loglevel=debug");
+    fdt_prop_cells("linux,initrd-start", 0, 0x1000000);      /* none: it ends where it starts */
+    fdt_prop_cells("linux,initrd-end", 0, 0x1000000);
+    fdt_prop_text("stdout-path", "/hvlite/uart@effec000");
+    fdt_end();
+    fdt_end();
+    CHECK(read_tree());
+    CHECK(info.note[0] == '\0' && info.module_count == 0);
+    CHECK(has_region(0, 0x40000000, MM_RAM));
+    CHECK(info.platform.timer_irq == 20 && info.platform.timer_irq_el2 == 0 && info.platform.vmbus_irq == 18);
+    CHECK(console.kind == ARM64_UART_SBSA && console.registers == 0xEFFEC000);
+}
+
 TEST(interrupts_are_told_by_kind)
 {
     static const struct { uint32_t type, number, expected; } cases[] = {
@@ -458,6 +512,54 @@ TEST(acpi_by_a_system_table)
     table.number_of_table_entries = SIZE_MAX;
     memcpy(arena + 0x1000, &table, sizeof table);
     CHECK(read_arena() && pa_is_none(info.acpi_rsdp));
+}
+
+/* Nothing but /chosen: memory by UEFI's map, whose descriptors may be longer than we know them. */
+TEST(memory_by_uefis_map)
+{
+    static const struct { uint32_t type; uint64_t start, pages, attribute; } map[] = {
+        {EFI_BOOT_SERVICES_DATA, 0x800000, 2, EFI_MEMORY_WB}, {EFI_ACPI_RECLAIM_MEMORY, 0x802000, 16, EFI_MEMORY_WB},
+        {EFI_CONVENTIONAL_MEMORY, 0, 0x800, EFI_MEMORY_WB}, {EFI_CONVENTIONAL_MEMORY, 0x812000, 0x1000, EFI_MEMORY_WB},
+        {EFI_CONVENTIONAL_MEMORY, 0x1812000, 0x1000, EFI_MEMORY_WB},
+    };
+    const uint32_t step = sizeof(struct efi_memory_descriptor) + 8;
+    uint32_t bytes;
+    uint8_t *tree;
+    for (unsigned broken = 0; broken < 4; broken++) {
+        fdt_start();
+        fdt_node("");
+        fdt_node("memory");
+        fdt_prop_text("device_type", "memory");
+        fdt_prop_cells("reg", 0, 0x77000000, 0x1000000);         /* not believed beside a map */
+        fdt_end();
+        fdt_node("chosen");
+        fdt_prop_cells("linux,uefi-system-table", 0, 0x40000000);
+        fdt_prop_cells("linux,uefi-mmap-start", 0, (uint32_t)ARENA_START + (broken == 1 ? 0x1001 : 0x1000));
+        fdt_prop_cells("linux,uefi-mmap-size", broken == 2 ? 0xFFFFFFFF : step * (uint32_t)ARRAY_SIZE(map));
+        fdt_prop_cells("linux,uefi-mmap-desc-size", broken == 3 ? 8 : step);
+        fdt_end();
+        fdt_end();
+        tree = fdt_finish(&bytes);
+        free(arena);
+        arena_bytes = 0x1000 + step * ARRAY_SIZE(map);
+        arena = calloc(1, arena_bytes);
+        memcpy(arena, tree, bytes);
+        free(tree);
+        for (unsigned i = 0; i < ARRAY_SIZE(map); i++) {
+            struct efi_memory_descriptor d = {.type = map[i].type, .physical_start = map[i].start,
+                                              .number_of_pages = map[i].pages, .attribute = map[i].attribute};
+            memcpy(arena + 0x1000 + i * step, &d, sizeof d);
+        }
+        CHECK(read_arena());
+        CHECK(!has_region(0x77000000, 0x1000000, MM_RAM));
+        if (broken == 0) {
+            CHECK(info.note[0] == '\0');
+            CHECK(has_region(0x800000, 0x2000, MM_RAM) && has_region(0x802000, 0x10000, MM_ACPI));
+            CHECK(has_region(0, 0x800000, MM_RAM) && has_region(0x812000, 0x2000000, MM_RAM));      /* two in one */
+        } else {
+            CHECK(strstr(info.note, "memory map of UEFI") != NULL && info.region_count == 1);
+        }
+    }
 }
 
 /* ---- the image's header ---- */
