@@ -37,7 +37,7 @@
 #define HOST_NO_VP          0xFFFFFFFFu       /* set_timer, host_timer_fired: the model's own timer */
 #define HOST_NEVER          UINT64_MAX
 #define HOST_TICKS_PER_MS   10000ull          /* time is in 100 ns */
-#define HOST_HCALL_REGS     14u
+#define HOST_HCALL_REGS     16u               /* arm64's block of 128 bytes; x86_64 uses 14 of them */
 
 struct host;
 struct host_scsi;                             /* a SCSI controller */
@@ -208,7 +208,7 @@ bool host_rdmsr(struct host *h, uint32_t vp, uint32_t msr, uint64_t *value);
 bool host_wrmsr(struct host *h, uint32_t vp, uint32_t msr, uint64_t value);
 /*
  * regs[0], regs[1]: RDX, R8 (arm64: X2, X3 of the SMCCC form); regs[2..13]: XMM0 to XMM5 as pairs of words,
- * low first (arm64: X4 on). Fast output is written to regs. Returns the result word for RAX (arm64: X0).
+ * low first (arm64: X4 to X17 are regs[2..15]). Fast output is written to regs. Returns the result word for RAX (arm64: X0).
  * When *control has changed (RCX, X1) the instruction must be executed again with it: the call is being
  * continued.
  */

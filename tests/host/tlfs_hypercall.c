@@ -8,6 +8,8 @@
  */
 #include "tests/host/host_internal.h"
 
+#define X86_HCALL_REGS 14u           /* RDX, R8, XMM0 to XMM5 */
+
 enum {
     CALL_REP = 1,                   /* a list of elements follows the header */
     CALL_VARHEAD = 2,               /* a variable header is allowed */
@@ -131,9 +133,9 @@ static uint32_t out_bytes(const struct frame *f)
 
 static uint16_t fetch_fast(struct frame *f)
 {
-    uint32_t bytes = f->in_bytes, room = HOST_HCALL_REGS * 8;
-    uint32_t out_at = (bytes + 15) / 16 * 16;
     bool wide = f->h->cfg.arm64;
+    uint32_t bytes = f->in_bytes, room = (wide ? HOST_HCALL_REGS : X86_HCALL_REGS) * 8;
+    uint32_t out_at = (bytes + 15) / 16 * 16;
 
     if (f->call->flags & CALL_MEMORY_ONLY) {
         host_violation(f->h, &f->control, 8, "%s: cannot be a fast call", f->call->name);

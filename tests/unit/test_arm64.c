@@ -123,6 +123,30 @@ TEST(arm64_registers_of_the_model)
     host_destroy(host);
 }
 
+/* The largest block of registers: five names are 36 bytes, 48 with their pair, and five values 80: X2 to X17. */
+TEST(arm64_registers_by_the_largest_block)
+{
+    struct host_config cfg;
+    struct { struct hv_vp_registers header; uint32_t names[5]; } in = {
+        {.partition_id = HV_PARTITION_ID_SELF, .vp_index = HV_VP_INDEX_SELF},
+        {HV_REGISTER_VP_INDEX, HV_REGISTER_SVERSION, HV_REGISTER_VP_INDEX, HV_REGISTER_SVERSION,
+         HV_REGISTER_HYPERVISOR_VERSION},
+    };
+    uint64_t regs[HOST_HCALL_REGS] = {0}, control = HV_CONTROL_FAST | hv_control(HVCALL_GET_VP_REGISTERS, 0, 5, 0);
+
+    host_config_default(&cfg);
+    cfg.arm64 = true;
+    host = host_create(&cfg, &ops, NULL);
+    memcpy(regs, &in, sizeof(in.header) + sizeof(in.names));
+    CHECK_EQ(host_hypercall(host, 0, &control, regs), hv_result(HV_STATUS_SUCCESS, 5));
+    CHECK_EQ(regs[6], 0);
+    CHECK_EQ(regs[8], HV_SYNIC_VERSION_1);
+    CHECK_EQ(regs[12], HV_SYNIC_VERSION_1);
+    CHECK_EQ(regs[14], cfg.version_words[0] | (uint64_t)cfg.version_words[1] << 32);
+    CHECK_EQ(regs[15], cfg.version_words[2] | (uint64_t)cfg.version_words[3] << 32);
+    host_destroy(host);
+}
+
 TEST(arm64_feature_words)
 {
     struct arch_hv_features f = {0};
