@@ -100,7 +100,8 @@ void selftest_run(const char *name)
     static const struct { const char *name; void (*fn)(void *arg); } tests[] = {
         {"assert", assertion}, {"null", null_read}, {"write-constant", write_constant}, {"undefined", undefined},
         {"execute-data", execute_data}, {"boot-stack", overflow}, {"task-stack", overflow_task},
-        {"far-edge", far_edge}, {"interrupt", interrupted}, {"reporter", bad_reporter}, {"interrupt-stack", overflow_interrupt_stack},
+        {"far-edge", far_edge}, {"interrupt", interrupted}, {"reporter", bad_reporter},
+        {"interrupt-stack", overflow_interrupt_stack},
     };
     if (strcmp(name, "memory") == 0) {
         selftest_memory();

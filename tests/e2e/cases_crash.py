@@ -16,7 +16,7 @@ WAYS = {
     "boot-stack": r"panic: .*(stack overflow|double fault|guard)",
     "task-stack": r"panic: .*stack overflow in task",
     "interrupt": r"panic: an interrupt handler gives up(?s:.*)in_an_interrupt\+(?s:.*)"
-                 r"(trap_common|save_and_interrupt)\+(?s:.*)arch_idle\+",
+                 r"(trap_common|save_and_interrupt)\+(?s:.*)selftest_run\+",
     # what fails while it reports is told, and the other reporters get their turn
     "reporter": r"panic: a reporter that fails(?s:.*)panic: again, inside the panic: assertion failed: report == NULL",
     # the stack for such exceptions overflows in its turn: its guard page holds, a fresh exception goes on
