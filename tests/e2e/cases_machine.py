@@ -118,7 +118,7 @@ def microvm(t):
 
 @case(limit_s=60)
 def no_console(t):
-    """Without a serial port, and with one that never takes a byte, the machine boots, runs and powers off."""
+    """Without a serial port the machine boots, runs and powers off."""
     vm = PlainVM(t.path("none"), DIRECT, HELLO, mem="64M")
     line = vm.lines.pop("console")
     vm.panicked = lambda: None
@@ -126,6 +126,10 @@ def no_console(t):
     t.equal(vm.wait(20), 0, "no serial port: QEMU's exit code after power-off")
     vm.lines["console"] = line
 
+
+@case(limit_s=60, arch="x86_64")                      # QEMU's PL011 makes the whole machine wait until a byte is taken
+def stuck_console(t):
+    """With a serial port that never takes a byte the machine boots, runs and powers off."""
     # A listener that never reads, behind a socket with the smallest buffer: the port soon stops taking bytes.
     path = t.socket_path("stuck")
     with socket.socket(socket.AF_UNIX) as server:
