@@ -15,6 +15,9 @@ check: fetch
 check-hosted check-isolation: fetch
 	@$(MAKE) $(SUB) hosted $(if $(filter %-isolation,$@),all)
 	@$(PY) tests/check.py $(@:check-%=%)
+soak: fetch           # host and guest on processors of their own, for ten minutes
+	@$(MAKE) $(SUB) all $(H)/test_ring_order
+	@CANDELA_ORDER_S=$${CANDELA_ORDER_S:-600} $(PY) tests/check.py order
 check-house check-lab check-linux check-kvm: fetch
 	@$(MAKE) $(SUB) all
 	@$(PY) tests/check.py $(@:check-%=%)

@@ -139,8 +139,13 @@ def isolation():
     return hosted("isolat") + lab("iso_", "bad_isolated") + linux("linux_isolated")
 
 
+def order():
+    """Host and guest on processors of their own: order of memory. CANDELA_ORDER_S seconds each."""
+    return hosted("ring_order") + (lab("order_") if arch == "arm64" else [])
+
+
 PARTS = {"house": house, "hosted": hosted, "fuzz": fuzz, "lab": lab, "linux": linux, "kvm": kvm,
-         "isolation": isolation}
+         "isolation": isolation, "order": order}
 
 
 def main():
