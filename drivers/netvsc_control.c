@@ -101,12 +101,17 @@ void netvsc_reply(struct netvsc *n, const struct rndis_header *header, const voi
         netvsc_lie(n, "an RNDIS answer too short", header->length);
         return;
     }
-    copy_once(&id, (const char *)message + sizeof(*header), sizeof(id));
-    if (!n->reply_waiting || header->type != n->reply_type || id != n->request_id) {
+    if (!n->reply_waiting || header->type != n->reply_type) {
+        netvsc_lie(n, "an RNDIS answer to no request", header->type);
+        return;
+    }
+    memcpy(n->reply, header, sizeof(*header));
+    copy_once(n->reply + sizeof(*header), (const char *)message + sizeof(*header), bytes - (uint32_t)sizeof(*header));
+    memcpy(&id, n->reply + sizeof(*header), sizeof(id));
+    if (id != n->request_id) {
         netvsc_lie(n, "an RNDIS answer to no request", id);
         return;
     }
-    copy_once(n->reply, message, bytes);
     n->reply_bytes = bytes;
     n->reply_waiting = false;
     wait_queue_wake_all(&n->wait);

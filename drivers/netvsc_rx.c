@@ -133,10 +133,11 @@ void netvsc_rx_flush(struct netvsc *n)
     nic_receive(&n->nic, n->batch, count);
 }
 
-static void data_message(struct netvsc *n, struct netvsc_rx_packet *packet, char *message, uint32_t bytes)
+static void data_message(struct netvsc *n, struct netvsc_rx_packet *packet, const struct rndis_header *header,
+                         char *message, uint32_t bytes)
 {
     struct rndis_rx rx;
-    const char *wrong = rndis_rx_parse(message, bytes, &rx);
+    const char *wrong = rndis_rx_parse(message, bytes, header, &rx);
     char *frame;
     void *token = packet;
 
@@ -182,8 +183,8 @@ static void indication(struct netvsc *n, const void *message, const struct rndis
         netvsc_lie(n, "a status indication too short", header->length);
         return;
     }
-    copy_once(&m, message, sizeof(m));
     m.header = *header;                  /* the length that was checked */
+    copy_once((char *)&m + sizeof(*header), (const char *)message + sizeof(*header), sizeof(m) - sizeof(*header));
     NETVSC_COUNT(n, indications);
     switch (m.status) {
     case RNDIS_STATUS_MEDIA_CONNECT:
@@ -210,14 +211,14 @@ static void indication(struct netvsc *n, const void *message, const struct rndis
 
 static void message_in(struct netvsc *n, struct netvsc_rx_packet *packet, char *message, uint32_t bytes)
 {
-    struct rndis_header header;
+    struct rndis_header header = rndis_header_read(message, bytes);
     const char *wrong;
 
-    if (rndis_is_data(message, bytes)) {
-        data_message(n, packet, message, bytes);
+    if (header.type == RNDIS_PACKET) {
+        data_message(n, packet, &header, message, bytes);
         return;
     }
-    wrong = rndis_header_parse(message, bytes, &header);
+    wrong = rndis_header_check(&header, bytes);
     if (wrong) {
         netvsc_lie(n, wrong, bytes);
         packet->status = NVSP_STATUS_INVALID_RNDIS_PACKET;

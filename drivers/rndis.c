@@ -90,11 +90,19 @@ void rndis_lso_prepare(uint8_t *frame, const struct nic_tx *tx)
 
 /* ---- receiving ---- */
 
-const char *rndis_header_parse(const void *message, uint32_t bytes, struct rndis_header *header)
+struct rndis_header rndis_header_read(const void *message, uint32_t bytes)
+{
+    struct rndis_header header = {0};
+
+    if (bytes >= sizeof(header))
+        copy_once(&header, message, sizeof(header));
+    return header;
+}
+
+const char *rndis_header_check(const struct rndis_header *header, uint32_t bytes)
 {
     if (bytes < sizeof(*header))
         return "shorter than a header";
-    copy_once(header, message, sizeof(*header));
     if (header->length < sizeof(*header))
         return "a length smaller than a header";
     if (header->length > bytes)
@@ -146,22 +154,16 @@ static const char *parse_ppis(const char *at, uint32_t left, struct rndis_rx *rx
     return NULL;
 }
 
-bool rndis_is_data(const void *message, uint32_t bytes)
-{
-    return bytes >= sizeof(struct rndis_packet) && word_at(message, 0) == RNDIS_PACKET;
-}
-
-const char *rndis_rx_parse(const void *message, uint32_t bytes, struct rndis_rx *rx)
+const char *rndis_rx_parse(const void *message, uint32_t bytes, const struct rndis_header *header, struct rndis_rx *rx)
 {
     const uint32_t least = sizeof(struct rndis_packet) - RNDIS_OFFSET_BASE;
     const char *m = message;
-    uint32_t length, body, offset, frame_bytes, ppi_bytes;
+    uint32_t length = header->length, body, offset, frame_bytes, ppi_bytes;
 
     if (UNLIKELY(bytes < sizeof(struct rndis_packet)))
         return "shorter than a data message";
-    if (UNLIKELY(word_at(m, offsetof(struct rndis_packet, header.type)) != RNDIS_PACKET))
+    if (UNLIKELY(header->type != RNDIS_PACKET))
         return "not a data message";
-    length = word_at(m, offsetof(struct rndis_packet, header.length));
     if (UNLIKELY(length < sizeof(struct rndis_packet) || length > bytes))
         return "a length that does not fit its range";
     body = length - RNDIS_OFFSET_BASE;

@@ -26,12 +26,13 @@ struct rndis_rx {
     uint32_t flags;                /* enum nic_rx_flag */
     uint16_t vlan;
 };
-/* Looks like one; whether it is, the next function says. */
-bool rndis_is_data(const void *message, uint32_t bytes);
-/* Checks the data message in [message, message + bytes). NULL when good, else what is wrong with it. */
-const char *rndis_rx_parse(const void *message, uint32_t bytes, struct rndis_rx *rx);
-/* The type and the length of any message; NULL when the length is sound. */
-const char *rndis_header_parse(const void *message, uint32_t bytes, struct rndis_header *header);
+/* The first look at a message in [message, message + bytes): its header, all zero when there is none. Later ones look
+ * at what is behind it only, so that what was decided by type and length stays true. */
+struct rndis_header rndis_header_read(const void *message, uint32_t bytes);
+/* Checks the message as one of data. NULL when it is good, else what is wrong with it. */
+const char *rndis_rx_parse(const void *message, uint32_t bytes, const struct rndis_header *header, struct rndis_rx *rx);
+/* NULL when the length of any message is sound. */
+const char *rndis_header_check(const struct rndis_header *header, uint32_t bytes);
 
 /* ---- control ---- */
 #define RNDIS_INFO_MAX 512u        /* of what we ask or set */
