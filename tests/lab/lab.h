@@ -14,6 +14,7 @@
  *   ics.c      integration components: options, commands, reports
  *   balloon.c  dynamic memory: likewise         isolation.c   private and shared memory: likewise
  *   watch.c    mark_at=                         fwcfg.c   files of QEMU's command line
+ *   nested_cost.c   what second-stage blocks are worth
  *
  * machine.h says what an architecture's folder gives; its own vcpu.h tells how.
  *

@@ -9,7 +9,10 @@
  *   sysregs.c  ID registers, others that trap      stage2.c   the format of second-stage tables, their TLB
  *   gic.c      the machine's GICv3                 vgic.c     the guest's: state, list registers
  *   vgicmmio.c its distributor and redistributors  timer.c    EL2's timer: clock and alarm
- *   debug.c    mark_at=, guest addresses           smp.c start.S   further processors, the lock
+ *   debug.c    mark_at=, guest addresses           smp.c start.S   further processors, the lock, aside=1
+ *   board.c    the machine around the processor    virtio_mmio.c   the lab's devices
+ *   load.c tree.c acpi.c   direct mode: the guest's image, device tree, ACPI
+ *   firmware.c uefi.h efi/ firmware mode
  *
  * Interrupts. All physical ones come to EL2 and bring the guest out. IRQs are masked while the lab runs: what is there
  * between two runs is acknowledged by lab_gic_take(). Lines that are the guest's (its timers, its UART) go on to it
