@@ -184,7 +184,7 @@ def linux():
     if arch == "x86_64":
         linux_column.figures()
     else:
-        print(f"bench: linux: no column for {arch}, whose lab starts Linux only by firmware", file=sys.stderr)
+        print(f"bench: linux: no column for {arch}, which has no I/O port to mark beginnings and ends by", file=sys.stderr)
 
 
 FIGURES = {"size": size, "ring": ring, "boot": boot, "disk": disk, "net": net, "nbd": nbd, "isolated": isolated,
