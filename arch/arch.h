@@ -27,6 +27,7 @@
  *   static inline bool arch_virt_in_direct_map(vaddr_t);    and back:
  *   static inline paddr_t arch_direct_to_phys(vaddr_t);
  *   ARCH_NAME "x86_64"   ARCH_VMAP_BASE, ARCH_VMAP_BYTES (region for mm/vmap.c)   ARCH_DIRECT_BYTES (its limit)
+ *   ARCH_BOOT_MAPPED_END    the direct map shows all RAM below, until mm's own tables are in force; a multiple of 1 GiB
  *   ARCH_MAX_CPUS
  *   ARCH_COUNTER_TOLD       a register tells the counter's frequency, at no cost: arch_counter_calibrate() is exact
  *   ARCH_LOCAL_TIMER_BEST   the CPU's own timer is exact and costs no exit: synthetic timers only when asked for

@@ -10,7 +10,6 @@
 #define LOG_ROOM "mm"
 #include "mm/internal.h"
 
-#define BOOT_MAPPED_BYTES (4ull << 30)       /* what boot's tables show of the direct map */
 #define MIN_RAM_BYTES     (4ull << 20)
 #define INIT_PAGES        512                /* brought online at once, where there is so much */
 #define INIT_PAGES_LEAST  64                 /* tables of image and direct map, heap, the reserve */
@@ -51,8 +50,9 @@ void mm_init(const struct mm_region *map, unsigned entries)
     if (total < MIN_RAM_BYTES)
         panic("the memory map has %llu KiB of usable RAM, at least %llu are needed", (unsigned long long)total >> 10,
               MIN_RAM_BYTES >> 10);
-    if (pages_init(found, count, BOOT_MAPPED_BYTES, INIT_PAGES) < INIT_PAGES_LEAST)
-        panic("less than %llu KiB of RAM below 4 GiB, where bring-up needs them", INIT_PAGES_LEAST * PAGE_BYTES >> 10);
+    if (pages_init(found, count, ARCH_BOOT_MAPPED_END, INIT_PAGES) < INIT_PAGES_LEAST)
+        panic("less than %llu KiB of RAM below %llu GiB, where bring-up needs them", INIT_PAGES_LEAST * PAGE_BYTES >> 10,
+              (unsigned long long)ARCH_BOOT_MAPPED_END >> 30);
     paddr_t root = page_alloc_zeroed(0);
     KASSERT(!pa_is_none(root));
     map_init(root);

@@ -44,6 +44,7 @@ static struct ram_range ranges[MM_RANGE_MAX];
 static unsigned range_count, next_range;      /* ranges before next_range are online entirely */
 static struct zone **region_root[ROOT_LEAVES];
 static struct zone *region_first_leaf[LEAF_REGIONS];
+static bool first_leaf_free;
 static struct zone *last_zone;                /* hit by most look-ups */
 static struct list free_lists[PAGE_ORDER_MAX + 1];
 static uint32_t free_orders;                  /* bit n: free_lists[n] is not empty */
@@ -200,6 +201,11 @@ static bool leaf_ensure(uint64_t pfn)
     uint64_t index = pfn >> (REGION_SHIFT - PAGE_SHIFT) >> 9;
     if (region_root[index])
         return true;
+    if (first_leaf_free) {               /* the first memory, wherever it lies: nothing can be allocated yet */
+        first_leaf_free = false;
+        region_root[index] = region_first_leaf;
+        return true;
+    }
     paddr_t page = page_alloc_table(true);
     if (pa_is_none(page))
         return false;
@@ -280,7 +286,7 @@ static bool memory_online_next(unsigned wanted_order, uint64_t limit)
 
 uint64_t pages_init(const struct mm_range *found, unsigned count, uint64_t boot_limit, uint64_t wanted_pages)
 {
-    region_root[0] = region_first_leaf;
+    first_leaf_free = true;
     for (unsigned i = 0; i <= PAGE_ORDER_MAX; i++)
         list_init(&free_lists[i]);
     for (unsigned i = 0; i < count; i++) {

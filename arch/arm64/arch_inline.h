@@ -3,7 +3,7 @@
  * arm64: what arch/arch.h wants inline, and the map of the kernel's half of the address space (TTBR1, 48 bits; TTBR0 is
  * off once mm's tables are in force).
  *
- *   0xffff800000000000  64 TiB  direct map of physical memory (boot maps RAM below 4 GiB; mm the rest)
+ *   0xffff800000000000  64 TiB  direct map of physical memory (boot maps the lowest of it; mm the rest)
  *   0xffffc00000000000  16 TiB  vmap region
  *   0xffffffff80000000   2 MiB  early devices: the console's registers, for as long as the machine runs
  *   0xffffffff80200000          the image, wherever it lies in physical memory
@@ -22,13 +22,14 @@
 #define ARCH_LOCAL_TIMER_BEST true
 #define ARCH_DIRECT_BASE  0xffff800000000000ull
 #define ARCH_DIRECT_BYTES (64ull << 40)
+#define ARCH_BOOT_MAPPED_END arm64_boot_mapped_end
 #define ARCH_VMAP_BASE    0xffffc00000000000ull
 #define ARCH_VMAP_BYTES   (16ull << 40)
 #define EARLY_DEVICE_BASE 0xffffffff80000000ull
 #define IMAGE_VIRT_BASE   0xffffffff80200000ull    /* of the image's byte 0; linker.ld has the same number */
 
-/* Physical address of the image's byte 0, found by the entry. */
-extern uint64_t image_phys_base;
+/* Physical address of the image's byte 0, and below which address all RAM is mapped: both set by the entry. */
+extern uint64_t image_phys_base, arm64_boot_mapped_end;
 /* Linker symbols; each is page aligned. Data includes .bss. arch_image_sections() is the way to walk them. */
 extern char image_text_start[], image_text_end[];
 extern char image_rodata_start[], image_rodata_end[];

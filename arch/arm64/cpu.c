@@ -9,7 +9,7 @@
 #define FRAME_STEP_MAX (1u << 20)    /* two frames of one stack are not farther apart */
 #define FUNCTION_MAX   4096          /* of a function that is looked through for the start of a frame */
 
-uint64_t image_phys_base;            /* both set by the entry */
+uint64_t image_phys_base, arm64_boot_mapped_end;     /* all set by the entry */
 unsigned arm64_entry_el;
 static char model[64];
 

@@ -154,12 +154,24 @@ copy_backward:
     b.eq 6f
     stp xzr, xzr, [x3], #16
     b 5b
-6:  sub x8, x4, x6
-    cmp x3, x8
+6:  sub x8, x4, x6, lsl #2              /* four at a time, then one */
+    sub x9, x4, x6
+    b 12f
+11: dc zva, x3
+    add x3, x3, x6
+    dc zva, x3
+    add x3, x3, x6
+    dc zva, x3
+    add x3, x3, x6
+    dc zva, x3
+    add x3, x3, x6
+12: cmp x3, x8
+    b.ls 11b
+13: cmp x3, x9
     b.hi 7f
     dc zva, x3
     add x3, x3, x6
-    b 6b
+    b 13b
 7:  sub x8, x4, #64
 8:  cmp x3, x8
     b.hi 10f

@@ -17,6 +17,7 @@
 #define ARCH_LOCAL_TIMER_BEST false                /* the local APIC's: exits, and its rate is measured */
 #define ARCH_DIRECT_BASE  0xffff800000000000ull
 #define ARCH_DIRECT_BYTES (64ull << 40)
+#define ARCH_BOOT_MAPPED_END (4ull << 30)
 #define ARCH_VMAP_BASE    0xffffc00000000000ull
 #define ARCH_VMAP_BYTES   (16ull << 40)
 #define IMAGE_VIRT_BASE   0xffffffff80200000ull    /* of the image's byte 0; linker.ld has the same number */

@@ -10,7 +10,9 @@
 #include "arch/arm64/arm64.h"
 #include <string.h>
 
-#define BOOT_MAP_BYTES (4ull << 30)      /* RAM below is in the direct map: mm brings its first pages online there */
+#define GIB            (1ull << 30)
+#define BOOT_MAP_BYTES (4 * GIB)         /* of RAM in the direct map: mm brings its first pages online there, */
+#define BOOT_MAP_GIBS  8                 /* which lie in so many GiBs: each takes a table */
 #define BOOT_TEXT_MAX  65536u            /* a loader's text without an end is cut here */
 #define ELF_PHYS       0x40200000ull     /* linker.ld's IMAGE_PHYS */
 #define ELF_TREE       0x40000000ull     /* where QEMU puts the device tree for an ELF file: at the start of RAM */
@@ -33,15 +35,44 @@ size_t boot_text(const char **text, uint64_t address)
     return length;
 }
 
-/* mm finds its first pages through the direct map. */
+/* RAM of this region in [from, to); false: none. */
+static bool ram_between(const struct mm_region *r, uint64_t from, uint64_t to, uint64_t *start, uint64_t *end)
+{
+    if (r->type != MM_RAM || r->bytes > UINT64_MAX - r->start.v)
+        return false;
+    *start = MAX(r->start.v, from);
+    *end = MIN(r->start.v + r->bytes, to);
+    return *start < *end;
+}
+
+static uint64_t lowest_ram(const struct boot_info *boot, uint64_t from)
+{
+    uint64_t lowest = UINT64_MAX, start, end;
+    for (unsigned i = 0; i < boot->region_count; i++)
+        if (ram_between(&boot->regions[i], from, UINT64_MAX, &start, &end))
+            lowest = MIN(lowest, start);
+    return lowest;
+}
+
+/* mm finds its first pages through the direct map: the lowest RAM, wherever that is, one GiB of addresses after the
+ * other. */
 static void map_low_memory(struct boot_info *boot)
 {
-    for (unsigned i = 0; i < boot->region_count; i++) {
-        const struct mm_region *r = &boot->regions[i];
-        if (r->type != MM_RAM || r->bytes == 0 || r->start.v >= BOOT_MAP_BYTES)
-            continue;
-        if (!boot_map(r->start.v, MIN(r->bytes, BOOT_MAP_BYTES - r->start.v)))
-            boot_note(boot, "RAM at 0x%llx can't be mapped", (unsigned long long)r->start.v);
+    uint64_t at = 0, mapped = 0, lowest, start, end;
+    for (unsigned n = 0; n < BOOT_MAP_GIBS && mapped < BOOT_MAP_BYTES; n++) {
+        lowest = ALIGN_DOWN(lowest_ram(boot, at), GIB);
+        if (lowest > ARCH_DIRECT_BYTES - GIB)
+            break;
+        for (unsigned i = 0; i < boot->region_count; i++) {
+            if (!ram_between(&boot->regions[i], lowest, lowest + GIB, &start, &end))
+                continue;
+            if (!boot_map(start, end - start)) {
+                boot_note(boot, "RAM at 0x%llx can't be mapped", (unsigned long long)start);
+                return;
+            }
+            mapped += end - start;
+        }
+        at = arm64_boot_mapped_end = lowest + GIB;
     }
 }
 

@@ -25,9 +25,10 @@ static uint64_t *table_at(uint64_t entry)
     return (uint64_t *)(uintptr_t)((entry & PTE_ADDRESS) - image_phys_base + IMAGE_VIRT_BASE);
 }
 
-static void publish(uint64_t *entry, uint64_t value)
+/* For the walker, who may be asked once settle() is through. */
+static void publish(uint64_t *entry, uint64_t value) { __atomic_store_n(entry, value, __ATOMIC_RELEASE); }
+static void settle(void)
 {
-    __atomic_store_n(entry, value, __ATOMIC_RELEASE);
     arm64_dsb_ishst();
     arm64_isb();
 }
@@ -45,27 +46,30 @@ static uint64_t *table_below(uint64_t *entry)
     return table_at(*entry);
 }
 
-static bool map_block(uint64_t phys)
+/* The table of the GiB of direct map around a physical address. */
+static uint64_t *blocks_of(uint64_t phys)
 {
     uint64_t virt = ARCH_DIRECT_BASE + phys;
     uint64_t *l1 = table_below(&boot_tables_start[ARM64_TABLE_KERNEL_L0][virt >> 39 & (ENTRIES - 1)]);
-    uint64_t *l2 = l1 == NULL ? NULL : table_below(&l1[virt >> 30 & (ENTRIES - 1)]);
-    if (l2 == NULL)
-        return false;
-    if (!(l2[virt >> 21 & (ENTRIES - 1)] & PTE_VALID))
-        publish(&l2[virt >> 21 & (ENTRIES - 1)], phys | PTE_NORMAL | PTE_XN);
-    return true;
+    return l1 == NULL ? NULL : table_below(&l1[virt >> 30 & (ENTRIES - 1)]);
 }
 
 bool boot_map(uint64_t start, uint64_t bytes)
 {
-    uint64_t limit = MIN(ARCH_DIRECT_BYTES, 1ull << arch_pt_format()->phys_bits);
+    uint64_t limit = MIN(ARCH_DIRECT_BYTES, 1ull << arch_pt_format()->phys_bits), *blocks = NULL;
     if (bytes == 0 || start >= limit || bytes > limit - start)
         return false;
-    for (uint64_t at = ALIGN_DOWN(start, BLOCK_BYTES); at < start + bytes; at += BLOCK_BYTES)
-        if (!map_block(at))
-            return false;
-    return true;
+    for (uint64_t at = ALIGN_DOWN(start, BLOCK_BYTES); at < start + bytes; at += BLOCK_BYTES) {
+        uint64_t index = at >> 21 & (ENTRIES - 1);
+        if (blocks == NULL || index == 0)
+            blocks = blocks_of(at);
+        if (blocks == NULL)
+            break;
+        if (!(blocks[index] & PTE_VALID))
+            publish(&blocks[index], at | PTE_NORMAL | PTE_XN);
+    }
+    settle();
+    return blocks != NULL;
 }
 
 bool boot_map_early_device(uint64_t registers)
@@ -74,5 +78,6 @@ bool boot_map_early_device(uint64_t registers)
     if (registers >> arch_pt_format()->phys_bits != 0)
         return false;
     publish(&boot_tables_start[ARM64_TABLE_KERNEL_L2][0], ALIGN_DOWN(registers, BLOCK_BYTES) | PTE_DEVICE | PTE_XN);
+    settle();
     return true;
 }

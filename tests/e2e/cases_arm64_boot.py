@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """arm64 on plain QEMU: every way to die at both levels, machines of all sizes, kernels in both formats, odd trees."""
 import re
+import struct
 import subprocess
 
 from cases_arm64 import GREETING, HELLO, machine
@@ -93,6 +94,30 @@ def tree_of(t, options, cpu):
                     "-m", "64M", "-nographic", "-nodefaults"], check=True, capture_output=True, timeout=30)
     with open(path, "rb") as f:
         return f.read()
+
+
+@case(limit_s=90, arch="arm64")
+def arm64_high_memory(t):
+    """All memory above 4 GiB, or above 512 GiB: the kernel, the tree and its first pages lie there. QEMU's own memory
+    stays where it is, and the tree is silent about it."""
+    for cpu, base in (("cortex-a72", 5 << 30), ("neoverse-n1", 513 << 30)):
+        image, dtb, size = base + (2 << 20), base + (128 << 20), 256 << 20
+        tree, old = tree_of(t, "virtualization=off", cpu), struct.pack(">QQ", 1 << 30, 64 << 20)
+        t.equal(tree.count(old), 1, "the tree has one range of memory")
+        new = struct.pack(">QQ", base, size)
+        patched, code = t.path("high.dtb"), t.path("start.bin")
+        with open(patched, "wb") as f:
+            f.write(tree.replace(old, new))
+        with open(code, "wb") as f:            # ldr x0, tree; ldr x4, image; br x4; nop
+            f.write(struct.pack("<4I2Q", 0x58000080, 0x580000A4, 0xD61F0080, 0xD503201F, dtb, image))
+        vm = t.plain("image", HELLO, mem="64M", extra=[
+            *machine("virtualization=off", cpu), "-bios", code, "-m", f"slots=1,maxmem={(base + size >> 20) + 1024}M",
+            "-object", f"memory-backend-ram,id=high,size={size}", "-device", f"pc-dimm,memdev=high,addr={base:#x}",
+            "-device", f"loader,file={HELLO},addr={image:#x},force-raw=on",
+            "-device", f"loader,file={patched},addr={dtb:#x},force-raw=on"])
+        vm.expect(GREETING + "Linux boot protocol", 30)
+        t.check("mm: 254 MiB of RAM" in vm.console, f"memory at {base >> 30} GiB: all of it")
+        t.kill(vm)
 
 
 @case(limit_s=120, arch="arm64")

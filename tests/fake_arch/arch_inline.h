@@ -13,6 +13,7 @@
 
 #define ARCH_NAME         "fake"
 #define ARCH_MAX_CPUS     1
+#define ARCH_BOOT_MAPPED_END (4ull << 30)
 #define ARCH_COUNTER_TOLD     false
 #define ARCH_LOCAL_TIMER_BEST false
 #ifdef FAKE_LOW_ADDRESSES                       /* 39 bits, and every page that is reserved has its price: see unit.mk */

@@ -30,7 +30,6 @@
 #define PTE_NX      (1ull << 63)
 #define PTE_ADDRESS 0x000ffffffffff000ull
 
-#define BOOT_MAPPED     (4ull << 30)
 #define MAX_MAP_ENTRIES 1024
 
 #define PAGES           (ARCH_DIRECT_BYTES / PAGE_BYTES)
@@ -75,8 +74,8 @@ static void open_region(const struct mm_region *r)
     if (end == start)
         return;
     space_protect(FAKE_HOST_BASE, start, end - start, PROT_READ | PROT_WRITE);
-    if (pa_is_none(root) && start < BOOT_MAPPED)
-        space_protect(ARCH_DIRECT_BASE, start, MIN(end, BOOT_MAPPED) - start, PROT_READ | PROT_WRITE);
+    if (pa_is_none(root) && start < ARCH_BOOT_MAPPED_END)
+        space_protect(ARCH_DIRECT_BASE, start, MIN(end, ARCH_BOOT_MAPPED_END) - start, PROT_READ | PROT_WRITE);
 }
 
 void fake_set_memory_map(const struct mm_region *map, unsigned entries)
