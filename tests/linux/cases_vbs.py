@@ -11,7 +11,6 @@ import re
 import linuximage
 import network
 import storage
-from boards import ARCH
 from cases_linux import check_bound
 from guest import Guest
 from harness import Skip, case
@@ -28,8 +27,6 @@ def isolated(boundary, **words):
 
 def kernel(newer):
     """The distribution's own kernel, or that of its backports, whichever keeps the two sides apart, or does not."""
-    if ARCH == "arm64":
-        raise Skip("Linux knows no isolated machines on arm64")
     found = []
     for backport in (False, True):
         try:
@@ -59,7 +56,7 @@ def check_isolated(t, guest, bit):
     t.equal(report(guest)["boundary"], bit, "the lab's boundary")
 
 
-@case(limit_s=180)
+@case(limit_s=180, arch="x86_64")
 def linux_isolated(t):
     """Each page on one side only, two processors: disk and network; buffers that go and come; the host's request to end."""
     source, target = t.random_disk("source.img", 32), t.random_disk("target.img", 32, seed=2)
@@ -90,7 +87,7 @@ def linux_isolated(t):
     guest.end_by_host("off", "power off", POWER_OFF)
 
 
-@case(limit_s=120)
+@case(limit_s=120, arch="x86_64")
 def linux_isolated_old(t):
     """A kernel that uses shared pages at their private addresses, on a host that lets it: disk and network."""
     source, target = t.random_disk("source.img", 8), t.random_disk("target.img", 8, seed=2)

@@ -15,7 +15,7 @@
 #define SPIN_LIMIT       1000000u
 #define PRIORITY_LAB     0x40u
 #define PRIORITY_GUEST   0x80u
-#define MAX_LAB_LINES    16u
+#define MAX_LAB_LINES    32u          /* one for each place of virtio-mmio */
 
 struct lab_gic_frames lab_gic_frames;
 static volatile uint8_t *distributor;
