@@ -51,8 +51,8 @@ void mm_init(const struct mm_region *map, unsigned entries)
         panic("the memory map has %llu KiB of usable RAM, at least %llu are needed", (unsigned long long)total >> 10,
               MIN_RAM_BYTES >> 10);
     if (pages_init(found, count, ARCH_BOOT_MAPPED_END, INIT_PAGES) < INIT_PAGES_LEAST)
-        panic("less than %llu KiB of RAM below %llu GiB, where bring-up needs them", INIT_PAGES_LEAST * PAGE_BYTES >> 10,
-              (unsigned long long)ARCH_BOOT_MAPPED_END >> 30);
+        panic("less than %llu KiB of RAM below %llu GiB, where bring-up needs them",
+              INIT_PAGES_LEAST * PAGE_BYTES >> 10, (unsigned long long)ARCH_BOOT_MAPPED_END >> 30);
     paddr_t root = page_alloc_zeroed(0);
     KASSERT(!pa_is_none(root));
     map_init(root);
