@@ -33,8 +33,17 @@ void fuzz_platform_set(const struct arch_platform *p)
 
 static void setup(void)
 {
+    static const struct mm_region map[] = {
+        {{0}, 0xA0000, MM_RAM}, {{SEARCH_START}, SEARCH_BYTES, MM_RESERVED}, {{0x100000}, 16 << 20, MM_RAM},
+    };
+
     fake_mappings_keep();
-    fake_arch_boot(16 << 20);
+    fake_arch_reset(16 << 20);
+    fake_set_memory_map(map, ARRAY_SIZE(map));
+    mm_init(map, ARRAY_SIZE(map));
+    rt_init();
+    rt_set_clock(&fake_clock);
+    arch_irq_enable();
     fake_pt_format.phys_bits = 40;
     for (unsigned i = 0; i < AREA_PAGES; i++)
         memset(fake_phys(AREA + i * PAGE_BYTES), 0, PAGE_BYTES);

@@ -15,7 +15,6 @@
 #define PAGES_FOLLOWED (1ull << 20)          /* 4 GiB */
 #define RANGES         512u
 #define SITES          16u
-#define VIEW_BASE      0x380000000000ull     /* the model's view of memory, tests/fake_arch/guarded.c */
 
 bool flip_off;
 uint32_t flip_wild;
@@ -103,8 +102,8 @@ int __wrap_hv_synic_init(void)
     int rc = __real_hv_synic_init();
 
     if (rc == 0 && hv_host.host && hv_host.host->vp[0].messages && hv_host.host->vp[0].flags) {
-        flags_page = ((uint64_t)hv_host.host->vp[0].flags - VIEW_BASE) >> PAGE_SHIFT;
-        follow(((uint64_t)hv_host.host->vp[0].messages - VIEW_BASE) >> PAGE_SHIFT, MESSAGES);
+        flags_page = ((uint64_t)hv_host.host->vp[0].flags - FAKE_VIEW_BASE) >> PAGE_SHIFT;
+        follow(((uint64_t)hv_host.host->vp[0].messages - FAKE_VIEW_BASE) >> PAGE_SHIFT, MESSAGES);
         follow(flags_page, POLLED);
     }
     return rc;
@@ -223,8 +222,8 @@ static void read_by_guest(uint64_t address, uint64_t bytes, void *pc)
 
 static bool host_to_phys(uint64_t address, uint64_t *phys)
 {
-    if (address - VIEW_BASE < PAGES_FOLLOWED << PAGE_SHIFT)
-        *phys = address - VIEW_BASE;
+    if (address - FAKE_VIEW_BASE < PAGES_FOLLOWED << PAGE_SHIFT)
+        *phys = address - FAKE_VIEW_BASE;
     else
         *phys = address - (uint64_t)fake_phys(0);
     return *phys < PAGES_FOLLOWED << PAGE_SHIFT;
