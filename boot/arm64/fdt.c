@@ -51,6 +51,9 @@ bool fdt_open(struct fdt *fdt, const void *blob, uint64_t bytes)
         return false;
     fdt->bytes = MAX(fdt->structs + fdt->structs_bytes, fdt->strings + fdt->strings_bytes);
     fdt->bytes = MAX(fdt->bytes, fdt->reserved + 16);
+    /* What lies behind the last end of a string is none: from here on every string in the block has its end there. */
+    while (fdt->strings_bytes > 0 && b[fdt->strings + fdt->strings_bytes - 1] != '\0')
+        fdt->strings_bytes--;
     return true;
 }
 
@@ -89,12 +92,12 @@ static bool skip_bytes(const struct fdt *fdt, uint32_t *at, uint32_t bytes)
     return true;
 }
 
-/* A node's name at *at, which moves behind it; NULL when it has no end. */
-static const char *node_name(const struct fdt *fdt, uint32_t *at)
+/* A node's name at *at, which moves behind it, and its length; NULL when it has no end. */
+static const char *node_name(const struct fdt *fdt, uint32_t *at, size_t *length)
 {
     const char *name = (const char *)fdt->blob + *at;
-    size_t length = strnlen(name, structs_left(fdt, *at));
-    return length < structs_left(fdt, *at) && skip_bytes(fdt, at, (uint32_t)length + 1) ? name : NULL;
+    *length = strnlen(name, structs_left(fdt, *at));
+    return *length < structs_left(fdt, *at) && skip_bytes(fdt, at, (uint32_t)*length + 1) ? name : NULL;
 }
 
 struct property { const char *name; const uint8_t *value; uint32_t bytes; };
@@ -112,24 +115,36 @@ static bool property_at(const struct fdt *fdt, uint32_t *at, struct property *p)
     if (name >= fdt->strings_bytes || !skip_bytes(fdt, at, p->bytes))
         return false;
     p->name = (const char *)fdt->blob + fdt->strings + name;
-    return strnlen(p->name, fdt->strings_bytes - name) < fdt->strings_bytes - name;
+    return true;
+}
+
+/* The next of a node's properties; false after the last, and at one that is broken. */
+static bool next_property(const struct fdt *fdt, uint32_t *at, struct property *p)
+{
+    uint32_t kind;
+    do
+        kind = token(fdt, at);
+    while (kind == NOP);
+    return kind == PROP && property_at(fdt, at, p);
+}
+
+/* Most names differ in their first letter. */
+static bool is_named(const struct property *p, const char *name)
+{
+    return p->name[0] == name[0] && strcmp(p->name, name) == 0;
 }
 
 static const uint8_t *find(const struct fdt *fdt, uint32_t at, const char *name, uint32_t *bytes)
 {
     struct property p;
     *bytes = 0;
-    for (;;) {
-        uint32_t kind = token(fdt, &at);
-        if (kind == NOP)
-            continue;
-        if (kind != PROP || !property_at(fdt, &at, &p))
-            return NULL;
-        if (strcmp(p.name, name) == 0) {
+    while (next_property(fdt, &at, &p)) {
+        if (is_named(&p, name)) {
             *bytes = p.bytes;
             return p.value;
         }
     }
+    return NULL;
 }
 
 /* ---- the walk ---- */
@@ -139,29 +154,61 @@ void fdt_walk_begin(struct fdt_walk *w, const struct fdt *fdt)
     *w = (struct fdt_walk){.fdt = fdt, .at = fdt->structs};
 }
 
-static uint32_t cells(const struct fdt *fdt, uint32_t props, const char *name, uint32_t otherwise)
+static void number_of(uint32_t *cells, const struct property *p)
 {
-    uint32_t bytes;
-    const uint8_t *value = find(fdt, props, name, &bytes);
-    return value != NULL && bytes == 4 ? big32(value) : otherwise;
+    if (p->bytes == 4)
+        *cells = big32(p->value);
 }
 
-static void enter(struct fdt_walk *w, const char *name)
+/* What nearly every visitor asks of a node, in one pass. The first property of a name counts. */
+static void read_properties(struct fdt_walk *w, struct fdt_node *node)
+{
+    struct property p;
+    bool address = false, size = false;
+    w->compatible = NULL;
+    w->compatible_bytes = 0;
+    for (uint32_t at = node->props; next_property(w->fdt, &at, &p);) {
+        if (!address && is_named(&p, "#address-cells")) {
+            number_of(&node->address_cells, &p);
+            address = true;
+        } else if (!size && is_named(&p, "#size-cells")) {
+            number_of(&node->size_cells, &p);
+            size = true;
+        } else if (w->compatible == NULL && is_named(&p, "compatible")) {
+            w->compatible = (const char *)p.value;
+            w->compatible_bytes = p.bytes;
+        }
+    }
+    w->compatible_first = w->compatible == NULL ? 0 : (uint32_t)strnlen(w->compatible, w->compatible_bytes);
+}
+
+/* Appends "/name" at end, cut where there is no more room; returns the new end. */
+static size_t path_append(char *path, size_t end, const char *name, size_t length)
+{
+    size_t room = FDT_PATH_MAX - 1 - end;
+    if (room > 0) {
+        path[end++] = '/';
+        length = MIN(length, room - 1);
+        memcpy(path + end, name, length);
+        end += length;
+    }
+    path[end] = '\0';
+    return end;
+}
+
+static void enter(struct fdt_walk *w, const char *name, size_t length)
 {
     size_t end;
     if (w->begun)
         w->depth++;
     end = w->depth == 0 ? 0 : w->path_ends[w->depth - 1];
-    if (w->depth != 0) {
-        ksnprintf(w->path + end, sizeof w->path - end, "/%s", name);
-        end = strlen(w->path);
-    }
+    if (w->depth != 0)
+        end = path_append(w->path, end, name, length);
     w->path_ends[w->depth] = end;
     w->stack[w->depth] = (struct fdt_node){
-        .name = name, .props = w->at,
-        .address_cells = cells(w->fdt, w->at, "#address-cells", ADDRESS_CELLS_DEFAULT),
-        .size_cells = cells(w->fdt, w->at, "#size-cells", SIZE_CELLS_DEFAULT),
+        .name = name, .props = w->at, .address_cells = ADDRESS_CELLS_DEFAULT, .size_cells = SIZE_CELLS_DEFAULT,
     };
+    read_properties(w, &w->stack[w->depth]);
     w->begun = true;
 }
 
@@ -183,6 +230,7 @@ bool fdt_walk_next(struct fdt_walk *w)
     for (;;) {
         struct property p;
         const char *name;
+        size_t length;
         switch (token(w->fdt, &w->at)) {
         case NOP:
             break;
@@ -195,14 +243,14 @@ bool fdt_walk_next(struct fdt_walk *w)
                 return false;
             break;
         case BEGIN_NODE:
-            name = node_name(w->fdt, &w->at);
+            name = node_name(w->fdt, &w->at, &length);
             if (name == NULL)
                 return false;
             if (w->skipped > 0 || w->depth + 1 == FDT_DEPTH_MAX) {
                 w->skipped++;
                 break;
             }
-            enter(w, name);
+            enter(w, name, length);
             return true;
         default:
             return false;
@@ -244,6 +292,21 @@ int fdt_text_index(const struct fdt_walk *w, const char *name, const char *value
         bytes -= (uint32_t)length + 1;
     }
     return -1;
+}
+
+bool fdt_compatible(const struct fdt_walk *w, const char *what)
+{
+    const char *list = w->compatible;
+    uint32_t bytes = w->compatible_bytes;
+    size_t length = w->compatible_first;
+    while (bytes > 0 && length < bytes) {
+        if (list[0] == what[0] && strcmp(list, what) == 0)
+            return true;
+        list += length + 1;
+        bytes -= (uint32_t)length + 1;
+        length = strnlen(list, bytes);
+    }
+    return false;
 }
 
 bool fdt_enabled(const struct fdt_walk *w)

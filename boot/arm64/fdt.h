@@ -41,6 +41,8 @@ struct fdt_walk {
     char path[FDT_PATH_MAX];         /* "/soc/serial@9000000"; what does not fit is cut */
     size_t path_ends[FDT_DEPTH_MAX]; /* length of the path at each level */
     bool begun;
+    const char *compatible;          /* the current node's, until the next step; compatible_first: of the first string */
+    uint32_t compatible_bytes, compatible_first;
 };
 void fdt_walk_begin(struct fdt_walk *w, const struct fdt *fdt);
 bool fdt_walk_next(struct fdt_walk *w);
@@ -54,10 +56,7 @@ bool fdt_text_is(const struct fdt_walk *w, const char *name, const char *value);
 /* Which string of a list of them this is: 0 and on, -1 none. */
 int fdt_text_index(const struct fdt_walk *w, const char *name, const char *value);
 /* Is this one of the strings of `compatible`? */
-static inline bool fdt_compatible(const struct fdt_walk *w, const char *what)
-{
-    return fdt_text_index(w, "compatible", what) >= 0;
-}
+bool fdt_compatible(const struct fdt_walk *w, const char *what);
 /* Not switched off by `status`. */
 bool fdt_enabled(const struct fdt_walk *w);
 /* A number of one or two cells. */

@@ -78,7 +78,7 @@ static void read_chosen(struct boot_info *boot, const struct fdt_walk *w, struct
 /* An alias stands for a path. */
 static void resolve_alias(const struct fdt_walk *w, struct chosen *c)
 {
-    const char *path = c->console[0] == '/' || c->console[0] == '\0' ? NULL : fdt_text(w, c->console);
+    const char *path = fdt_text(w, c->console);
     if (path != NULL)
         ksnprintf(c->console, sizeof c->console, "%s", path);
 }
@@ -182,16 +182,26 @@ static void use_uart(const struct uart *uart)
 
 /* ---- the walks ---- */
 
+/* Goes to a child of the root. */
+static bool find_node(struct fdt_walk *w, const struct fdt *fdt, const char *path)
+{
+    fdt_walk_begin(w, fdt);
+    while (fdt_walk_next(w))
+        if (w->depth == 1 && strcmp(w->path, path) == 0)
+            return true;
+    return false;
+}
+
 static void read_names(struct boot_info *boot, const struct fdt *fdt, struct chosen *c, bool alone)
 {
     static struct fdt_walk w;
     memset(c, 0, sizeof *c);
-    for (fdt_walk_begin(&w, fdt); fdt_walk_next(&w);)
-        if (alone && w.depth == 1 && strcmp(w.path, "/chosen") == 0)
-            read_chosen(boot, &w, c);
-    for (fdt_walk_begin(&w, fdt); fdt_walk_next(&w);)
-        if (w.depth == 1 && strcmp(w.path, "/aliases") == 0)
-            resolve_alias(&w, c);
+    if (!alone)
+        return;
+    if (find_node(&w, fdt, "/chosen"))
+        read_chosen(boot, &w, c);
+    if (c->console[0] != '/' && c->console[0] != '\0' && find_node(&w, fdt, "/aliases"))
+        resolve_alias(&w, c);
 }
 
 /* alone: nobody else tells of memory and command line. UEFI's memory map wins over nodes, as it does for Linux. */
