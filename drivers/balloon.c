@@ -123,12 +123,12 @@ static void serve(struct balloon *b)
         e = balloon_handshake(b, &reports);
     if (e) {
         if (e != -E_REMOVED)
-            log_err("%s: memory stays as it is: %s", b->name, error_name(e));
+            log_err_some("%s: memory stays as it is: %s", b->name, error_name(e));
         return;
     }
-    log_info("%s: dynamic memory %u.%u%s; %llu MiB stay with the application", b->name, b->version >> 16,
-             b->version & 0xFFFF, reports ? "" : ", no reports wanted",
-             (unsigned long long)balloon_floor_pages() >> 8);
+    log_info_some("%s: dynamic memory %u.%u%s; %llu MiB stay with the application", b->name, b->version >> 16,
+                  b->version & 0xFFFF, reports ? "" : ", no reports wanted",
+                  (unsigned long long)balloon_floor_pages() >> 8);
     serve_requests(b, reports);
 }
 
@@ -149,12 +149,12 @@ static int probe(struct vmbus_channel *ch)
     struct balloon *b;
 
     if (device) {
-        log_warn("%s: a second device for dynamic memory, not used", vmbus_channel_name(ch));
+        log_warn_some("%s: a second device for dynamic memory, not used", vmbus_channel_name(ch));
         return -E_BUSY;
     }
     b = kzalloc(sizeof(*b));
     if (!b) {
-        log_err("%s: no memory for the driver", vmbus_channel_name(ch));
+        log_err_some("%s: no memory for the driver", vmbus_channel_name(ch));
         return -E_NOMEM;
     }
     b->channel = ch;
@@ -162,7 +162,7 @@ static int probe(struct vmbus_channel *ch)
     b->last_id = BALLOON_FIRST_ID - 1;
     wait_queue_init(&b->wait);
     if (!task_spawn("balloon", balloon_task, b, 0)) {
-        log_err("%s: no memory for the driver's task", b->name);
+        log_err_some("%s: no memory for the driver's task", b->name);
         kfree(b);
         return -E_NOMEM;
     }
@@ -182,7 +182,7 @@ static void remove(struct vmbus_channel *ch)
     WAIT_UNTIL(&b->wait, b->ended, RT_FOREVER, "balloon: end of the device's task, whose waits have limits");
     mm_get_stats(&stats);
     if (stats.given_pages)
-        log_info("%s: %llu MiB stay with the host", b->name, (unsigned long long)stats.given_pages >> 8);
+        log_info_some("%s: %llu MiB stay with the host", b->name, (unsigned long long)stats.given_pages >> 8);
     device = NULL;
     kfree(b);
 }

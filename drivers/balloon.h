@@ -26,7 +26,6 @@ struct balloon {
     bool unfinished;                     /* the last part of an answer did not find room in the ring: it is owed */
     uint32_t version;
     uint32_t last_id;                    /* of the messages sent */
-    uint64_t lie_reported_at;
     uint64_t returned_pages;             /* by the parts of an unballoon request so far */
     /* The message received last, whole and checked for its length; zeros behind it. */
     union {

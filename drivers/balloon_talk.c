@@ -15,13 +15,8 @@ static const uint32_t versions[] = {DM_VERSION_WIN10, DM_VERSION_WIN8, DM_VERSIO
 
 void balloon_lie(struct balloon *b, const char *what, uint64_t value)
 {
-    uint64_t now = rt_now_100ns();
-
     balloon_counters.lies++;
-    if (b->lie_reported_at && now - b->lie_reported_at < S_100NS(5))
-        return;
-    b->lie_reported_at = now;
-    log_warn("%s: the host sent %s (0x%llx), refused; %llu such so far", b->name, what, (unsigned long long)value,
+    log_warn_some("%s: the host sent %s (0x%llx), refused; %llu such so far", b->name, what, (unsigned long long)value,
              (unsigned long long)balloon_counters.lies);
 }
 
@@ -54,7 +49,7 @@ int balloon_send(struct balloon *b, void *message, size_t bytes)
             wait_queue_sleep(&b->wait, limit, "balloon: room for a message to the host");
             continue;
         }
-        log_err("%s: the host took nothing from the ring for %llu s", b->name, BALLOON_SEND_LIMIT_US / 1000000);
+        log_err_some("%s: the host took nothing from the ring for %llu s", b->name, BALLOON_SEND_LIMIT_US / 1000000);
         vmbus_dump_channel(b->channel);
         return -E_TIMEOUT;
     }
@@ -110,7 +105,7 @@ void balloon_info(struct balloon *b)
     if (m->header.size < sizeof(*m) || m->info_type != DM_INFO_MAX_PAGES || m->data_bytes != sizeof(m->value))
         log_debug("%s: information of type %u, %u bytes", b->name, m->info_type, m->data_bytes);
     else
-        log_info("%s: the host may give up to %llu MiB in all", b->name, (unsigned long long)m->value >> 8);
+        log_info_some("%s: the host may give up to %llu MiB in all", b->name, (unsigned long long)m->value >> 8);
 }
 
 /* ---- handshake ---- */
@@ -134,7 +129,8 @@ static int ask(struct balloon *b, void *request, size_t bytes, enum dm_type answ
         }
     }
     if (e == -E_TIMEOUT) {
-        log_err("%s: no answer from the host within %llu s (%s)", b->name, BALLOON_ANSWER_LIMIT_US / 1000000, what);
+        log_err_some("%s: no answer from the host within %llu s (%s)", b->name, BALLOON_ANSWER_LIMIT_US / 1000000,
+                     what);
         vmbus_dump_channel(b->channel);
     }
     return e;
@@ -154,7 +150,7 @@ static int negotiate(struct balloon *b)
         b->version = versions[i];
     }
     if (e == -E_REFUSED)
-        log_err("%s: no version in common with the host", b->name);
+        log_err_some("%s: no version in common with the host", b->name);
     return e;
 }
 
@@ -168,7 +164,7 @@ static int tell_capabilities(struct balloon *b, bool *reports)
     int e = ask(b, &m, sizeof(m), DM_CAPABILITIES_RESPONSE, "balloon: answer to the capabilities");
 
     if (e == -E_REFUSED)
-        log_err("%s: the host does not want our capabilities", b->name);
+        log_err_some("%s: the host does not want our capabilities", b->name);
     *reports = b->version < DM_VERSION_WIN10 || !(b->in.answer.flags & DM_NO_REPORTS);
     return e;
 }

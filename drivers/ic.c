@@ -22,7 +22,6 @@
 #include "drivers/drivers.h"
 #include "rt/candela.h"
 
-#define LIE_REPORT_100NS S_100NS(5)
 #define BUFFER_LEAST     4096u       /* what other guests read, so hosts may send as much with fields we don't know */
 _Static_assert(sizeof(struct ic_message) + sizeof(struct ic_negotiate) + IC_VERSIONS_MAX * sizeof(struct ic_version) <=
                BUFFER_LEAST, "the longest negotiation fits");
@@ -33,13 +32,9 @@ static const struct ic_version frameworks[] = {IC_FRAMEWORK_3, IC_FRAMEWORK_1};
 
 void ic_lie(struct ic *ic, const char *what, uint64_t value)
 {
-    uint64_t now = rt_now_100ns();
-
     ic_counters.lies++;
-    if (++ic->lies > 1 && now - ic->lie_reported_at < LIE_REPORT_100NS)
-        return;
-    ic->lie_reported_at = now;
-    log_warn("%s: the host sent %s (0x%llx), refused; %llu such so far", ic->name, what, (unsigned long long)value,
+    ic->lies++;
+    log_warn_some("%s: the host sent %s (0x%llx), refused; %llu such so far", ic->name, what, (unsigned long long)value,
              (unsigned long long)ic->lies);
 }
 
@@ -202,7 +197,7 @@ int ic_probe(struct vmbus_channel *ch, const struct ic_component *component)
     int e;
 
     if (!ic) {
-        log_err("%s: no memory for it", vmbus_channel_name(ch));
+        log_err_some("%s: no memory for it", vmbus_channel_name(ch));
         return -E_NOMEM;
     }
     ic->component = component;
@@ -212,7 +207,7 @@ int ic_probe(struct vmbus_channel *ch, const struct ic_component *component)
     vmbus_set_driver_data(ch, ic);
     e = vmbus_open(ch, IC_RING_BYTES, IC_RING_BYTES, NULL, 0, on_readable, on_writable, ic);
     if (e) {
-        log_warn("%s: channel not opened: %s", ic->name, error_name(e));
+        log_warn_some("%s: channel not opened: %s", ic->name, error_name(e));
         vmbus_set_driver_data(ch, NULL);
         kfree(ic);
     }

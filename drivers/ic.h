@@ -37,7 +37,7 @@ struct ic {
     struct ic_version framework, message;     /* as negotiated */
     uint32_t answer_bytes;                    /* an answer that found no room; nothing is read until it has gone */
     uint64_t answer_id;
-    uint64_t lies, lie_reported_at;
+    uint64_t lies;
     struct rt_log_budget lines;               /* about what the host asks for, however often it asks */
     uint32_t buffer_bytes;
     uint8_t buffer[] __attribute__((aligned(8)));   /* one message */

@@ -32,14 +32,9 @@ static const struct nic_ops nic_ops = {
 
 void netvsc_lie(struct netvsc *n, const char *what, uint64_t value)
 {
-    uint64_t now = rt_now_100ns();
-
     NETVSC_COUNT(n, lies);
-    if (n->counters.lies > 1 && now - n->lie_reported_at < S_100NS(5))
-        return;
-    n->lie_reported_at = now;
-    log_warn("%s: the host sent %s (0x%llx), dropped; %llu such so far", n->name, what, (unsigned long long)value,
-             (unsigned long long)n->counters.lies);
+    log_warn_some("%s: the host sent %s (0x%llx), dropped; %llu such so far", n->name, what, (unsigned long long)value,
+                  (unsigned long long)n->counters.lies);
 }
 
 /* ---- ring callbacks ---- */
@@ -128,7 +123,7 @@ static int negotiate(struct netvsc *n)
         e = try_version(n, versions[i]);
     }
     if (e) {
-        log_err("%s: NVSP: %s", n->name, e == -E_REFUSED ? "no version in common with the host" : error_name(e));
+        log_err_some("%s: NVSP: %s", n->name, e == -E_REFUSED ? "no version in common with the host" : error_name(e));
         return e == -E_REFUSED ? -E_NOTSUP : e;
     }
     if (n->version >= NVSP_VERSION_2) {
@@ -162,7 +157,7 @@ static void say_goodbye(struct netvsc *n)
         netvsc_tx_kick(&n->nic);
         if (!WAIT_UNTIL(&n->wait, netvsc_tx_idle(n) || vmbus_channel_rescinded(n->channel), NETVSC_DRAIN_LIMIT_US,
                         "sent frames to be completed"))
-            log_warn("%s: %u packets not completed, closed all the same", n->name, NETVSC_SLOTS - n->free_count);
+            log_warn_some("%s: %u packets not completed, closed all the same", n->name, NETVSC_SLOTS - n->free_count);
         netvsc_rndis_halt(n);
     }
     if (n->receive_told)
@@ -204,7 +199,7 @@ static int bring_up(struct netvsc *n)
     if (e == 0)
         e = vmbus_open(n->channel, NETVSC_RING_BYTES, NETVSC_RING_BYTES, NULL, 0, on_readable, on_writable, n);
     if (e) {
-        log_err("%s: channel not opened: %s", n->name, error_name(e));
+        log_err_some("%s: channel not opened: %s", n->name, error_name(e));
         return e;
     }
     n->opened = true;
@@ -226,7 +221,7 @@ static int probe(struct vmbus_channel *ch)
     int e;
 
     if (!n) {
-        log_err("%s: no memory for a NIC", vmbus_channel_name(ch));
+        log_err_some("%s: no memory for a NIC", vmbus_channel_name(ch));
         return -E_NOMEM;
     }
     n->channel = ch;
@@ -237,21 +232,21 @@ static int probe(struct vmbus_channel *ch)
     n->bounce_room = (struct dma_waiter){.ready = on_bounce_room, .arg = n};
     e = bring_up(n);
     if (e) {
-        log_err("%s: NIC not usable: %s", n->name, error_name(e));
+        log_err_some("%s: NIC not usable: %s", n->name, error_name(e));
         destroy(n);
         return e;
     }
     n->gathers = dma_copies();
     n->copy_bytes = (uint32_t)config_number("net.copy_bytes", COPY_DEFAULT, 0, 65536);
-    log_info("%s: NVSP 0x%x, receive buffer %zu KiB in %u parts of %u, send buffer %zu KiB in %u sections of %u, up to "
-             "%u frames a packet", n->name, n->version, n->receive.pages * 4, n->sub_count, n->sub_bytes,
-             n->send.pages * 4, n->section_count, n->section_bytes, n->max_packets);
+    log_info_some("%s: NVSP 0x%x, receive buffer %zu KiB in %u parts of %u, send buffer %zu KiB in %u sections of %u, "
+                  "up to %u frames a packet", n->name, n->version, n->receive.pages * 4, n->sub_count, n->sub_bytes,
+                  n->send.pages * 4, n->section_count, n->section_bytes, n->max_packets);
     n->registered = true;
     nic_register(&n->nic);
     vmbus_set_driver_data(ch, n);
     e = netvsc_set_filter(n, NDIS_FILTER_DIRECTED | NDIS_FILTER_BROADCAST | NDIS_FILTER_ALL_MULTICAST);
     if (e) {
-        log_err("%s: the host won't let frames through: %s", n->name, error_name(e));
+        log_err_some("%s: the host won't let frames through: %s", n->name, error_name(e));
         vmbus_set_driver_data(ch, NULL);
         destroy(n);
     }

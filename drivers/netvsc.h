@@ -119,7 +119,6 @@ struct netvsc {
     struct rt_event kick_event;
     struct rt_timer stall_timer;
     uint64_t stall_seen;
-    uint64_t lie_reported_at;
     struct netvsc_counters counters;
 };
 

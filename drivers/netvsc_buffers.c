@@ -28,9 +28,9 @@ static int share_buffer(struct netvsc *n, struct shmem *memory, uint32_t *gpadl,
         *gpadl = 0;
         if (e != -E_NOMEM && e != -E_REFUSED)
             break;
-        log_info("%s: no %s buffer of %u KiB (%s), trying less", n->name, what, bytes / 1024, error_name(e));
+        log_info_some("%s: no %s buffer of %u KiB (%s), trying less", n->name, what, bytes / 1024, error_name(e));
     }
-    log_err("%s: no %s buffer: %s", n->name, what, error_name(e));
+    log_err_some("%s: no %s buffer: %s", n->name, what, error_name(e));
     return e;
 }
 
@@ -78,8 +78,8 @@ int netvsc_receive_buffer(struct netvsc *n)
             return e;
         if (c->status == NVSP_STATUS_SUCCESS)
             break;
-        log_warn("%s: the host refuses a receive buffer of %zu KiB, status %u", n->name, n->receive.pages * 4,
-                 c->status);
+        log_warn_some("%s: the host refuses a receive buffer of %zu KiB, status %u", n->name, n->receive.pages * 4,
+                      c->status);
         wanted = (uint32_t)(n->receive.pages / 2 * PAGE_BYTES);
         netvsc_unshare(n, &n->receive, &n->receive_gpadl);
         if (wanted < NETVSC_RECEIVE_LEAST)
@@ -89,9 +89,9 @@ int netvsc_receive_buffer(struct netvsc *n)
     if (c->section_count != 1 || section->offset != 0 || section->sub_allocation_bytes < NETVSC_SECTION_LEAST ||
         section->sub_allocation_count == 0 ||
         (uint64_t)section->sub_allocation_bytes * section->sub_allocation_count > n->receive.pages * PAGE_BYTES) {
-        log_err("%s: the host cuts the receive buffer into %u sections, the first at %u, %u of %u bytes: nonsense",
-                n->name, c->section_count, section->offset, section->sub_allocation_count,
-                section->sub_allocation_bytes);
+        log_err_some("%s: the host cuts the receive buffer into %u sections, the first at %u, %u of %u bytes: nonsense",
+                     n->name, c->section_count, section->offset, section->sub_allocation_count,
+                     section->sub_allocation_bytes);
         return -E_PROTO;
     }
     n->sub_bytes = section->sub_allocation_bytes;
@@ -117,13 +117,15 @@ int netvsc_send_buffer(struct netvsc *n)
     if (e)
         return e;
     if (c->status != NVSP_STATUS_SUCCESS) {
-        log_warn("%s: the host refuses the send buffer, status %u: all frames go by page frames", n->name, c->status);
+        log_warn_some("%s: the host refuses the send buffer, status %u: all frames go by page frames", n->name,
+                      c->status);
         netvsc_unshare(n, &n->send, &n->send_gpadl);
         return 0;
     }
     n->send_told = true;
     if (c->section_bytes < NETVSC_SECTION_LEAST || c->section_bytes > n->send.pages * PAGE_BYTES) {
-        log_err("%s: the host cuts the send buffer into sections of %u bytes: nonsense", n->name, c->section_bytes);
+        log_err_some("%s: the host cuts the send buffer into sections of %u bytes: nonsense", n->name,
+                     c->section_bytes);
         return -E_PROTO;
     }
     n->section_bytes = c->section_bytes;

@@ -49,7 +49,8 @@ static int await(struct netvsc *n, const bool *waiting, const char *what)
         return 0;
     if (vmbus_channel_rescinded(n->channel))
         return -E_REMOVED;
-    log_err("%s: no answer (%s) within %llu s", n->name, what, (unsigned long long)(NETVSC_ANSWER_LIMIT_US / 1000000));
+    log_err_some("%s: no answer (%s) within %llu s", n->name, what,
+                 (unsigned long long)(NETVSC_ANSWER_LIMIT_US / 1000000));
     vmbus_dump_channel(n->channel);
     return -E_TIMEOUT;
 }
@@ -73,8 +74,8 @@ int netvsc_nvsp(struct netvsc *n, const struct nvsp_message *m, uint32_t answer_
     if (e)
         return e;
     if (n->answer_bytes < answer_least || n->answer.type != answer_type) {
-        log_err("%s: NVSP message %u is answered by type %u of %u bytes", n->name, m->type, n->answer.type,
-                n->answer_bytes);
+        log_err_some("%s: NVSP message %u is answered by type %u of %u bytes", n->name, m->type, n->answer.type,
+                     n->answer_bytes);
         return -E_PROTO;
     }
     return 0;
@@ -138,18 +139,19 @@ static int exchange(struct netvsc *n, uint32_t bytes, uint32_t type, uint32_t re
         e = await(n, &n->sent_waiting, "RNDIS request to be read");
     }
     if (e == 0 && (n->answer_bytes < NVSP_RNDIS_COMPLETE_BYTES || n->answer.type != NVSP_SEND_RNDIS_PACKET_COMPLETE)) {
-        log_err("%s: an RNDIS request is completed by type %u of %u bytes", n->name, n->answer.type, n->answer_bytes);
+        log_err_some("%s: an RNDIS request is completed by type %u of %u bytes", n->name, n->answer.type,
+                     n->answer_bytes);
         e = -E_PROTO;
     }
     if (e == 0 && n->answer.rndis_complete.status != NVSP_STATUS_SUCCESS) {
-        log_err("%s: the host refuses an RNDIS request, status %u", n->name, n->answer.rndis_complete.status);
+        log_err_some("%s: the host refuses an RNDIS request, status %u", n->name, n->answer.rndis_complete.status);
         e = -E_REFUSED;
     }
     if (e == 0 && reply_least)
         e = await(n, &n->reply_waiting, "RNDIS answer");
     n->sent_waiting = n->reply_waiting = false;
     if (e == 0 && n->reply_bytes < reply_least) {
-        log_err("%s: RNDIS answer 0x%x of only %u bytes", n->name, n->reply_type, n->reply_bytes);
+        log_err_some("%s: RNDIS answer 0x%x of only %u bytes", n->name, n->reply_type, n->reply_bytes);
         e = -E_PROTO;
     }
     return e;
@@ -164,7 +166,7 @@ int netvsc_rndis_initialize(struct netvsc *n, struct rndis_initialize_complete *
         return e;
     memcpy(reply, n->reply, sizeof(*reply));
     if (reply->status != RNDIS_STATUS_SUCCESS) {
-        log_err("%s: RNDIS initialise refused, status 0x%x", n->name, reply->status);
+        log_err_some("%s: RNDIS initialise refused, status 0x%x", n->name, reply->status);
         return -E_REFUSED;
     }
     return 0;
@@ -194,7 +196,7 @@ int netvsc_query(struct netvsc *n, uint32_t oid, const void *input, uint32_t inp
     }
     from = rndis_query_info(n->reply, n->reply_bytes, got);
     if (!from) {
-        log_warn("%s: the answer to OID 0x%x points outside itself", n->name, oid);
+        log_warn_some("%s: the answer to OID 0x%x points outside itself", n->name, oid);
         *got = 0;
         return -E_PROTO;
     }

@@ -47,7 +47,7 @@ int netvsc_rx_copies(struct netvsc *n)
     count = MIN(count, (size_t)NETVSC_RX_COPIES_MOST);
     e = copies_init(&n->copies, bytes, count);
     if (e)
-        log_err("%s: no memory for private copies of %zu frames", n->name, count);
+        log_err_some("%s: no memory for private copies of %zu frames", n->name, count);
     return e;
 }
 

@@ -39,7 +39,7 @@ static int ask_mac(struct netvsc *n)
 
     if (e == 0 && got == MAC_BYTES && !(n->nic.mac[0] & 1))
         return 0;
-    log_err("%s: the host tells no usable MAC address", n->name);
+    log_err_some("%s: the host tells no usable MAC address", n->name);
     return e ? e : -E_PROTO;
 }
 
@@ -72,12 +72,12 @@ static void offloads(struct netvsc *n)
     e = netvsc_query(n, OID_TCP_OFFLOAD_HARDWARE_CAPABILITIES, &ask, sizeof(ask), &offer, sizeof(offer), &got);
     chosen = rndis_choose_offloads(&offer, e ? 0 : got, modern, &params, &params_bytes);
     if (chosen.tx == 0 && chosen.rx == 0) {
-        log_info("%s: no checksum offloads%s%s", n->name, e ? ": " : "", e ? error_name(e) : "");
+        log_info_some("%s: no checksum offloads%s%s", n->name, e ? ": " : "", e ? error_name(e) : "");
         return;
     }
     e = netvsc_set(n, OID_TCP_OFFLOAD_PARAMETERS, &params, params_bytes);
     if (e) {
-        log_warn("%s: offloads offered and then refused (%s), done without", n->name, error_name(e));
+        log_warn_some("%s: offloads offered and then refused (%s), done without", n->name, error_name(e));
         return;
     }
     n->nic.tx_offloads = chosen.tx;
@@ -101,7 +101,7 @@ int netvsc_questions(struct netvsc *n)
         return e;
     mtu = ask_word(n, OID_GEN_MAXIMUM_FRAME_SIZE, MTU_DEFAULT);
     if (mtu < MTU_LEAST || mtu > MTU_MOST) {
-        log_warn("%s: the host says MTU %u; using %u", n->name, mtu, MTU_DEFAULT);
+        log_warn_some("%s: the host says MTU %u; using %u", n->name, mtu, MTU_DEFAULT);
         mtu = MTU_DEFAULT;
     }
     n->nic.mtu = (uint16_t)MIN(mtu, netvsc_wanted_mtu());

@@ -104,8 +104,8 @@ static void stalled(void *arg)
     if (netvsc_tx_idle(n))
         return;
     if (n->stall_seen == n->counters.tx_completions) {
-        log_warn("%s: %s: %u packets sent, none completed within %u s", n->name, n->nic.name,
-                 NETVSC_SLOTS - n->free_count, NETVSC_STALL_S);
+        log_warn_some("%s: %s: %u packets sent, none completed within %u s", n->name, n->nic.name,
+                      NETVSC_SLOTS - n->free_count, NETVSC_STALL_S);
         vmbus_dump_channel(n->channel);
         NETVSC_COUNT(n, tx_stalls);
     }
@@ -209,8 +209,8 @@ void netvsc_tx_completed(struct netvsc *n, const struct vmbus_packet *p)
             netvsc_lie(n, "a completion of a strange type", m.type);
         } else if (m.body.status != NVSP_STATUS_SUCCESS) {
             if (n->nic.stats.tx_errors == 0)
-                log_warn("%s: %s: the host refuses a frame, status %u; counted from now on", n->name, n->nic.name,
-                         m.body.status);
+                log_warn_some("%s: %s: the host refuses a frame, status %u; counted from now on", n->name, n->nic.name,
+                              m.body.status);
             n->nic.stats.tx_errors++;
         }
     }

@@ -42,10 +42,10 @@ static int simple_operation(struct storvsc *s, struct storvsc_command *c, uint32
     c->packet.operation = operation;
     e = storvsc_exchange(s, c, STORVSC_HANDSHAKE_LIMIT_US);
     if (e == 0 && c->packet.status != NTSTATUS_SUCCESS) {
-        log_err("%s: the host answers %s with status 0x%x", s->name, name, c->packet.status);
+        log_err_some("%s: the host answers %s with status 0x%x", s->name, name, c->packet.status);
         e = -E_REFUSED;
     } else if (e) {
-        log_err("%s: %s failed: %s", s->name, name, error_name(e));
+        log_err_some("%s: %s failed: %s", s->name, name, error_name(e));
     }
     return e;
 }
@@ -59,8 +59,8 @@ static int negotiate(struct storvsc *s)
         c.packet.version.version = versions[i];
         e = storvsc_exchange(s, &c, STORVSC_HANDSHAKE_LIMIT_US);
         if (e) {
-            log_err("%s: asking for version %u.%u failed: %s", s->name, versions[i] >> 8, versions[i] & 0xFF,
-                    error_name(e));
+            log_err_some("%s: asking for version %u.%u failed: %s", s->name, versions[i] >> 8, versions[i] & 0xFF,
+                         error_name(e));
             return e;
         }
         if (c.packet.status == NTSTATUS_SUCCESS) {
@@ -70,7 +70,7 @@ static int negotiate(struct storvsc *s)
         log_debug("%s: version %u.%u refused, status 0x%x", s->name, versions[i] >> 8, versions[i] & 0xFF,
                   c.packet.status);
     }
-    log_err("%s: no storage protocol version in common with the host", s->name);
+    log_err_some("%s: no storage protocol version in common with the host", s->name);
     return -E_NOTSUP;
 }
 
@@ -90,15 +90,15 @@ static int handshake(struct storvsc *s)
     s->max_transfer_bytes = MIN(properties.packet.properties.max_transfer_bytes, STORVSC_MAX_TRANSFER);
     s->max_transfer_bytes = ALIGN_DOWN(s->max_transfer_bytes, 4096u);
     if (s->max_transfer_bytes == 0) {
-        log_err("%s: the host allows transfers of %u bytes, less than a page", s->name,
-                properties.packet.properties.max_transfer_bytes);
+        log_err_some("%s: the host allows transfers of %u bytes, less than a page", s->name,
+                     properties.packet.properties.max_transfer_bytes);
         return -E_PROTO;
     }
     e = simple_operation(s, &end, VSTOR_OP_END_INITIALIZATION, "END INITIALIZATION");
     if (e == 0)
-        log_info("%s: storage protocol %u.%u, transfers up to %u KiB (host: %u KiB)", s->name, s->version >> 8,
-                 s->version & 0xFF, s->max_transfer_bytes / 1024,
-                 properties.packet.properties.max_transfer_bytes / 1024);
+        log_info_some("%s: storage protocol %u.%u, transfers up to %u KiB (host: %u KiB)", s->name, s->version >> 8,
+                      s->version & 0xFF, s->max_transfer_bytes / 1024,
+                      properties.packet.properties.max_transfer_bytes / 1024);
     return e;
 }
 
@@ -118,6 +118,7 @@ static struct storvsc *create(struct vmbus_channel *ch)
     s->channel = ch;
     s->name = vmbus_channel_name(ch);
     s->references = 1;
+    s->scanning = true;                  /* by the probe, after the handshake: whatever the host says, not before */
     storvsc_slots_init(s);
     list_init(&s->queue);
     list_init(&s->later);
@@ -159,13 +160,13 @@ static int probe(struct vmbus_channel *ch)
     int e;
 
     if (!s) {
-        log_err("%s: no memory for a SCSI controller", vmbus_channel_name(ch));
+        log_err_some("%s: no memory for a SCSI controller", vmbus_channel_name(ch));
         return -E_NOMEM;
     }
     e = vmbus_open(ch, STORVSC_RING_BYTES, STORVSC_RING_BYTES, &user_data, sizeof(user_data),
                    storvsc_on_readable, storvsc_on_writable, s);
     if (e) {
-        log_err("%s: channel not opened: %s", s->name, error_name(e));
+        log_err_some("%s: channel not opened: %s", s->name, error_name(e));
         storvsc_release(s);
         return e;
     }
@@ -188,14 +189,14 @@ static void remove(struct vmbus_channel *ch)
     storvsc_drop_units(s);
     if (!vmbus_channel_rescinded(ch) && !WAIT_UNTIL(&s->wait, s->in_flight == 0 && list_empty(&s->queue),
                                                     STORVSC_DRAIN_LIMIT_US, "disk requests to end")) {
-        log_warn("%s: %u requests not answered within %llu s, closed all the same", s->name, s->in_flight,
-                 (unsigned long long)(STORVSC_DRAIN_LIMIT_US / 1000000));
+        log_warn_some("%s: %u requests not answered within %llu s, closed all the same", s->name, s->in_flight,
+                      (unsigned long long)(STORVSC_DRAIN_LIMIT_US / 1000000));
         vmbus_dump_channel(ch);
     }
     shut(s);
     /* Its commands have all failed now, so it ends by itself; it must, before what it uses is freed. */
     while (!WAIT_UNTIL(&s->wait, !s->scanning, STORVSC_COMMAND_LIMIT_US, "the scan for disks to end"))
-        log_warn("%s: the scan for disks has still not ended", s->name);
+        log_warn_some("%s: the scan for disks has still not ended", s->name);
     vmbus_set_driver_data(ch, NULL);
     storvsc_release(s);
 }

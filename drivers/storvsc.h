@@ -101,7 +101,7 @@ struct storvsc {
     struct list units;
     void *data_page;                     /* of our own commands, one at a time */
     struct wait_queue wait;              /* command answered, ring writable, drained, scan ended */
-    bool scanning;                       /* a task is at it */
+    bool scanning;                       /* a task is at it, or the probe will be */
     bool rescan;                         /* asked for meanwhile */
     uint32_t report_tick, reports;       /* lines about bad answers in this tick */
     struct storvsc_counters counters;

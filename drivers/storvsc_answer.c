@@ -192,7 +192,7 @@ static __attribute__((noinline)) void answered_badly(struct storvsc *s, struct s
         storvsc_rescan(s);
         error = -E_REMOVED;
     } else if (error == -E_NOTSUP && r->op == BLK_WRITE_ZEROES) {
-        log_info("%s: %s: no WRITE SAME after all, zeroes are written", s->name, r->device->name);
+        log_info_some("%s: %s: no WRITE SAME after all, zeroes are written", s->name, r->device->name);
         r->device->has_write_zeroes = false;
     } else {
         describe(s, &was, r, srb, &sense, v == VERDICT_FAILED ? "failed" : "given up");

@@ -71,17 +71,12 @@ void storvsc_slot_sent(struct storvsc *s, struct storvsc_slot *slot)
         timer_arm_100ns(&s->tick_timer, rt_now_100ns() + S_100NS(STORVSC_TICK_S));
 }
 
-/* One line for the first lie of a while, all counted. */
+/* All counted. */
 static void lie(struct storvsc *s, const char *what, uint64_t value)
 {
-    static uint64_t reported_at;
-
     STORVSC_COUNT(s, lies);
-    if (s->counters.lies > 1 && rt_now_100ns() - reported_at < S_100NS(STORVSC_TICK_S))
-        return;
-    reported_at = rt_now_100ns();
-    log_warn("%s: the host sent %s (0x%llx), dropped; %llu such so far", s->name, what, (unsigned long long)value,
-             (unsigned long long)s->counters.lies);
+    log_warn_some("%s: the host sent %s (0x%llx), dropped; %llu such so far", s->name, what, (unsigned long long)value,
+                  (unsigned long long)s->counters.lies);
 }
 
 /* ---- ring callbacks ---- */
@@ -108,7 +103,7 @@ static void answered(struct storvsc *s, const struct vmbus_packet *p)
     if (slot->state == SLOT_BUSY)
         s->in_flight--;
     if (slot->state == SLOT_ABANDONED) {
-        log_info("%s: a request that was given up has been answered", s->name);
+        log_info_some("%s: a request that was given up has been answered", s->name);
         slot_drop(s, slot);
     } else if (slot->command) {
         struct storvsc_command *command = slot->command;
@@ -196,9 +191,9 @@ void storvsc_tick(void *arg)
         /* Strictly more ticks than the limit has: the first one may have been cut short. */
         if (slot->state != SLOT_BUSY || !r || s->tick - slot->tick <= STORVSC_REQUEST_TICKS)
             continue;
-        log_err("%s: %s: no answer to %s of %u bytes at sector %llu within %u s: given up; the host may still use "
-                "its memory", s->name, r->device->name, scsi_opcode_name(slot->opcode), slot->bytes,
-                (unsigned long long)r->sector, STORVSC_REQUEST_TICKS * STORVSC_TICK_S);
+        log_err_some("%s: %s: no answer to %s of %u bytes at sector %llu within %u s: given up; the host may still use "
+                     "its memory", s->name, r->device->name, scsi_opcode_name(slot->opcode), slot->bytes,
+                     (unsigned long long)r->sector, STORVSC_REQUEST_TICKS * STORVSC_TICK_S);
         if (!dumped)
             vmbus_dump_channel(s->channel);
         dumped = true;
@@ -303,8 +298,8 @@ int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_
     if (command->done)
         return 0;
     if (!s->closing && !vmbus_channel_rescinded(s->channel)) {
-        log_err("%s: no answer to operation %u within %llu s", s->name, command->packet.operation,
-                (unsigned long long)(limit_us / 1000000));
+        log_err_some("%s: no answer to operation %u within %llu s", s->name, command->packet.operation,
+                     (unsigned long long)(limit_us / 1000000));
         vmbus_dump_channel(s->channel);
         STORVSC_COUNT(s, timeouts);
         abandon(s, command);

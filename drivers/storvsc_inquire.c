@@ -214,14 +214,15 @@ static int read_capacity(struct storvsc *s, struct storvsc_place at, struct stor
         last = scsi_get_be32(c10.last_lba);
         f->sector_bytes = f->physical_bytes = scsi_get_be32(c10.block_bytes);
         if (last == UINT32_MAX) {
-            log_warn("%s %u:%u:%u: larger than READ CAPACITY(10) can say, and (16) is refused", s->name, at.path,
-                     at.target, at.lun);
+            log_warn_some("%s %u:%u:%u: larger than READ CAPACITY(10) can say, and (16) is refused", s->name, at.path,
+                          at.target, at.lun);
             return -E_NOTSUP;
         }
     }
     if ((f->sector_bytes != 512 && f->sector_bytes != 4096) || last >= UINT64_MAX / f->sector_bytes) {
-        log_warn("%s %u:%u:%u: %llu sectors of %u bytes: only 512 and 4096 are served", s->name, at.path, at.target,
-                 at.lun, (unsigned long long)last + 1, f->sector_bytes);
+        log_warn_some("%s %u:%u:%u: %llu sectors of %u bytes: only 512 and 4096 are served", s->name, at.path,
+                      at.target,
+                      at.lun, (unsigned long long)last + 1, f->sector_bytes);
         return -E_NOTSUP;
     }
     f->sectors = last + 1;
@@ -298,14 +299,14 @@ int storvsc_learn(struct storvsc *s, struct storvsc_place at, struct storvsc_fac
     int e = inquire(s, at, f);
 
     if (e == -E_NOTSUP)
-        log_info("%s: %s: not a disk, left alone", s->name, f->description);
+        log_info_some("%s: %s: not a disk, left alone", s->name, f->description);
     if (e)
         return e;
     e = run(s, at, cdb, sizeof(struct scsi_cdb_mode_sense_6), NULL, 0, &got, &sense);
     if (e == -E_BUSY) {
         char words[96];
         scsi_sense_text(&sense, words, sizeof(words));
-        log_info("%s: %s: not ready: %s", s->name, f->description, words);
+        log_info_some("%s: %s: not ready: %s", s->name, f->description, words);
         return -E_BUSY;
     }
     if (e && e != -E_NOTSUP)
@@ -340,10 +341,10 @@ int storvsc_list_luns(struct storvsc *s, uint8_t target, uint64_t luns[STORVSC_L
         if (method <= 1 && lun < STORVSC_LUNS)
             luns[lun / 64] |= BIT(lun % 64);
         else if (beyond++ == 0)
-            log_warn("%s: a unit at LUN %u (method %u) can't be addressed", s->name, lun, method);
+            log_warn_some("%s: a unit at LUN %u (method %u) can't be addressed", s->name, lun, method);
     }
     if (beyond > 1)
-        log_warn("%s: %u such units at target %u", s->name, beyond, target);
+        log_warn_some("%s: %u such units at target %u", s->name, beyond, target);
     kfree(answer);
     return e;
 }

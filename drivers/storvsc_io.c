@@ -243,8 +243,9 @@ void storvsc_expire_queued(struct storvsc *s)
         pos = pos->next;
         if (s->tick - (uint32_t)(uintptr_t)r->driver_data <= STORVSC_REQUEST_TICKS)
             continue;
-        log_err("%s: %s: a request for sector %llu found no room on the channel within %u s", s->name, r->device->name,
-                (unsigned long long)r->sector, STORVSC_REQUEST_TICKS * STORVSC_TICK_S);
+        log_err_some("%s: %s: a request for sector %llu found no room on the channel within %u s", s->name,
+                     r->device->name,
+                     (unsigned long long)r->sector, STORVSC_REQUEST_TICKS * STORVSC_TICK_S);
         STORVSC_COUNT(s, timeouts);
         list_remove(&r->node);
         blk_complete(r, -E_TIMEOUT);

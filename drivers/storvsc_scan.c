@@ -55,7 +55,7 @@ static int add_unit(struct storvsc *s, struct storvsc_place at, const struct sto
     if (f->unmap && !s->parameters) {
         s->parameters = kmalloc(STORVSC_SLOTS * STORVSC_PARAMETER_BYTES);
         if (!s->parameters)
-            log_warn("%s: no memory for UNMAP, done without", s->name);
+            log_warn_some("%s: no memory for UNMAP, done without", s->name);
     }
     unit->controller = s;
     unit->path = at.path;
@@ -138,7 +138,8 @@ static int scan_unit(struct storvsc *s, struct storvsc_place at)
     if (storvsc_scan_over(e) || s->closing)
         return e ? e : -E_REMOVED;
     if (failed(e)) {
-        log_warn("%s: unit %u:%u:%u does not tell what it is: %s", s->name, at.path, at.target, at.lun, error_name(e));
+        log_warn_some("%s: unit %u:%u:%u does not tell what it is: %s", s->name, at.path, at.target, at.lun,
+                      error_name(e));
         if (unit)
             unit->seen = true;
         return 0;
@@ -146,7 +147,7 @@ static int scan_unit(struct storvsc *s, struct storvsc_place at)
     if (e)
         return 0;                        /* a unit that was known stays unseen and goes */
     if (unit && !same_disk(unit, &f)) {
-        log_info("%s: another disk is at %u:%u:%u now", s->name, at.path, at.target, at.lun);
+        log_info_some("%s: another disk is at %u:%u:%u now", s->name, at.path, at.target, at.lun);
         drop_unit(s, unit);
         unit = NULL;
     }
@@ -158,7 +159,7 @@ static int scan_unit(struct storvsc *s, struct storvsc_place at)
     }
     e = add_unit(s, at, &f);
     if (e)
-        log_err("%s: unit %u:%u:%u not added: %s", s->name, at.path, at.target, at.lun, error_name(e));
+        log_err_some("%s: unit %u:%u:%u not added: %s", s->name, at.path, at.target, at.lun, error_name(e));
     return 0;
 }
 
@@ -180,7 +181,7 @@ static int scan_target(struct storvsc *s, uint8_t target)
     if (storvsc_scan_over(e))
         return e;
     if (failed(e)) {
-        log_warn("%s: target %u does not list its units: %s", s->name, target, error_name(e));
+        log_warn_some("%s: target %u does not list its units: %s", s->name, target, error_name(e));
         keep_units(s, target);
         return 0;
     }
@@ -226,7 +227,7 @@ static void scan_all(struct storvsc *s)
         if (e == -E_TIMEOUT && attempt++ < SCAN_ATTEMPTS)
             s->rescan = true;
         else if (e && e != -E_REMOVED)
-            log_err("%s: scan for disks given up: %s", s->name, error_name(e));
+            log_err_some("%s: scan for disks given up: %s", s->name, error_name(e));
     } while (s->rescan && !s->closing);
     s->scanning = false;
     wait_queue_wake_all(&s->wait);
@@ -254,7 +255,7 @@ void storvsc_rescan(struct storvsc *s)
     s->scanning = true;
     s->references++;
     if (!task_spawn("scsi scan", scan_task, s, 0)) {
-        log_err("%s: no memory to look for disks that came or went", s->name);
+        log_err_some("%s: no memory to look for disks that came or went", s->name);
         s->scanning = false;
         s->references--;
     }

@@ -167,7 +167,7 @@ size_t hv_pages_unshare(paddr_t *pages, size_t n)
         pages[i++] = PADDR_NONE;        /* the one it stopped at; those behind it have their own chance */
     }
     if (lost)
-        log_warn("%zu of %zu shared pages stay with the host, the first at 0x%llx: %s", lost, n,
+        log_warn_some("%zu of %zu shared pages stay with the host, the first at 0x%llx: %s", lost, n,
                  (unsigned long long)first_page, hv_status_name(first));
     return lost;
 }
@@ -197,7 +197,8 @@ int hv_pages_share(paddr_t *pages, size_t n, size_t *lost)
             i += count;
             continue;
         }
-        log_err("the host would not share memory: %s at page %zu of %zu (0x%llx)", hv_status_name(status), i + done, n,
+        log_err_some("the host would not share memory: %s at page %zu of %zu (0x%llx)", hv_status_name(status),
+                     i + done, n,
                 (unsigned long long)pages[MIN(i + done, n - 1)].v);
         if (hv_state.isolation.rules.own_pages) {
             i += done;                  /* we know ourselves how far it went */

@@ -98,7 +98,7 @@ static void give_back(struct shmem *s)
 
     if (list->holds) {
         shmem_stats.pages_leaked += s->pages;
-        log_warn("%zu pages stay with the host, which did not let go of them", s->pages);
+        log_warn_some("%zu pages stay with the host, which did not let go of them", s->pages);
     } else if (hv_isolated()) {
         make_private(list->pages, s->pages);
     } else {

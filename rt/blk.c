@@ -96,9 +96,10 @@ int blk_register(struct blk_device *d, void (*release)(struct blk_device *d))
     d->removed = false;
     memset(&d->stats, 0, sizeof(d->stats));
     take_number(d);
-    log_info("%s: %s, %llu sectors of %u bytes (%llu MiB)%s", d->name, d->description, (unsigned long long)d->sectors,
-             d->sector_bytes, (unsigned long long)(d->sectors / (1048576 / d->sector_bytes)),
-             d->read_only ? ", read-only" : "");
+    log_info_some("%s: %s, %llu sectors of %u bytes (%llu MiB)%s", d->name, d->description,
+                  (unsigned long long)d->sectors,
+                  d->sector_bytes, (unsigned long long)(d->sectors / (1048576 / d->sector_bytes)),
+                  d->read_only ? ", read-only" : "");
     tell(d, BLK_ADDED);
     return 0;
 }
@@ -107,7 +108,8 @@ void blk_capacity_changed(struct blk_device *d, uint64_t sectors)
 {
     if (d->sectors == sectors)
         return;
-    log_info("%s: now %llu sectors, before %llu", d->name, (unsigned long long)sectors, (unsigned long long)d->sectors);
+    log_info_some("%s: now %llu sectors, before %llu", d->name, (unsigned long long)sectors,
+                  (unsigned long long)d->sectors);
     d->sectors = sectors;
     if (!d->removed)
         tell(d, BLK_RESIZED);
@@ -118,7 +120,7 @@ void blk_unregister(struct blk_device *d)
     KASSERT(!d->removed);
     d->removed = true;
     list_remove(&d->node);
-    log_info("%s: removed", d->name);
+    log_info_some("%s: removed", d->name);
     blk_split_advance(d);
     tell(d, BLK_REMOVED);
     blk_put(d);

@@ -35,9 +35,10 @@ int nic_register(struct nic *n)
     n->removed = false;
     n->user = stack;
     take_number(n);
-    log_info("%s: %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, %u Mbit/s, link %s, offloads send 0x%x receive 0x%x", n->name,
-             n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->mtu, n->link_speed_mbps,
-             n->link_up ? "up" : "down", n->tx_offloads, n->rx_offloads);
+    log_info_some("%s: %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, %u Mbit/s, link %s, offloads send 0x%x receive 0x%x",
+                  n->name,
+                  n->mac[0], n->mac[1], n->mac[2], n->mac[3], n->mac[4], n->mac[5], n->mtu, n->link_speed_mbps,
+                  n->link_up ? "up" : "down", n->tx_offloads, n->rx_offloads);
     if (n->user)
         n->user->added(n);
     return 0;
@@ -48,7 +49,7 @@ void nic_unregister(struct nic *n)
     KASSERT(!n->removed);
     n->removed = true;
     list_remove(&n->node);
-    log_info("%s: removed", n->name);
+    log_info_some("%s: removed", n->name);
     if (n->user)
         n->user->removed(n);
     n->user = NULL;
@@ -59,7 +60,7 @@ void nic_link_changed(struct nic *n, bool up)
     if (n->link_up == up)
         return;
     n->link_up = up;
-    log_info("%s: link %s", n->name, up ? "up" : "down");
+    log_info_some("%s: link %s", n->name, up ? "up" : "down");
     if (n->user)
         n->user->link(n, up);
 }

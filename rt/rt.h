@@ -37,6 +37,20 @@ static inline uint64_t rt_now_ms(void) { return rt_now_100ns() / 10000; }
 /* For lines that somebody outside can cause as often as he likes: may there be one more? A few in a while. */
 struct rt_log_budget { uint64_t since_100ns; unsigned lines; };
 bool rt_may_log(struct rt_log_budget *budget);
+/* Such a line, at most so many in a while; the last one says that more are left out. */
+void rt_log_some(struct rt_log_budget *budget, unsigned most, enum log_level level, const char *room, const char *fmt,
+                 ...)
+    PRINTF_LIKE(5, 6);
+#define RT_LOG_SOME(most, level, ...)                              \
+    do {                                                           \
+        static struct rt_log_budget budget_;                       \
+        rt_log_some(&budget_, (most), (level), LOG_ROOM, __VA_ARGS__); \
+    } while (0)
+/* By each place that says it: what goes wrong with a device, and what there is to tell of one that comes or goes. A
+ * host may offer and take back devices without end; the largest machines have 128 at once. */
+#define log_err_some(...)  RT_LOG_SOME(8, LOG_ERR, __VA_ARGS__)
+#define log_warn_some(...) RT_LOG_SOME(8, LOG_WARN, __VA_ARGS__)
+#define log_info_some(...) RT_LOG_SOME(128, LOG_INFO, __VA_ARGS__)
 /* The timer interrupt's handler (whoever owns the timer) calls this. */
 void rt_timer_interrupt(void);
 

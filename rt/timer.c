@@ -15,6 +15,7 @@
 #define TIMERS_PER_ROUND 64                /* then events and tasks get their turn */
 #define LOG_PERIOD       S_100NS(5)
 #define LOG_LINES_MOST   8u                /* of one budget in that time */
+#define LOG_TEXT_BYTES   320               /* of a line that is one of many */
 
 static const struct rt_clock *the_clock;
 static struct rt_timer *heap;
@@ -35,13 +36,30 @@ bool timers_have_clock(void) { return the_clock != NULL; }
 const char *rt_clock_name(void) { return the_clock ? the_clock->name : "none"; }
 uint64_t rt_now_100ns(void) { return the_clock ? the_clock->now_100ns() : 0; }
 
-bool rt_may_log(struct rt_log_budget *budget)
+static bool within(struct rt_log_budget *budget, unsigned most)
 {
     uint64_t now = rt_now_100ns();
     if (now - budget->since_100ns >= LOG_PERIOD)
         *budget = (struct rt_log_budget){now, 0};
-    return budget->lines++ < LOG_LINES_MOST;
+    return budget->lines < most && ++budget->lines;
 }
+
+bool rt_may_log(struct rt_log_budget *budget) { return within(budget, LOG_LINES_MOST); }
+
+void rt_log_some(struct rt_log_budget *budget, unsigned most, enum log_level level, const char *room, const char *fmt,
+                 ...)
+{
+    char text[LOG_TEXT_BYTES];
+    va_list ap;
+
+    if (level > log_get_level() || !within(budget, most))
+        return;
+    va_start(ap, fmt);
+    kvsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    log_line(level, room, "%s%s", text, budget->lines == most ? " (more such lines are left out for a while)" : "");
+}
+
 void rt_timer_interrupt(void) { timer_fired = true; }
 
 /* ---- the heap: next/prev chain the children of one parent; the first child's prev is the parent ---- */

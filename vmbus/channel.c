@@ -51,7 +51,7 @@ void channel_break(struct vmbus_channel *ch, const char *what)
     ch->usable = false;
     ch->broken = true;
     vmbus_counters.ring_errors++;
-    log_err("%s: the host broke the %s ring; the device is removed", ch->name, what);
+    log_err_some("%s: the host broke the %s ring; the device is removed", ch->name, what);
     vmbus_dump_channel(ch);
     wake_everyone(ch);
 }
@@ -174,14 +174,14 @@ static int send_open(struct vmbus_channel *ch, const void *user_data, uint32_t u
         return rc;
     }
     if (!BUS_WAIT(ch->open_answered || ch->rescinded || ch->abort_open, OPEN_LIMIT_US, "vmbus: OPEN_RESULT")) {
-        log_err("%s: no OPEN_RESULT within %u s", ch->name, OPEN_LIMIT_US / 1000000);
+        log_err_some("%s: no OPEN_RESULT within %u s", ch->name, OPEN_LIMIT_US / 1000000);
         vmbus_dump_channel(ch);
         return -E_TIMEOUT;
     }
     if (ch->rescinded || ch->abort_open)
         return -E_REMOVED;
     if (ch->open_status) {
-        log_err("%s: the host refused to open it (status 0x%x)", ch->name, ch->open_status);
+        log_err_some("%s: the host refused to open it (status 0x%x)", ch->name, ch->open_status);
         return -E_REFUSED;
     }
     return 0;
@@ -271,19 +271,21 @@ static void dump_ring(const char *name, const struct ring *r)
 {
     const volatile struct vmbus_ring_control *c = (const void *)r->control;
 
-    log_info("  %s ring of %u: write %u read %u mask %u pending %u; ours %u, waiting for %u", name, r->size,
-             c->write_index, c->read_index, c->interrupt_mask, c->pending_send_bytes, r->mine, r->waiting_bytes);
+    RT_LOG_SOME(8, LOG_INFO, "  %s ring of %u: write %u read %u mask %u pending %u; ours %u, waiting for %u", name,
+                r->size,
+                  c->write_index, c->read_index, c->interrupt_mask, c->pending_send_bytes, r->mine, r->waiting_bytes);
 }
 
 void vmbus_dump_channel(const struct vmbus_channel *ch)
 {
     const struct vmbus_channel_stats *s = &ch->stats;
 
-    log_info("%s: relid %u, %s%s%s%s, driver %s; %llu signals, %llu interrupts, %llu out, %llu in", ch->name,
-             channel_relid(ch), channel_state_name(ch), ch->rescinded ? ", rescinded" : "",
-             ch->broken ? ", broken" : "", ch->probing ? ", probing" : "", ch->driver ? ch->driver->name : "none",
-             (unsigned long long)s->signals, (unsigned long long)s->interrupts, (unsigned long long)s->packets_out,
-             (unsigned long long)s->packets_in);
+    RT_LOG_SOME(8, LOG_INFO, "%s: relid %u, %s%s%s%s, driver %s; %llu signals, %llu interrupts, %llu out, %llu in",
+                ch->name,
+                  channel_relid(ch), channel_state_name(ch), ch->rescinded ? ", rescinded" : "",
+                  ch->broken ? ", broken" : "", ch->probing ? ", probing" : "", ch->driver ? ch->driver->name : "none",
+                  (unsigned long long)s->signals, (unsigned long long)s->interrupts, (unsigned long long)s->packets_out,
+                  (unsigned long long)s->packets_in);
     if (ch->memory.virt) {
         dump_ring("send", &ch->out);
         dump_ring("receive", &ch->in);

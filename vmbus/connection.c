@@ -62,7 +62,7 @@ int vmbus_post_message_on(uint32_t connection, const void *message, uint32_t byt
     }
     if (contact && status == HV_STATUS_INVALID_CONNECTION_ID)
         return -E_NOTSUP;
-    log_err("message type %u to connection %u: %s", header->type, connection, hv_status_name(status));
+    log_err_some("message type %u to connection %u: %s", header->type, connection, hv_status_name(status));
     return transient(status, contact) ? -E_TIMEOUT : -E_REFUSED;
 }
 

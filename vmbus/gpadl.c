@@ -180,7 +180,7 @@ int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t 
     int rc;
 
     if (memory->pages > GPADL_PAGES_MAX) {
-        log_err("%s: a GPADL of %zu pages, %zu are possible", ch->name, memory->pages, (size_t)GPADL_PAGES_MAX);
+        log_err_some("%s: a GPADL of %zu pages, %zu are possible", ch->name, memory->pages, (size_t)GPADL_PAGES_MAX);
         return -E_INVAL;
     }
     if (ch->rescinded)
@@ -209,14 +209,14 @@ int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t 
             post_teardown(g);
         forget(g);
     } else if (g->state == GPADL_REFUSED) {
-        log_err("%s: the host refused a GPADL of %zu pages (status 0x%x)", ch->name, memory->pages, g->status);
+        log_err_some("%s: the host refused a GPADL of %zu pages (status 0x%x)", ch->name, memory->pages, g->status);
         rc = -E_REFUSED;
         forget(g);
     } else if (!started) {
         forget(g);
     } else {
         if (rc == 0 && !ch->abort_open)
-            log_err("%s: no GPADL_CREATED within %u s", ch->name, GPADL_LIMIT_US / 1000000);
+            log_err_some("%s: no GPADL_CREATED within %u s", ch->name, GPADL_LIMIT_US / 1000000);
         rc = rc ? rc : -E_TIMEOUT;
         /* It may come yet: ask for the pages back, and count them as the host's until it says so. */
         g->state = GPADL_CREATED;
@@ -248,8 +248,8 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
         return;
     }
     if (!ended) {
-        log_err("%s: no GPADL_TORNDOWN for %zu pages within %u s", ch->name, g->memory->pages,
-                GPADL_LIMIT_US / 1000000);
+        log_err_some("%s: no GPADL_TORNDOWN for %zu pages within %u s", ch->name, g->memory->pages,
+                     GPADL_LIMIT_US / 1000000);
         abandon(g);
         return;
     }

@@ -174,7 +174,7 @@ static void serve(struct vmbus_channel *ch)
     ch->probing = true;
     ch->task = task_spawn(driver->name, device_task, ch, 0);
     if (!ch->task) {
-        log_err("%s: no memory for the device's task", ch->name);
+        log_err_some("%s: no memory for the device's task", ch->name);
         ch->driver = NULL;
         ch->probing = false;
         return;
@@ -266,7 +266,7 @@ void offer_rescinded(uint32_t relid)
     }
     vmbus_counters.rescinds++;
     if (ch->driver)
-        log_info("%s: the host removes it", ch->name);
+        log_info_some("%s: the host removes it", ch->name);
     channel_rescind(ch);
     if (!ch->task) {
         list_push_back(&bus.released, &ch->node);

@@ -73,7 +73,7 @@ static void attach(struct nic *nic)
 static void nic_added(struct nic *nic)
 {
     if (current)
-        log_info("%s is not used: en0 is on %s", nic->name, current->name);
+        log_info_some("%s is not used: en0 is on %s", nic->name, current->name);
     else
         attach(nic);
 }
@@ -82,7 +82,7 @@ static void nic_removed(struct nic *nic)
 {
     if (nic != current)
         return;
-    log_warn("%s is gone; en0 waits for another NIC", nic->name);
+    log_warn_some("%s is gone; en0 waits for another NIC", nic->name);
     netif_set_link_down(&en0);
     current = NULL;
     net_tx_attach(NULL);
@@ -102,7 +102,7 @@ static void nic_link(struct nic *nic, bool up)
 {
     if (nic != current)
         return;
-    log_info("en0: link %s", up ? "up" : "down");
+    log_info_some("en0: link %s", up ? "up" : "down");
     if (up)
         netif_set_link_up(&en0);
     else
