@@ -25,6 +25,7 @@ import cases_ic                                               # noqa: E402,F401
 import cases_processor                                        # noqa: E402,F401
 import cases_isolated                                         # noqa: E402,F401
 import cases_memory                                           # noqa: E402,F401
+import cases_malice                                           # noqa: E402,F401
 
 if boards.ARCH == "arm64":
     import cases_arm64                                        # noqa: F401

@@ -512,7 +512,7 @@ enum host_malice_class {
     HOST_MALICE_WIRING = 1 << 18,     /* offers with another's connection or monitor id; scribbled monitor pages */
     HOST_MALICE_ALL = 0x7FFFF,
 };
-#define HOST_MALICE_HONEST 4u
+#define HOST_MALICE_HONEST 10u
 
 struct host_malice {
     uint32_t classes;               /* enum host_malice_class */
@@ -522,11 +522,13 @@ struct host_malice {
      * narrowed down by halves. */
     uint64_t first, last;
     const void *honest[HOST_MALICE_HONEST];       /* struct host_scsi, struct host_nic: not lied about */
+    bool idle_rescind;              /* no rescind while a disk request is out: hardware has the guest's addresses */
 };
 /* From now on; NULL: honest again, and offers that were made up are rescinded. Each lie is told to the log by its
- * number. What the guest does wrong stays a violation, but for what the lies that were told lead a correct guest to: the
- * place in the model that finds it names their classes, and whom they must have been about (malice_excuses). Nothing is told to be released, completed or rescinded while the model still uses its memory: what
- * guest and host share is never the model's to spoil after the guest took it back. */
+ * number. What the guest does wrong stays a violation, but for what the lies that were told lead a correct guest to:
+ * the place in the model that finds it names their classes, and whom they must have been about (malice_excuses).
+ * Nothing is told to be released, completed or rescinded while the model still uses its memory: what guest and host
+ * share is never the model's to spoil after the guest took it back. */
 void host_set_malice(struct host *h, const struct host_malice *m);
 const char *host_malice_name(unsigned bit);                       /* of 1 << bit: "ring"; NULL: there is none */
 

@@ -332,7 +332,7 @@ static void storm(struct host *h)
 
 void malice_bus_poll(struct host *h)
 {
-    if (h->malice.rescind != 0) {
+    if (h->malice.rescind != 0 && !(h->malice.cfg.idle_rescind && storvsp_in_flight(h) != 0)) {
         host_rescind(h, h->malice.rescind);
         h->malice.rescind = 0;
     }

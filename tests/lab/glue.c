@@ -10,6 +10,7 @@
 #include "tests/lab/glue.h"
 #include "tests/lab/ics.h"
 #include "tests/lab/isolation.h"
+#include "tests/lab/liar.h"
 #include "tests/lab/nested_cost.h"
 #include "tests/lab/machine.h"
 #include "tests/lab/settings.h"
@@ -27,7 +28,7 @@ struct lab_nic lab_nics[LAB_MAX_NICS];
 unsigned lab_nic_count;
 
 static struct lab_settings settings;
-static struct host_scsi *controller;
+static struct host_scsi *controller, *liar;     /* the second one has the disks of malice.luns= */
 static bool poll_due = true;
 /* Deadlines of the vcpus' timers, the model's own behind them. */
 static uint64_t deadlines[LAB_MAX_VCPUS + 1];
@@ -132,10 +133,13 @@ static const struct host_ops ops = {
 };
 
 /* ---- devices ---- */
+static struct host_scsi *controller_of(unsigned n) { return settings.liar.luns >> n & 1 ? liar : controller; }
+
 static bool add_lun(unsigned n)
 {
     struct lab_disk *d = &lab_disks[n];
-    if (d->attached || !controller || !host_add_lun(lab_host, controller, n, &d->info, d->ops, d->backend))
+    struct host_scsi *c = controller_of(n);
+    if (d->attached || !c || !host_add_lun(lab_host, c, n, &d->info, d->ops, d->backend))
         return false;
     d->attached = true;
     return true;
@@ -154,6 +158,20 @@ static bool add_nic(unsigned n)
     cfg.link_up = l->link;
     l->host = host_add_nic(lab_host, &cfg, l->ops, l->backend);
     return l->host != NULL;
+}
+
+/* Whoever is not the liar is honest; where nobody was named, nobody is. */
+static void lie(const struct host_malice *m)
+{
+    const void *honest[1 + LAB_MAX_NICS];
+    unsigned count = 0;
+    if (settings.liar.luns | settings.liar.nics) {
+        honest[count++] = controller;
+        for (unsigned i = 0; i < lab_nic_count; i++)
+            if (!(settings.liar.nics >> i & 1) && lab_nics[i].host)
+                honest[count++] = lab_nics[i].host;
+    }
+    liar_start(m, honest, count);
 }
 
 int glue_init(void)
@@ -183,12 +201,15 @@ int glue_init(void)
         if (!controller)
             return -E_NOMEM;
     }
+    if (settings.liar.luns && !(liar = host_add_scsi(lab_host, &settings.scsi)))
+        return -E_NOMEM;
     for (unsigned i = 0; i < lab_disk_count; i++)
-        if (controller && !(settings.absent_luns >> i & 1) && !add_lun(i))
+        if (controller_of(i) && !(settings.absent_luns >> i & 1) && !add_lun(i))
             log_err("disk %u could not be attached", i);
     for (unsigned i = 0; i < lab_nic_count; i++)
         if (!(settings.absent_nics >> i & 1) && !add_nic(i))
             log_err("nic %u could not be attached", i);
+    lie(&settings.liar.malice);
     if (!ics_start(&settings.ic) || !balloon_start(&settings.balloon))
         return -E_NOMEM;
     lab_counters[CNT_BLOCK_REQUESTS] = 0;           /* the lab's own identification of the disks */
@@ -210,20 +231,68 @@ static bool parse_index(const char *text, unsigned *n)
  * A rescind gives the guest its memory back at once, also the buffers whose addresses the virtio devices have: those
  * requests end first. Nothing new is taken meanwhile, since the model is not polled.
  */
-static bool rescind(uint32_t relid)
+static void drain(void)
 {
     struct host_state state;
     uint64_t limit = clock_now_us() + DRAIN_LIMIT_US;
     for (;;) {
         host_get_state(lab_host, &state);
         if (state.blk_in_flight == 0)
-            return host_rescind(lab_host, relid);
+            return;
         if (clock_now_us() > limit)
             lab_end(LAB_END_FAULT, "a disk did not finish its requests");
         vblk_kick();
         vblk_poll();
         ramdisk_poll();
     }
+}
+
+static bool rescind(uint32_t relid)
+{
+    drain();
+    return host_rescind(lab_host, relid);
+}
+
+/* The liar's devices go, and new ones come. */
+static bool renew(void)
+{
+    drain();
+    if (liar) {
+        host_remove_scsi(lab_host, liar);
+        liar = host_add_scsi(lab_host, &settings.scsi);
+    }
+    for (unsigned i = 0; i < lab_disk_count; i++) {
+        if (!(settings.liar.luns >> i & 1))
+            continue;
+        lab_disks[i].attached = false;
+        if (!add_lun(i))
+            return false;
+    }
+    for (unsigned i = 0; i < lab_nic_count; i++) {
+        struct host_nic *gone = lab_nics[i].host;
+        if (!(settings.liar.nics >> i & 1) || !gone)
+            continue;
+        lab_nics[i].host = NULL;
+        host_remove_nic(lab_host, gone);
+        if (!add_nic(i))
+            return false;
+    }
+    return true;
+}
+
+static bool malice(const char *what)
+{
+    struct host_malice m;
+    if (!strcmp(what, "renew"))
+        return renew();
+    if (*what == '\0') {
+        liar_report();
+        return true;
+    }
+    if (!liar_parse(&m, what))
+        return false;
+    lie(&m);
+    return true;
 }
 
 static bool command(const char *verb, const char *what, const char *more)
@@ -241,6 +310,8 @@ static bool command(const char *verb, const char *what, const char *more)
         report_mark(*what ? what : "mark");
     else if (!strcmp(verb, "quit"))
         lab_end(LAB_END_QUIT, "the operator said so");
+    else if (!strcmp(verb, "malice"))
+        return malice(what);
     else if (!strcmp(verb, "fault")) {
         if (!settings_fault(&fault, what, more))
             return false;
@@ -253,7 +324,7 @@ static bool command(const char *verb, const char *what, const char *more)
         if (n >= lab_disk_count || !lab_disks[n].attached)
             return false;
         lab_disks[n].attached = false;
-        host_remove_lun(lab_host, controller, n);
+        host_remove_lun(lab_host, controller_of(n), n);
     } else if (!strcmp(verb, "nic-add"))
         return n < lab_nic_count && add_nic(n);
     else if (!strcmp(verb, "nic-remove")) {

@@ -42,7 +42,7 @@ static void parse_word(char *word)
     bool number = parse_number(value, &n);
     if (!strcmp(word, "trace"))
         ksnprintf(lab_options.trace, sizeof(lab_options.trace), "%s", value);
-    else if (strchr(word, '.') || !strcmp(word, "isolation")) {
+    else if (strchr(word, '.') || !strcmp(word, "isolation") || !strcmp(word, "malice")) {
         value[-1] = '=';
         append_word(lab_options.host_words, sizeof(lab_options.host_words), word);
     } else if (!number)

@@ -11,6 +11,7 @@
  *   vmbus.response_bytes=12 (of the answer to a contact, as old hosts)   vmbus.message_connection=1 (told by 5.0+)
  *   lun.absent=1,2  nic.absent=0        (devices kept back until lun-add, nic-add)
  *   ic.shutdown=0   ic.kvp.versions=3.0,4.0   ic.time=...   and others: the integration components, see ics.c
+ *   malice=CLASS,SEED,RATE  malice.luns=1  malice.nics=1   (a host that lies, see liar.c)
  *   isolation=vbs   isolation.boundary=38   and others: isolated machines, see isolation.c
  *   fault.POINT=KIND,NUMBER             (that reply of the host, counted from 1, goes wrong; also a command)
  *     points: post vmbus storvsp-handshake storvsp-io netvsp-handshake netvsp-tx rndis register ic
@@ -37,8 +38,7 @@ void settings_defaults(struct lab_settings *s)
     s->scsi_present = true;
 }
 
-/* Decimal or 0x; stops at the first other character. */
-static bool number(const char **text, uint64_t *value)
+bool settings_number(const char **text, uint64_t *value)
 {
     const char *t = *text;
     unsigned base = 10, digits = 0;
@@ -61,15 +61,15 @@ static bool number(const char **text, uint64_t *value)
 /* "5.2" -> 5, 2 */
 static bool dotted(const char *text, uint64_t *major, uint64_t *minor)
 {
-    if (!number(&text, major) || *text++ != '.')
+    if (!settings_number(&text, major) || *text++ != '.')
         return false;
-    return number(&text, minor) && *text == '\0';
+    return settings_number(&text, minor) && *text == '\0';
 }
 
-static bool bit_list(const char *text, uint64_t *bits)
+bool settings_bit_list(const char *text, uint64_t *bits)
 {
     uint64_t n;
-    while (number(&text, &n) && n < 64) {
+    while (settings_number(&text, &n) && n < 64) {
         *bits |= BIT(n);
         if (*text == '\0')
             return true;
@@ -111,7 +111,7 @@ bool settings_fault(struct lab_fault *f, const char *point, const char *how)
     f->number = 1;
     if (comma)
         comma++;
-    if (p < 0 || k < 0 || (comma && (!number(&comma, &f->number) || *comma != '\0' || f->number == 0)))
+    if (p < 0 || k < 0 || (comma && (!settings_number(&comma, &f->number) || *comma != '\0' || f->number == 0)))
         return false;
     f->points = 1u << p;
     f->kind = (enum host_fault_kind)k;
@@ -122,8 +122,10 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
 {
     uint64_t major = 0, minor = 0, n = 0;
     const char *end = text;
-    bool version = dotted(text, &major, &minor), plain = number(&end, &n) && *end == '\0';
+    bool version = dotted(text, &major, &minor), plain = settings_number(&end, &n) && *end == '\0';
 
+    if (!strncmp(key, "malice", 6))
+        return liar_setting(&s->liar, key + 6, text);
     if (!strncmp(key, "fault.", 6))
         return settings_fault(&s->fault, key + 6, text);
     if (!strncmp(key, "balloon.", 8))
@@ -133,9 +135,9 @@ static bool apply(struct lab_settings *s, const char *key, const char *text)
     if (!strncmp(key, "ic.", 3))
         return ics_setting(&s->ic, key + 3, text);
     if (!strcmp(key, "lun.absent"))
-        return bit_list(text, &s->absent_luns);
+        return settings_bit_list(text, &s->absent_luns);
     if (!strcmp(key, "nic.absent"))
-        return bit_list(text, &s->absent_nics);
+        return settings_bit_list(text, &s->absent_nics);
     if (version) {
         if (!strcmp(key, "vmbus.version"))
             s->host.vmbus_max = VMBUS_VERSION(major, minor);

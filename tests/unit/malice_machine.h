@@ -24,7 +24,7 @@
 #define READ_SECTORS  2048u                      /* those that nobody writes */
 #define LIMIT_S       1500                       /* 240 s for a request, 180 s for each step of a handshake or goodbye */
 #define LINES         60u                        /* of the log, for a life with any number of lies */
-#define LINES_OF_OFFERS 1200u                    /* a few for each device that is made up, served and then does not work */
+#define LINES_OF_OFFERS 160u                     /* of thousands of devices that are made up, served and don't work */
 #define SLAB_PAGES    16u
 #define LIVES         30ull                      /* of one machine */
 #define RUN_UNTIL(cond, limit_s)                                                        \
