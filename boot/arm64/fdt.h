@@ -41,7 +41,7 @@ struct fdt_walk {
     char path[FDT_PATH_MAX];         /* "/soc/serial@9000000"; what does not fit is cut */
     size_t path_ends[FDT_DEPTH_MAX]; /* length of the path at each level */
     bool begun;
-    const char *compatible;          /* the current node's, until the next step; compatible_first: of the first string */
+    const char *compatible;          /* the current node's; compatible_first: bytes of its first string */
     uint32_t compatible_bytes, compatible_first;
 };
 void fdt_walk_begin(struct fdt_walk *w, const struct fdt *fdt);
