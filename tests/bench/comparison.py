@@ -14,6 +14,7 @@ import measure
 
 DOCS = os.path.join(measure.ROOT, "docs")
 TABLE = re.compile(r"(<!-- table -->\n).*?(<!-- end -->\n)", re.S)
+ISOLATED = re.compile(r"(<!-- isolated -->\n).*?(<!-- end -->\n)", re.S)     # in README
 
 # figure, label, unit shown, divisor, aim
 FIGURES = [
@@ -86,6 +87,18 @@ def markdown(found, kernel):
     lines += [f"| {row.label} | {row.text(row.candela)} | {row.text(row.linux)} | {row.unit} | {row.ratio_text()} | "
               f"{row.verdict()} |" for row in found]
     return "\n".join(lines) + "\n"
+
+
+def isolated_markdown(shown):
+    """What the same work costs in an isolated machine; empty when that was not measured."""
+    value = {one["figure"]: one for one in shown if one["system"] == "candela"}
+    lines = ["| | normal | isolated | unit | ratio |", "|---|--:|--:|---|--:|"]
+    for figure, label, unit, divisor, aim in FIGURES:
+        one = value.get(figure + "_isolated")
+        if one and one.get("normal") and aim:
+            row = Row(figure, label, unit, divisor, None, one["normal"], one["value"])
+            lines.append(f"| {label} | {row.text(row.candela)} | {row.text(row.linux)} | {unit} | {row.ratio:.2f} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else ""
 
 
 # ---- the chart ----
@@ -171,8 +184,15 @@ def write_documents(found, kernel=None):
     kernel = kernel or release(measure.shown)
     with open(os.path.join(DOCS, "bench.svg"), "w", encoding="utf-8") as f:
         f.write(chart(found, kernel))
-    path = os.path.join(DOCS, "bench.md")
+    replace(os.path.join(DOCS, "bench.md"), TABLE, markdown(found, kernel))
+    costs = isolated_markdown(measure.shown)
+    if costs:
+        replace(os.path.join(measure.ROOT, "README.md"), ISOLATED, costs)
+
+
+def replace(path, marks, text):
+    """What stands between the two marks."""
     with open(path, encoding="utf-8") as f:
         words = f.read()
     with open(path, "w", encoding="utf-8") as f:
-        f.write(TABLE.sub(lambda marks: marks[1] + markdown(found, kernel) + marks[2], words))
+        f.write(marks.sub(lambda found: found[1] + text + found[2], words))
