@@ -66,7 +66,7 @@ PROOFS = {
     ("bounce", "lend"): (7, [], [
         ("hv/bounce.c", "w * 64 + (unsigned)__builtin_ctzll(runs)",
          "w * 64 + 64 - (unsigned)__builtin_clzll(runs)"),
-        ("hv/bounce.c", "    mark(c, page, n, false);\n", "")]),
+        ("hv/bounce.c", "e->pages = (uint16_t)n;", "e->pages = (uint16_t)(n + 1);")]),
     ("dma", "to_host"): (3, [], [
         ("hv/dma.c", "                at = 0;\n", "                at = m->offset;\n"),
         ("hv/dma.c", "left = e->pages * PAGE_BYTES - at;", "left = e->pages * PAGE_BYTES;")]),
