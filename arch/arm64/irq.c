@@ -10,12 +10,10 @@
 #define LOG_ROOM "irq"
 #include "arch/arm64/arm64.h"
 #include "arch/arm64/gic.h"
+#include "arch/arm64/irq_numbers.h"
 #include "arch/arm64/timer.h"
 
 #define LOG_STRAY_MAX  4
-#define VMBUS_DEFAULT  18        /* what Hyper-V's firmware and OpenVMM use; PPI 2 */
-#define STIMER_NUMBER  17        /* PPI 1: Hyper-V's firmware has its own synthetic timer there */
-#define STIMER_OTHER   16        /* should the bus be at 17 */
 #define TEST_NUMBER    15
 #define PRIORITY_VMBUS 0x80
 #define PRIORITY_TIMER 0xA0
@@ -28,8 +26,8 @@ static struct {
     void *arg;
     uint64_t count;
 } uses[ARCH_IRQ_USES] = {
-    [ARCH_IRQ_VMBUS]  = {.intid = VMBUS_DEFAULT, .priority = PRIORITY_VMBUS},
-    [ARCH_IRQ_STIMER] = {.intid = STIMER_NUMBER, .priority = PRIORITY_TIMER},
+    [ARCH_IRQ_VMBUS]  = {.priority = PRIORITY_VMBUS},
+    [ARCH_IRQ_STIMER] = {.priority = PRIORITY_TIMER},
     [ARCH_IRQ_TIMER]  = {.priority = PRIORITY_TIMER, .level = true},
     [ARCH_IRQ_TEST]   = {.intid = TEST_NUMBER, .priority = PRIORITY_TIMER},
 };
@@ -58,17 +56,15 @@ uint64_t arch_irq_count(enum arch_irq_use use)
     return uses[use].count;
 }
 
-/* The tables' numbers, where they can be: two uses of one number would be our end. */
 static void choose_numbers(void)
 {
-    uint32_t timer = arm64_timer_intid(), told = arm64_platform.vmbus_irq;
-    if (told != 0 && (!gic_is_ppi(told) || told == timer))
-        log_warn("the VMBus device's interrupt is said to be %u, which can't be; taking %u", told, VMBUS_DEFAULT);
-    else if (told != 0)
-        uses[ARCH_IRQ_VMBUS].intid = told;
-    uses[ARCH_IRQ_TIMER].intid = timer;
-    if (uses[ARCH_IRQ_VMBUS].intid == STIMER_NUMBER || timer == STIMER_NUMBER)
-        uses[ARCH_IRQ_STIMER].intid = STIMER_OTHER;
+    struct arm64_irq_numbers n;
+    if (!arm64_irq_choose(arm64_timer_intid(), arm64_platform.vmbus_irq, &n))
+        log_warn("the VMBus device's interrupt is said to be %u, which can't be; taking %u", arm64_platform.vmbus_irq,
+                 n.vmbus);
+    uses[ARCH_IRQ_VMBUS].intid = n.vmbus;
+    uses[ARCH_IRQ_STIMER].intid = n.stimer;
+    uses[ARCH_IRQ_TIMER].intid = n.timer;
 }
 
 int arch_irq_init(void)

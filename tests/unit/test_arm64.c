@@ -8,6 +8,7 @@
 #include "tests/unit/played_guest.h"
 #include "arch/arm64/gic_find.c"
 #include "arch/arm64/hv_registers.c"
+#include "arch/arm64/irq_numbers.c"
 #include "boot/acpi_arm.c"
 #include "boot/aml.c"
 #include "tests/fake_arch/fake_arch.h"
@@ -258,6 +259,25 @@ static void gicr(uint64_t base, uint64_t bytes)
     uint8_t *e = entry(0x0E, 16);
     put(e + 4, base, 8);
     put(e + 12, bytes, 4);
+}
+
+/* Every timer with everything that tables may say of the bus: three numbers, all PPIs, no two the same. */
+TEST(arm64_interrupt_numbers)
+{
+    struct arm64_irq_numbers n;
+    for (uint32_t timer = GIC_PPI_FIRST; timer < GIC_SPI_FIRST; timer++) {
+        for (uint32_t told = 0; told < 48; told++) {
+            bool good = told >= GIC_PPI_FIRST && told < GIC_SPI_FIRST && told != timer;
+            CHECK_EQ(arm64_irq_choose(timer, told, &n), good || told == 0);
+            CHECK_EQ(n.timer, timer);
+            CHECK(gic_is_ppi(n.vmbus) && gic_is_ppi(n.stimer));
+            CHECK(n.vmbus != timer && n.stimer != timer && n.vmbus != n.stimer);
+            if (good)
+                CHECK_EQ(n.vmbus, told);
+        }
+    }
+    arm64_irq_choose(27, 0, &n);
+    CHECK(n.vmbus == 18 && n.stimer == 17);
 }
 
 TEST(arm64_madt)
