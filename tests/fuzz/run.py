@@ -24,6 +24,7 @@ import time
 CHECK_SECONDS = 5
 LIMIT_S = 60                  # of real time for one execution: the guest hangs (or the machine is very busy)
 WANTED = 10_000_000           # executions of each target
+INPUT_BYTES = {"boot": 8192, "efi": 16384}    # the longest input; 4096 for others
 SEEDS_KEPT = 40               # of a target, the smallest first; and their bytes
 SEEDS_BYTES = 13_000
 FZ = "build/fuzz"
@@ -83,8 +84,9 @@ def fuzz_one(target, seconds, learned):
     os.makedirs(found, exist_ok=True)
     before = set(files_of(found))
     folders = [d for d in (f"tests/fuzz/corpus/{target}", f"tests/fuzz/findings/{target}") if os.path.isdir(d)]
-    status, output = run(target, [f"-max_total_time={seconds}", "-max_len=4096", "-print_final_stats=1", "-reload=0",
-                                  f"-artifact_prefix={found}/", "-entropic=0", learned, *folders], seconds + 120)
+    status, output = run(target, [f"-max_total_time={seconds}", f"-max_len={INPUT_BYTES.get(target, 4096)}",
+                                  "-print_final_stats=1", "-reload=0", f"-artifact_prefix={found}/", "-entropic=0",
+                                  learned, *folders], seconds + 120)
     edges = re.findall(r"cov: (\d+)", output)
     new = sorted(set(files_of(found)) - before)
     if status != 0 and not new:

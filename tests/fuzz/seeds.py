@@ -304,7 +304,7 @@ def boot_seeds():
     regions = b"".join(struct.pack("<QQII", a, n, t, 0) for a, n, t in e820)
     module = struct.pack("<QQQQ", 0x8000000, 0x1234, base + 0x100, 0)
     pvh = struct.pack("<IIIIQQQQII", 0x336EC578, 1, 0, 1, base + 0x80, base + 0x100, 0xF5A60, base + 0x200, len(e820), 0)
-    put("boot", "pvh", b"\x04" + (pvh.ljust(0x80, b"\0") + module).ljust(0x100, b"\0") + line.ljust(0x100, b"\0") + regions)
+    put("boot", "pvh", b"\x06" + (pvh.ljust(0x80, b"\0") + module).ljust(0x100, b"\0") + line.ljust(0x100, b"\0") + regions)
     zero = bytearray(4096)
     zero[0x0F] = 0x70
     zero[0x12:0x18] = struct.pack("<HHH", 1024, 768, 32)
@@ -318,7 +318,7 @@ def boot_seeds():
     zero[0x228:0x22C] = struct.pack("<I", base + 0xF00)
     zero[0x2D0:0x2D0 + 20 * len(e820)] = b"".join(struct.pack("<QQI", *e) for e in e820)
     zero[0xF00:0xF00 + len(line)] = line
-    put("boot", "linux", b"\x05" + bytes(zero))
+    put("boot", "linux", b"\x04" + bytes(zero))
 
     def tag(number, payload):
         return (struct.pack("<II", number, 8 + len(payload)) + payload).ljust(-(-(8 + len(payload)) // 8) * 8, b"\0")
@@ -332,12 +332,30 @@ def boot_seeds():
             tag(8, struct.pack("<QIIIBBH", 0xFD000000, 4096, 1024, 768, 32, 1, 0) + bytes([16, 8, 8, 8, 0, 8])))
     for name, extra in (("bios", b""), ("efi", tag(17, struct.pack("<II", 48, 1) + descriptors))):
         whole = tags + extra + tag(0, b"")
-        put("boot", "multiboot2-" + name, b"\x06" + struct.pack("<II", 8 + len(whole), 0) + whole)
+        put("boot", "multiboot2-" + name, b"\x05" + struct.pack("<II", 8 + len(whole), 0) + whole)
     put("efi", "map", b"\x00\x01" + descriptors)
     put("efi", "many", b"\x00\x00" + b"".join(struct.pack("<IIQQQQ", 7 if n % 2 else 0, 0, n << 20, 0, 4, 0xF)
-                                              for n in range(70)))
+                                              for n in range(300)))      # more than fit
     put("efi", "options", b"\x01\x05\x00" + "BOOTX64.EFI loglevel=debug args=\"a b\"".encode("utf-16-le"))
     put("efi", "time", b"\x02" + struct.pack("<HBBBBBBIhBB", 2026, 11, 20, 10, 45, 1, 0, 0, -60, 0, 0))
+
+
+def frame_seeds():
+    """What the lab's wire never brings: per-packet information, and each status."""
+    def ppi(kind, value):
+        return struct.pack("<IIII", 16, kind, 12, value)
+
+    def raw(message):
+        return b"\x02\x00" + struct.pack("<H", len(message)) + message
+
+    frame = bytes(range(100))
+    for name, infos in (("checksum", [ppi(0, 0x14)]), ("vlan", [ppi(6, 0x50), ppi(0, 1 << 4)]), ("odd", [ppi(9, 7), ppi(6, 1)])):
+        body = b"".join(infos)
+        message = struct.pack("<11I", 1, 44 + len(body) + len(frame), 36 + len(body), len(frame), 0, 0, 0, 36, len(body), 0, 0)
+        put("rndis", "made-" + name, b"\x40" + raw(message + body + frame))
+    statuses = b"".join(raw(struct.pack("<6I", 7, 24, status, 4, 12, 10_000_000))
+                        for status in (0x4001000B, 0x4001000C, 0x40010013, 0x40010018))
+    put("rndis", "made-status", b"\x40" + statuses)
 
 
 def config_seeds():
@@ -363,6 +381,7 @@ def main():
         acpi_seeds(work)
         acpi_arm_seed()
         boot_seeds()
+        frame_seeds()
         config_seeds()
     except VMError as error:
         sys.exit(f"seeds.py: {error}")
