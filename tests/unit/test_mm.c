@@ -192,6 +192,8 @@ TEST(all_memory_can_be_had_and_comes_back)
 static const struct mm_region one_gib[] = {{pa_at(MIB), GIB - MIB, MM_RAM}};
 /* 1 TiB, or as much as this machine's addresses allow. */
 #define TIB (ARCH_DIRECT_BYTES > 1024 * GIB ? 1024 * GIB : ARCH_DIRECT_BYTES - GIB)
+/* Where the machine's memory ends, or nearly. */
+#define FAR (ARCH_DIRECT_BYTES > 1024 * GIB ? 900 * GIB : 12 * GIB)
 static const struct mm_region one_tib[] = {{pa_at(MIB), 3 * GIB - MIB, MM_RAM}, {pa_at(4 * GIB), TIB - 3 * GIB, MM_RAM}};
 
 /* What a boot took, told through the exit status. */
@@ -256,11 +258,11 @@ static void boot_high_only(void *arg)
 static void boot_with_little_low(void *arg)
 {
     const struct mm_region map[] = {{pa(MIB), 80 * PAGE_BYTES, MM_RAM}, {pa(5 * GIB - 8 * MIB), 40 * MIB, MM_RAM},
-                                    {pa(3 << 20), 0x8000, MM_RAM}, {pa(900 * GIB), GIB, MM_RAM}};
+                                    {pa(3 << 20), 0x8000, MM_RAM}, {pa(FAR), GIB, MM_RAM}};
     fake_pt_format.max_leaf_level = *(unsigned *)arg;
     boot_map(map, ARRAY_SIZE(map));
     paddr_t big = page_alloc(17);
-    if (pa_is_none(big) || big.v < 900 * GIB)
+    if (pa_is_none(big) || big.v < FAR)
         panic("no large block of the high memory");
     page_free(big, 17);
 }
@@ -471,7 +473,7 @@ TEST(hot_add_and_remove)
 
 TEST(coming_online_survives_each_failure)
 {
-    const struct mm_region map[] = {{pa(MIB), 7 * MIB, MM_RAM}, {pa(600 * GIB + MIB + 0x5000), 64 * MIB, MM_RAM}};
+    const struct mm_region map[] = {{pa(MIB), 7 * MIB, MM_RAM}, {pa(FAR + MIB + 0x5000), 64 * MIB, MM_RAM}};
     boot_map(map, 2);
     CHECK_EQ(stats().online_pages, 7 * 256);
     for (uint64_t n = 1;; n++) {
@@ -479,7 +481,7 @@ TEST(coming_online_survives_each_failure)
         paddr_t p = page_alloc(12);
         mm_fail_nth(0);
         if (!pa_is_none(p)) {
-            CHECK(p.v > 600 * GIB);
+            CHECK(p.v > FAR);
             break;
         }
         CHECK(n < 10);
@@ -488,7 +490,7 @@ TEST(coming_online_survives_each_failure)
 
 TEST(exhausted_memory_still_brings_the_next_piece_online)
 {
-    const struct mm_region map[] = {{pa(MIB), 7 * MIB, MM_RAM}, {pa(600 * GIB + MIB + 0x5000), 64 * MIB, MM_RAM}};
+    const struct mm_region map[] = {{pa(MIB), 7 * MIB, MM_RAM}, {pa(FAR + MIB + 0x5000), 64 * MIB, MM_RAM}};
     boot_map(map, 2);
     uint64_t n = take_all(anywhere);
     CHECK(n > 71 * 256 - 60);
