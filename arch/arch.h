@@ -183,7 +183,6 @@ bool arch_hv_reg_write(uint32_t reg, uint64_t value);
 bool arch_hv_hypercall_enable(paddr_t page, vaddr_t mapped);
 void arch_hv_hypercall_disable(void);
 uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output);
-uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1);
 
 /* ---- isolated machines: the host behind whoever guards the memory ---- */
 /* A paravisor below us answers hypercalls and registers itself; what is meant for the host goes past it, by the names

@@ -135,7 +135,7 @@ static inline uint64_t call(uint64_t control, uint64_t in0, uint64_t in1)
 
 uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output) { return call(control, input.v, output.v); }
 
-uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
+uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
 {
     return call(control | HV_CONTROL_FAST, in0, in1);
 }

@@ -30,8 +30,3 @@ bool arch_isolation_page(paddr_t page, bool shared) { return (void)page, (void)s
 bool arch_host_reg_read(uint32_t reg, uint64_t *value) { return arch_hv_reg_read(reg, value); }
 bool arch_host_reg_write(uint32_t reg, uint64_t value) { return arch_hv_reg_write(reg, value); }
 uint64_t arch_host_hypercall(uint64_t control, gpa_t input) { return arch_hypercall(control, input, (gpa_t){0}); }
-
-uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
-{
-    return arch_hypercall_fast(control, in0, in1);
-}

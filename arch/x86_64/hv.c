@@ -95,11 +95,6 @@ uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output)
     return call_page(&hypercall_page, control, input.v, output.v);
 }
 
-uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
-{
-    return call_page(&hypercall_page, control | HV_CONTROL_FAST, in0, in1);
-}
-
 uint64_t arch_host_hypercall(uint64_t control, gpa_t input) { return call_page(&host_page, control, input.v, 0); }
 
 uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)

@@ -50,7 +50,7 @@ uint64_t arch_hypercall(uint64_t control, gpa_t input, gpa_t output)
                                                   : HV_STATUS_INVALID_HYPERCALL_CODE;
 }
 
-uint64_t arch_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
+static uint64_t hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
 {
     return hypercalls_on && fake_hv_ops.hypercall_fast
                ? fake_hv_ops.hypercall_fast(control | HV_CONTROL_FAST, in0, in1) : HV_STATUS_INVALID_HYPERCALL_CODE;
@@ -93,5 +93,5 @@ uint64_t arch_host_hypercall(uint64_t control, gpa_t input)
 uint64_t arch_host_hypercall_fast(uint64_t control, uint64_t in0, uint64_t in1)
 {
     return fake_hv_ops.host_hypercall ? fake_hv_ops.host_hypercall(control | HV_CONTROL_FAST, in0, in1)
-                                      : arch_hypercall_fast(control, in0, in1);
+                                      : hypercall_fast(control, in0, in1);
 }
