@@ -93,6 +93,7 @@ static struct vmbus_channel *find_primary(const struct guid *instance)
 
 static void unlink_channel(struct vmbus_channel *ch)
 {
+    hv_set_event_handler(channel_relid(ch), NULL, NULL);    /* a driver that is late has not closed it */
     bus.channels[channel_relid(ch)] = NULL;
     bus.channel_count--;
 }
