@@ -59,7 +59,7 @@ $(error lwIP is not here: run "make fetch" once)
 endif
 endif
 
-.PHONY: all always lab help run check check-house check-cbmc check-hosted check-lab check-linux check-kvm check-isolation soak image iso bench bench-native clean fetch packages hosted check-compile
+.PHONY: all always lab help run check check-house check-cbmc check-hosted check-lab check-linux check-kvm check-isolation check-malice soak image iso bench bench-native clean fetch packages hosted check-compile
 .SECONDARY:
 all: $(foreach a,$(APPS),$(O)/candela-$(a).elf $(O)/BOOT-$(a).EFI) lab $(O)/libcandela-hv.a
 lab: $(O)/lab.elf
@@ -68,6 +68,7 @@ help:
 	@echo 'make             build every application for ARCH=$(ARCH) and the lab; no network'
 	@echo 'make run         boot APP=$(APP) in the lab  [DISK=a.raw,b.qcow2 MEM=256M CPUS=1 ARGS="nbd.write=disk0"]'
 	@echo 'make check       everything CI runs, for both architectures: check-house -cbmc (proofs) -hosted -fuzz -lab -linux (stock Linux on the lab) -kvm (Candela on KVM); of these, isolated machines: check-isolation'
+	@echo 'make check-malice  a host that lies: hundreds of seeds of each class of lies  [MALICE_SEEDS=300]'
 	@echo 'make fuzz        fuzzes the guest against a lying host and others  [SECONDS=60 TARGET=nbd]; COVERAGE=1: lines reached'
 	@echo 'make soak        host and guest on processors of their own for ten minutes: no signal is lost (ARCH=arm64: in the lab, too)'
 	@echo 'make image       disk images of APP for Hyper-V and Azure: .img .vhdx .vhd'

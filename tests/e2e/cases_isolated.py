@@ -10,6 +10,7 @@ import re
 import cases_boot
 import cases_disk
 import cases_host
+import cases_malice
 import cases_nbd
 import cases_net
 import nbdclient as nbd
@@ -62,6 +63,17 @@ again(cases_net.udp_echo, boundary=37)
 again(cases_net.http_status, boundary=0, scramble=1)
 again(cases_host.host_of_many_channels, boundary=37)  # on two processors, too
 again(cases_boot.boot_vhdx, boundary=38)
+
+again(cases_malice.malice_rings_and_packets, boundary=38)
+again(cases_malice.malice_bus, boundary=38, batch=16)
+again(cases_malice.malice_connect, boundary=38)
+
+
+@case(limit_s=100)
+def iso_malice_visibility(t):
+    """Calls that make pages visible or private half succeed, again and again, while devices come and go."""
+    t.lab_options = isolated(boundary=38)
+    cases_malice.devices(t, ("visibility",) * 3, 3)
 
 
 @case(limit_s=90)

@@ -19,7 +19,7 @@ from labvm import POWER_OFF, Disk, UserNet, VMError
 
 # Rates: of so many occasions one is used; a busy machine has many occasions of some classes.
 CLASSES = {"ring": 6, "frame": 6, "id": 3, "swap": 4, "length": 4, "status": 4, "handshake": 3, "offer": 60,
-           "rescind": 20, "silence": 12, "message": 3, "refuse": 4, "rndis": 1, "storm": 40, "gpadl": 2, "wiring": 2}
+           "rescind": 20, "silence": 12, "message": 3, "refuse": 4, "rndis": 1, "storm": 40, "gpadl": 2, "wiring": 2, "visibility": 600}
 # While the guest connects; everything is lied about, the whole machine may come to nothing.
 CONNECT = (("connect", 2), ("connect", 1), ("refuse", 3), ("silence", 6), ("message", 4), ("gpadl", 2), ("wiring", 2),
            ("status", 4), ("handshake", 4), ("rescind", 6))

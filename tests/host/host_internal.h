@@ -21,6 +21,7 @@
 #define HOST_POLL_BUDGET    64u                   /* packets per channel and host_poll */
 #define HOST_RING_PAGES_MIN 2u                    /* control page and one data page */
 #define HOST_CHANNEL_CONNECTION(relid) (0x2000u + (relid))
+#define HOST_REFUSED        16u
 #define HOST_AUDIT_LIMIT    10000000ull           /* one second in 100 ns */
 #define HOST_COUNT(array)   (sizeof(array) / sizeof((array)[0]))
 
@@ -156,6 +157,7 @@ struct host_vmbus {
     uint64_t monitor_gpa[2];
     struct host_msg *first, **tail;
     struct list gpadls;
+    uint32_t refused[HOST_REFUSED], refused_count;    /* page lists of channels that are no more: their bodies still come */
     uint32_t next_relid, channels;
     struct host_chan *channel[VMBUS_RELID_MAX + 1];
     uint8_t monitor_used[VMBUS_MONITOR_COUNT];
@@ -201,7 +203,6 @@ struct malice {                                   /* malice.c */
     uint32_t held_relid, held_bytes;              /* a completion that waits for another; 0: none */
     uint8_t invented[VMBUS_RELID_MAX / 8 + 1];    /* relids of offers that no channel is behind */
     uint8_t once[VMBUS_RELID_MAX / 8 + 1];        /* that were among them since malice began */
-    bool any_invented;
     struct { const void *device; uint32_t classes; } told[MALICE_DEVICES];    /* lies about whom; NULL: the bus */
     uint32_t told_count;
     uint64_t full_until;                          /* no buffer for messages, for a while */

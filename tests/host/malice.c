@@ -56,7 +56,6 @@ void host_set_malice(struct host *h, const struct host_malice *m)
     h->malice.numbered = h->malice.told_count = 0;
     h->malice.counters = (struct host_malice_counters){0};
     memcpy(h->malice.once, h->malice.invented, sizeof(h->malice.once));
-    h->malice.any_invented = false;
     memset(h->malice.monitor, 0, sizeof(h->malice.monitor));
     h->malice.wired_count = 0;
     h->malice.scribbled = false;

@@ -55,7 +55,6 @@ static void invent(struct host *h, uint32_t relid)
         return;
     h->malice.invented[relid / 8] |= (uint8_t)(1u << relid % 8);
     h->malice.once[relid / 8] |= (uint8_t)(1u << relid % 8);
-    h->malice.any_invented = true;
 }
 
 /* After a message was bent: what it must not say by accident. truth: the message as it was. */

@@ -297,8 +297,9 @@ static enum host_take completion(struct host_chan *ch, const struct host_packet 
     if (p->bytes >= sizeof(words))
         memcpy(words, p->data, sizeof(words));
     if (n->version == 0 || words[0] != NVSP_SEND_RNDIS_PACKET_COMPLETE || p->flags != 0 || words[1] == 0) {
-        host_violation(n->h, p->data, p->bytes, "netvsp: completion %#llx is not for a receive packet",
-                       (unsigned long long)p->id);
+        if (!malice_excuses(n->h, HOST_MALICE_FRAME, n))
+            host_violation(n->h, p->data, p->bytes, "netvsp: completion %#llx is not for a receive packet",
+                           (unsigned long long)p->id);
         return HOST_FATAL;
     }
     /* An answer that was spoilt on purpose may be refused. */

@@ -190,17 +190,14 @@ void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
 
     memcpy(&msg, payload, sizeof(msg));
     ch = vchan_find(h, msg.relid);
-    if (ch == NULL && malice_invented(h, msg.relid)) {
+    if (ch != NULL ? ch->rescinded : malice_invented(h, msg.relid)) {
+        h->vmbus.refused[h->vmbus.refused_count++ % HOST_REFUSED] = msg.gpadl;
         answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
         return;
     }
     if (ch == NULL || vgpadl_find(h, 0, msg.gpadl) != NULL) {
         host_violation(h, payload, bytes, "GPADL header: channel %u unknown, or id %#x in use", msg.relid,
                        msg.gpadl);
-        answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
-        return;
-    }
-    if (ch->rescinded) {
         answer(h, msg.relid, msg.gpadl, NTSTATUS_FAILURE);
         return;
     }
@@ -229,6 +226,15 @@ void vgpadl_msg_header(struct host *h, const uint8_t *payload, uint32_t bytes)
     take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
 }
 
+static bool was_refused(const struct host *h, uint32_t id)
+{
+    for (uint32_t i = 0; i < h->vmbus.refused_count && i < HOST_REFUSED; i++) {
+        if (h->vmbus.refused[i] == id)
+            return true;
+    }
+    return false;
+}
+
 void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes)
 {
     struct vmbus_msg_gpadl_body msg;
@@ -236,9 +242,10 @@ void vgpadl_msg_body(struct host *h, const uint8_t *payload, uint32_t bytes)
 
     memcpy(&msg, payload, sizeof(msg));
     g = vgpadl_find(h, 0, msg.gpadl);
+    if (g == NULL && was_refused(h, msg.gpadl))
+        return;                                  /* it crossed with that, as the header crossed with the rescind */
     if (g == NULL || g->complete) {
-        if (!h->malice.any_invented)              /* a body does not tell whose it is */
-            host_violation(h, payload, bytes, "GPADL body: %#x is not being built", msg.gpadl);
+        host_violation(h, payload, bytes, "GPADL body: %#x is not being built", msg.gpadl);
         return;
     }
     take(h, g, payload + sizeof(msg), bytes - (uint32_t)sizeof(msg));
