@@ -77,9 +77,12 @@ class Liar(threading.Thread):
 
 def back(vm):
     """The liar's devices are there again, and right."""
-    vm.command("malice renew", r"^lab-command: malice renew.*: done")
-    deadline = time.monotonic() + BACK_S
+    deadline, again = time.monotonic() + BACK_S, 0
     while True:
+        # A disk that comes while a client still holds the last one is not disk1; once more, then.
+        if time.monotonic() > again:
+            vm.command("malice renew", r"^lab-command: malice renew.*: done")
+            again = time.monotonic() + BACK_S / 5
         try:
             with nbd.Client(vm.ports["nbd"], timeout=5).go("disk1") as client:
                 client.read(0, 4096)
@@ -120,7 +123,7 @@ def devices(t, classes, seed):
     paths = [t.random_disk(f"disk{n}.img", 4, seed=n) for n in range(2)]
     vm = t.lab(disks=[Disk(paths[0]), Disk(paths[1], writable=True)], cmdline="nbd.write=disk1",
                net=[UserNet({"nbd": 10809, "http": 80}), UserNet({})],
-               lab={"malice.luns": 1, "malice.nics": 1, "vmbus.monitor": 1})
+               lab={"malice.luns": 1, "malice.nics": 1})
     vm.expect(r"nic1: .*up", READY_S)
     honest = Reader(vm.ports["nbd"], "disk0", paths[0], seed)
     honest.start()

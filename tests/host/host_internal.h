@@ -70,6 +70,8 @@ struct host_ring {
     uint32_t theirs;                              /* the guest's index when it was last looked at */
     uint32_t mask;                                /* incoming ring: interrupt mask as the host wrote it */
     uint32_t shown;                               /* the host's index as it stands in the ring: published, or a lie */
+    bool lied;                                    /* malice wrote `lie` over the guest's index, which was `truth` */
+    uint32_t lie, truth;
 };
 
 struct host_msg {                                 /* a channel message on its way to the guest */

@@ -76,6 +76,18 @@ static uint32_t copy(const struct host_ring *r, uint32_t index, void *buffer, ui
 
 /* ---- incoming --------------------------------------------------------------------------------------- */
 
+/* The guest's index. What malice wrote over it is not believed by the model itself, or it would take up again what lay
+ * in the ring long ago, and write to memory that is the guest's. */
+static uint32_t theirs(struct host_ring *r, const uint32_t *at)
+{
+    uint32_t v = load(at);
+
+    if (!r->lied)
+        return v;
+    r->lied = v == r->lie;
+    return r->lied ? r->truth : v;
+}
+
 bool vring_misled(const struct host_chan *ch)
 {
     return malice_excuses(ch->h, HOST_MALICE_RING, ch->device);
@@ -84,7 +96,7 @@ bool vring_misled(const struct host_chan *ch)
 bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)
 {
     struct host_ring *r = &ch->in;
-    uint32_t write = load(&r->ctl->write_index);
+    uint32_t write = theirs(r, &r->ctl->write_index);
 
     *bytes = 0;
     if (!sane_index(r, write)) {
@@ -147,7 +159,7 @@ bool vring_publish_read(struct host_ring *r)
 bool vring_writable(struct host *h, struct host_chan *ch, uint32_t *free_bytes)
 {
     struct host_ring *r = &ch->out;
-    uint32_t read = load(&r->ctl->read_index);
+    uint32_t read = theirs(r, &r->ctl->read_index);
 
     *free_bytes = 0;
     if (!sane_index(r, read)) {

@@ -29,6 +29,16 @@ static uint32_t wild_index(struct host *h, const struct host_ring *r)
     }
 }
 
+static void overwrite(struct host_ring *r, uint32_t *at, uint32_t v)
+{
+    uint32_t before = __atomic_exchange_n(at, v, __ATOMIC_ACQ_REL);
+
+    if (!r->lied || before != r->lie)
+        r->truth = before;
+    r->lied = true;
+    r->lie = v;
+}
+
 void malice_ring(struct host_chan *ch)
 {
     struct host *h = ch->h;
@@ -47,6 +57,7 @@ void malice_ring(struct host_chan *ch)
         v = ch->in.shown = wild_index(h, &ch->in);
         __atomic_store_n(&ch->in.ctl->read_index, v, __ATOMIC_RELEASE);
         malice_told(h, "channel %u: read index %#x", ch->relid, v);
+        ch->dead = true;                          /* what the guest now writes over was not read, and never is */
         break;
     case 3:
         v = malice_value(h);
@@ -55,7 +66,10 @@ void malice_ring(struct host_chan *ch)
         break;
     default:                                      /* the guest's own words: it has them elsewhere */
         v = malice_value(h);
-        __atomic_store_n(malice_pick(h, 2) ? &ch->in.ctl->write_index : &ch->out.ctl->read_index, v, __ATOMIC_RELEASE);
+        if (malice_pick(h, 2))
+            overwrite(&ch->in, &ch->in.ctl->write_index, v);
+        else
+            overwrite(&ch->out, &ch->out.ctl->read_index, v);
         malice_told(h, "channel %u: the guest's own index is now %#x", ch->relid, v);
         break;
     }

@@ -5,7 +5,8 @@
  *   malice=CLASS+CLASS,SEED,RATE   from the first contact on; also the command `malice CLASS+CLASS,SEED,RATE`, and
  *                                  `malice off`. RATE: of so many occasions, one is used
  *   malice.luns=1,2  malice.nics=1 the disks and NICs of the liar, by their numbers; these disks have a controller of
- *                                  their own. About all others the host is honest. Without either word about none
+ *                                  their own. About the other disks and NICs the host is honest, about services and
+ *                                  the bus never. Without either word it is honest about nothing
  *
  * The classes are those of enum host_malice_class: ring frame id swap early length status handshake offer rescind
  * silence message refuse rndis storm visibility connect gpadl wiring, and all (but for early and offer). The command
