@@ -608,8 +608,9 @@ bool vserver_poll(struct host *h)
 /* Lies about where to signal, or about what is in the ring; or the signal was refused, or wiped off the monitor page. */
 static bool signal_lost(const struct host_chan *ch)
 {
+    /* A guest in a storm of events may need longer than the audit waits to come to its signals, of any channel. */
     return malice_excuses(ch->h, HOST_MALICE_RING | HOST_MALICE_REFUSE | HOST_MALICE_WIRING, ch->device) ||
-           malice_monitored(ch->h, ch->monitor_id);
+           malice_excuses(ch->h, HOST_MALICE_STORM, NULL) || malice_monitored(ch->h, ch->monitor_id);
 }
 
 /* A packet waits for room that the guest has made: it was asked for a signal. */
