@@ -35,7 +35,7 @@ LDFLAGS := -nostdlib -static -z noexecstack -z max-page-size=4096 --gc-sections 
 src  = $(foreach d,$(1),$(wildcard $(d)/*.c $(d)/*.S))
 objs = $(patsubst %,$(O)/obj/%.o,$(basename $(1)))
 APPS := $(notdir $(patsubst %/,%,$(dir $(wildcard apps/*/main.c))))
-CORE := lib mm arch/$(ARCH) boot/loader boot/$(ARCH)
+CORE := lib mm arch arch/$(ARCH) boot/loader boot/$(ARCH)
 LDSCRIPT := arch/$(ARCH)/linker.ld
 KERNEL_OBJS := $(call objs,$(call src,$(CORE) hv vmbus drivers rt rt/net boot))
 LAB_OBJS := $(call objs,$(call src,$(CORE) tests/host tests/lab tests/lab/$(ARCH)) boot/acpi_arm.c)
@@ -44,7 +44,7 @@ LWIP_OBJS := $(patsubst %.c,$(O)/obj/lwip/%.o,$(LWIP_SRC))
 
 # ---- what can't work is said in one line, before anything is compiled ----
 ifeq ($(wildcard arch/$(ARCH)),)
-$(error ARCH=$(ARCH): there is no such architecture here; there are: $(filter-out arch.h,$(notdir $(wildcard arch/*))))
+$(error ARCH=$(ARCH): there is no such architecture here; there are: $(patsubst arch/%/,%,$(wildcard arch/*/)))
 endif
 ifeq ($(filter $(APP),$(APPS)),)
 $(error APP=$(APP): there is no apps/$(APP)/main.c; there are: $(APPS))

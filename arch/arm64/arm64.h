@@ -10,7 +10,7 @@
  */
 #pragma once
 #ifndef __ASSEMBLER__
-#include "arch/arch.h"
+#include "arch/shared.h"
 #include "arch/arm64/console.h"
 #include "arch/arm64/pt.h"
 
@@ -93,20 +93,6 @@ static inline void arm64_write8(volatile void *at, uint8_t v)
 
 /* ---- the exception level ---- */
 static inline unsigned arm64_el(void) { return (unsigned)(sysreg_read(CurrentEL) >> 2) & 3; }
-
-/* ---- instructions that may fault: entries of the section .fixup, searched by exceptions.c ---- */
-#define ARM64_FIXUP(at, resume) ".pushsection .fixup, \"a\"\n.balign 8\n.quad " at ", " resume "\n.popsection\n"
-struct arm64_fixup { uint64_t at, resume; };
-
-/* False when the address is not readable. */
-static inline bool arm64_read64_safe(uint64_t address, uint64_t *v)
-{
-    uint64_t value = 0, ok = 0;
-    __asm__ volatile("1: ldr %0, [%2]\n   mov %1, #1\n2:\n" ARM64_FIXUP("1b", "2b")
-                     : "+&r"(value), "+&r"(ok) : "r"(address) : "memory");
-    *v = value;
-    return ok != 0;
-}
 
 /* ---- what vectors.S pushes ---- */
 struct arm64_frame {

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The processor: its set-up, random numbers, backtraces, caches, and where the image's sections are.
+ * The processor: its set-up, random numbers, caches, and where the image's sections are.
  */
 #include <string.h>
 #include "arch/arm64/arm64.h"
 
 #define RANDOM_TRIES   64
-#define FRAME_STEP_MAX (1u << 20)    /* two frames of one stack are not farther apart */
 #define FUNCTION_MAX   4096          /* of a function that is looked through for the start of a frame */
 
 uint64_t image_phys_base, arm64_boot_mapped_end;     /* all set by the entry */
@@ -63,7 +62,7 @@ static uint64_t frameless_caller(uint64_t ip, uint64_t sp)
     if (offset > FUNCTION_MAX)
         return 0;
     for (uint64_t at = ip - offset; at < ip; at += 4) {
-        if (!arm64_read64_safe(at & ~7ull, &word))
+        if (!arch_read64_safe(at & ~7ull, &word))
             return 0;
         if ((((uint32_t)(at & 4 ? word >> 32 : word)) & STP_MASK) == STP_FRAME)
             return 0;
@@ -103,22 +102,13 @@ bool arch_random(uint64_t *value)
     return false;
 }
 
-unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max)
+bool arch_read64_safe(uint64_t address, uint64_t *v)
 {
-    unsigned n = 0;
-    if (frame == 0)
-        frame = arch_frame_pointer();
-    while (n < max) {
-        uint64_t next, pc;
-        if (frame < ARCH_DIRECT_BASE || !IS_ALIGNED(frame, 8ull) || !arm64_read64_safe(frame, &next) ||
-            !arm64_read64_safe(frame + 8, &pc) || pc == 0)
-            break;
-        pcs[n++] = pc;
-        if (next <= frame || next - frame > FRAME_STEP_MAX)
-            break;
-        frame = next;
-    }
-    return n;
+    uint64_t value = 0, ok = 0;
+    __asm__ volatile("1: ldr %0, [%2]\n   mov %1, #1\n2:\n" ARCH_FIXUP("1b", "2b")
+                     : "+&r"(value), "+&r"(ok) : "r"(address) : "memory");
+    *v = value;
+    return ok != 0;
 }
 
 /* ---- caches ---- */

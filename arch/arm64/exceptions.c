@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Processor exceptions. One that was expected goes on at its fix-up (arm64.h, ARM64_FIXUP); any other ends in a report
+ * Processor exceptions. One that was expected goes on at its fix-up (shared.h, ARCH_FIXUP); any other ends in a report
  * of all registers, then panic_at. What a fault address means (a guard page, whose stack) is known higher up:
  * arch_set_fault_note. Source: Arm ARM, D17.2.37 (ESR).
  */
 #include "arch/arm64/arm64.h"
 
-extern const struct arm64_fixup exception_fixups_start[], exception_fixups_end[];
 extern const char boot_stack_guard[];
 extern const char arm64_vectors_el1[], arm64_vectors_el2[];
 static void (*fault_note)(vaddr_t address, char *text, size_t bytes);
@@ -72,17 +71,6 @@ static const char *fault_name(uint32_t iss)
     }
 }
 
-static bool resume_at_fixup(struct arm64_frame *f)
-{
-    for (const struct arm64_fixup *x = exception_fixups_start; x < exception_fixups_end; x++) {
-        if (x->at == f->elr) {
-            f->elr = x->resume;
-            return true;
-        }
-    }
-    return false;
-}
-
 #define U(v) ((unsigned long long)(v))
 static void print_registers(const struct arm64_frame *f, unsigned vector)
 {
@@ -134,7 +122,7 @@ static NORETURN void die(const struct arm64_frame *f, unsigned vector)
 
 void arm64_exception(struct arm64_frame *f, unsigned vector)
 {
-    if (vector == ARM64_VECTOR_SPX + ARM64_VECTOR_SYNC && resume_at_fixup(f))
+    if (vector == ARM64_VECTOR_SPX + ARM64_VECTOR_SYNC && arch_resume_at_fixup(&f->elr))
         return;
     die(f, vector);
 }

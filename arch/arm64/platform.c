@@ -32,7 +32,7 @@ void arch_platform_set(const struct arch_platform *platform)
     register uint64_t x6 __asm__("x6") = call->x[6];                                                                 \
     register uint64_t x7 __asm__("x7") = call->x[7];                                                                 \
     uint64_t ok = 0;                                                                                                 \
-    __asm__ volatile("1: " instruction "\n mov %[ok], #1\n2:\n" ARM64_FIXUP("1b", "2b")                              \
+    __asm__ volatile("1: " instruction "\n mov %[ok], #1\n2:\n" ARCH_FIXUP("1b", "2b")                               \
                      : "+r"(x0), "+r"(x1), "+r"(x2), "+r"(x3), "+r"(x4), "+r"(x5), "+r"(x6), "+r"(x7), [ok] "+&r"(ok) \
                      : : "x8", "x9", "x10", "x11", "x12", "x13", "x14", "x15", "x16", "x17", "memory", "cc");        \
     *call = (struct arm64_call){{x0, x1, x2, x3, x4, x5, x6, x7}};                                                   \

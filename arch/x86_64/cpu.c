@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The processor: its set-up, idling, random numbers, backtraces, and where the image's sections are.
+ * The processor: its set-up, idling, random numbers, and where the image's sections are.
  */
 #include <string.h>
 #include "arch/x86_64/x86.h"
@@ -8,7 +8,6 @@
 /* The page attribute table, entry 0 first: write back, write combining, uncached (overridable), uncached; twice. */
 #define PAT_VALUE      0x0007010600070106ull
 #define RANDOM_TRIES   64        /* the vendors' advice is 10 for RDRAND; RDSEED may need more under load */
-#define FRAME_STEP_MAX (1u << 20)    /* two frames of one stack are not farther apart */
 
 uint64_t image_phys_base;        /* set by the entry */
 static char model[49];
@@ -41,7 +40,7 @@ const char *arch_cpu_model(void) { return model; }
 static bool follows_call(uint64_t pc)
 {
     uint64_t word;
-    if (!x86_read64_safe(pc - 8, &word))
+    if (!arch_read64_safe(pc - 8, &word))
         return false;
     for (unsigned length = 2; length <= 7; length++) {
         unsigned opcode = word >> (64 - 8 * length) & 0xFF, mod = word >> (72 - 8 * length) & 0xFF;
@@ -57,8 +56,8 @@ static uint64_t frameless_caller(uint64_t ip, uint64_t sp)
 {
     enum { PROLOGUE = 0xE5894855, PROLOGUE_BYTES = 4 };      /* push rbp; mov rbp, rsp */
     uint64_t pc, offset, word;
-    if (!IS_ALIGNED(sp, 8ull) || !x86_read64_safe(sp, &pc) || symbol_find(ip, &offset) == NULL ||
-        !x86_read64_safe(ip - offset, &word) || ((uint32_t)word == PROLOGUE && offset >= PROLOGUE_BYTES))
+    if (!IS_ALIGNED(sp, 8ull) || !arch_read64_safe(sp, &pc) || symbol_find(ip, &offset) == NULL ||
+        !arch_read64_safe(ip - offset, &word) || ((uint32_t)word == PROLOGUE && offset >= PROLOGUE_BYTES))
         return 0;
     return symbol_find(pc - 1, NULL) != NULL && follows_call(pc) ? pc : 0;
 }
@@ -130,22 +129,14 @@ bool arch_random(uint64_t *value)
     return false;
 }
 
-unsigned arch_backtrace(uint64_t frame, uint64_t *pcs, unsigned max)
+bool arch_read64_safe(uint64_t address, uint64_t *v)
 {
-    unsigned n = 0;
-    if (frame == 0)
-        frame = arch_frame_pointer();
-    while (n < max) {
-        uint64_t next, pc;
-        if (frame < ARCH_DIRECT_BASE || !IS_ALIGNED(frame, 8ull) || !x86_read64_safe(frame, &next) ||
-            !x86_read64_safe(frame + 8, &pc) || pc == 0)
-            break;
-        pcs[n++] = pc;
-        if (next <= frame || next - frame > FRAME_STEP_MAX)
-            break;
-        frame = next;
-    }
-    return n;
+    uint32_t ok = 0;
+    uint64_t value = 0;
+    __asm__ volatile("1: movq (%2), %0\n   movl $1, %1\n2:\n" ARCH_FIXUP("1b", "2b")
+                     : "+r"(value), "+r"(ok) : "r"(address) : "memory");
+    *v = value;
+    return ok != 0;
 }
 
 extern char boot_stack_start[], boot_stack_end[];

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Processor exceptions. One that was expected goes on at its fix-up (x86.h, X86_FIXUP); any other ends in a report of
+ * Processor exceptions. One that was expected goes on at its fix-up (arch/shared.h); any other ends in a report of
  * all registers, then panic_at. What a fault address means (a guard page, whose stack) is known higher up:
  * arch_set_fault_note.
  */
 #include "arch/x86_64/x86.h"
 
-extern const struct x86_fixup exception_fixups_start[], exception_fixups_end[];
 extern const char boot_stack_guard[];
 static void (*fault_note)(vaddr_t address, char *text, size_t bytes);
 
@@ -23,17 +22,6 @@ static const char *exception_name(uint64_t vector)
         "security",
     };
     return vector < X86_EXCEPTIONS && names[vector] != NULL ? names[vector] : "reserved exception";
-}
-
-static bool resume_at_fixup(struct x86_frame *f)
-{
-    for (const struct x86_fixup *x = exception_fixups_start; x < exception_fixups_end; x++) {
-        if (x->at == f->rip) {
-            f->rip = x->resume;
-            return true;
-        }
-    }
-    return false;
 }
 
 #define U(v) ((unsigned long long)(v))
@@ -89,7 +77,8 @@ static NORETURN void die(const struct x86_frame *f)
 
 void x86_exception(struct x86_frame *f)
 {
-    if (f->vector != X86_VECTOR_NMI && f->vector != X86_VECTOR_DF && f->vector != X86_VECTOR_MC && resume_at_fixup(f))
+    if (f->vector != X86_VECTOR_NMI && f->vector != X86_VECTOR_DF && f->vector != X86_VECTOR_MC &&
+        arch_resume_at_fixup(&f->rip))
         return;
     die(f);
 }

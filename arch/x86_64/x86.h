@@ -4,7 +4,7 @@
  * Source: AMD64 Architecture Programmer's Manual, volumes 2 and 3; Intel SDM where named.
  */
 #pragma once
-#include "arch/arch.h"
+#include "arch/shared.h"
 
 /* ---- ports ---- */
 static inline void x86_out8(uint16_t port, uint8_t v) { __asm__ volatile("outb %0, %1" : : "a"(v), "Nd"(port)); }
@@ -66,16 +66,11 @@ static inline void x86_wrmsr(uint32_t msr, uint64_t v)
     __asm__ volatile("wrmsr" : : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
 }
 
-/* An instruction at `at` that may fault goes on at `resume` instead: entries of the section .fixup, searched by
- * exceptions.c. Both labels are local to the asm statement. */
-#define X86_FIXUP(at, resume) ".pushsection .fixup, \"a\"\n.balign 8\n.quad " at ", " resume "\n.popsection\n"
-struct x86_fixup { uint64_t at, resume; };
-
 /* False when the access raised #GP. */
 static inline bool x86_rdmsr_safe(uint32_t msr, uint64_t *v)
 {
     uint32_t low = 0, high = 0, ok = 0;
-    __asm__ volatile("1: rdmsr\n   movl $1, %2\n2:\n" X86_FIXUP("1b", "2b")
+    __asm__ volatile("1: rdmsr\n   movl $1, %2\n2:\n" ARCH_FIXUP("1b", "2b")
                      : "+a"(low), "+d"(high), "+r"(ok) : "c"(msr) : "memory");
     *v = (uint64_t)high << 32 | low;
     return ok != 0;
@@ -83,18 +78,8 @@ static inline bool x86_rdmsr_safe(uint32_t msr, uint64_t *v)
 static inline bool x86_wrmsr_safe(uint32_t msr, uint64_t v)
 {
     uint32_t ok = 0;
-    __asm__ volatile("1: wrmsr\n   movl $1, %0\n2:\n" X86_FIXUP("1b", "2b")
+    __asm__ volatile("1: wrmsr\n   movl $1, %0\n2:\n" ARCH_FIXUP("1b", "2b")
                      : "+r"(ok) : "c"(msr), "a"((uint32_t)v), "d"((uint32_t)(v >> 32)) : "memory");
-    return ok != 0;
-}
-/* False when the address is not readable. */
-static inline bool x86_read64_safe(uint64_t address, uint64_t *v)
-{
-    uint32_t ok = 0;
-    uint64_t value = 0;
-    __asm__ volatile("1: movq (%2), %0\n   movl $1, %1\n2:\n" X86_FIXUP("1b", "2b")
-                     : "+r"(value), "+r"(ok) : "r"(address) : "memory");
-    *v = value;
     return ok != 0;
 }
 

@@ -28,7 +28,7 @@ const uint64_t machine_devices[] = {
 #define REGISTER_READS(name)                                                                            \
     ({                                                                                                  \
         uint64_t ok_ = 0, value_;                                                                       \
-        __asm__ volatile("1: mrs %1, " #name "\n mov %0, #1\n2:\n" ARM64_FIXUP("1b", "2b")              \
+        __asm__ volatile("1: mrs %1, " #name "\n mov %0, #1\n2:\n" ARCH_FIXUP("1b", "2b")               \
                          : "+&r"(ok_), "=&r"(value_) : : "memory");                                     \
         ok_ != 0;                                                                                       \
     })
