@@ -446,6 +446,18 @@ uint32_t host_segs_copy_in(const struct host_seg *segs, uint32_t count, uint64_t
                            uint32_t bytes);
 
 /* ---- malice.c, malice_bus.c, malice_setup.c, malice_packet.c -------------------------------------------------------- */
+/* A word of a message in bytes, wherever it lies. */
+static inline uint32_t malice_word(const uint8_t *msg, uint32_t at)
+{
+    uint32_t v;
+
+    memcpy(&v, msg + at, 4);
+    return v;
+}
+static inline void malice_set_word(uint8_t *msg, uint32_t at, uint32_t v)
+{
+    memcpy(msg + at, &v, 4);
+}
 
 /* An occasion for that class of lie about a device (NULL: about none). True: a lie is to be told; malice_pick then gives
  * numbers below n, and malice_told says what it was. */

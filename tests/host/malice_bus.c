@@ -13,19 +13,6 @@
 static const struct guid classes[] = {VMBUS_GUID_SCSI, VMBUS_GUID_NETVSC, VMBUS_GUID_HEARTBEAT, VMBUS_GUID_VIDEO,
                                       GUID_INIT(0xDEADBEEF, 1, 2, 3, 4)};
 
-static uint32_t word(const uint8_t *msg, uint32_t at)
-{
-    uint32_t v;
-
-    memcpy(&v, msg + at, 4);
-    return v;
-}
-
-static void set_word(uint8_t *msg, uint32_t at, uint32_t v)
-{
-    memcpy(msg + at, &v, 4);
-}
-
 /* ---- messages --------------------------------------------------------------------------------------- */
 
 /* Whom a message is about; NULL: the connection, or nobody. */
@@ -33,16 +20,16 @@ static struct host_chan *about(struct host *h, const uint8_t *msg)
 {
     struct host_gpadl *g;
 
-    switch (word(msg, 0)) {
+    switch (malice_word(msg, 0)) {
     case VMBUS_MSG_OFFER_CHANNEL:
-        return vchan_find(h, word(msg, offsetof(struct vmbus_msg_offer_channel, relid)));
+        return vchan_find(h, malice_word(msg, offsetof(struct vmbus_msg_offer_channel, relid)));
     case VMBUS_MSG_RESCIND_OFFER:
     case VMBUS_MSG_OPEN_RESULT:
     case VMBUS_MSG_GPADL_CREATED:
     case VMBUS_MSG_MODIFY_CHANNEL_RESPONSE:
-        return vchan_find(h, word(msg, 8));
+        return vchan_find(h, malice_word(msg, 8));
     case VMBUS_MSG_GPADL_TORNDOWN:
-        g = vgpadl_find(h, 0, word(msg, 8));
+        g = vgpadl_find(h, 0, malice_word(msg, 8));
         return g != NULL ? vchan_find(h, g->relid) : NULL;
     default:
         return NULL;
@@ -60,17 +47,17 @@ static void invent(struct host *h, uint32_t relid)
 /* After a message was bent: what it must not say by accident. truth: the message as it was. */
 static void make_harmless(struct host *h, uint8_t *msg, const uint8_t *truth)
 {
-    switch (word(msg, 0)) {
+    switch (malice_word(msg, 0)) {
     case VMBUS_MSG_OFFER_CHANNEL:
-        invent(h, word(msg, offsetof(struct vmbus_msg_offer_channel, relid)));
+        invent(h, malice_word(msg, offsetof(struct vmbus_msg_offer_channel, relid)));
         break;
     case VMBUS_MSG_RESCIND_OFFER:
-        if (vchan_find(h, word(msg, 8)) != NULL && memcmp(msg, truth, 12) != 0)
-            set_word(msg, 8, VMBUS_RELID_MAX - (uint32_t)malice_pick(h, 16));
+        if (vchan_find(h, malice_word(msg, 8)) != NULL && memcmp(msg, truth, 12) != 0)
+            malice_set_word(msg, 8, VMBUS_RELID_MAX - (uint32_t)malice_pick(h, 16));
         break;
     case VMBUS_MSG_GPADL_TORNDOWN:
-        if (vgpadl_find(h, 0, word(msg, 8)) != NULL && memcmp(msg, truth, 12) != 0)
-            set_word(msg, 8, word(msg, 8) ^ 0x40000000u);
+        if (vgpadl_find(h, 0, malice_word(msg, 8)) != NULL && memcmp(msg, truth, 12) != 0)
+            malice_set_word(msg, 8, malice_word(msg, 8) ^ 0x40000000u);
         break;
     default:
         break;
@@ -84,7 +71,7 @@ static unsigned bend(struct host *h, uint8_t *msg, uint32_t *bytes)
                                     VMBUS_MSG_VERSION_RESPONSE, VMBUS_MSG_MODIFY_CHANNEL_RESPONSE,
                                     VMBUS_MSG_TL_CONNECT_RESULT, VMBUS_MSG_PAUSE_RESPONSE, VMBUS_MSG_OPEN_CHANNEL, 0, 255};
     uint8_t truth[VMBUS_MESSAGE_MAX];
-    uint32_t type = word(msg, 0), lie, at;
+    uint32_t type = malice_word(msg, 0), lie, at;
     unsigned copies = 1;
 
     memcpy(truth, msg, sizeof(truth));
@@ -95,14 +82,14 @@ static unsigned bend(struct host *h, uint8_t *msg, uint32_t *bytes)
         break;
     case 1:
         lie = malice_pick(h, 8) == 0 ? malice_value(h) : types[malice_pick(h, sizeof(types))];
-        set_word(msg, 0, lie);
+        malice_set_word(msg, 0, lie);
         malice_told(h, "message %u says that it is a %u", type, lie);
         break;
     case 2:
         at = 4 + 4 * (uint32_t)malice_pick(h, (*bytes - 4) / 4);
         if (at + 4 <= *bytes)
-            set_word(msg, at, malice_value(h));
-        malice_told(h, "message %u has %#x at %u", type, word(msg, at), at);
+            malice_set_word(msg, at, malice_value(h));
+        malice_told(h, "message %u has %#x at %u", type, malice_word(msg, at), at);
         break;
     case 3:
         memset(msg + 4, 0xEE, *bytes - 4);
@@ -115,9 +102,9 @@ static unsigned bend(struct host *h, uint8_t *msg, uint32_t *bytes)
     default: {
         uint8_t other[VMBUS_MESSAGE_MAX];
         memcpy(other, msg, sizeof(other));
-        set_word(other, 0, types[malice_pick(h, sizeof(types))]);
+        malice_set_word(other, 0, types[malice_pick(h, sizeof(types))]);
         make_harmless(h, other, truth);
-        malice_told(h, "message %u comes after a %u", type, word(other, 0));
+        malice_told(h, "message %u comes after a %u", type, malice_word(other, 0));
         vserver_enqueue(h, other, *bytes);
         break;
     }
@@ -129,7 +116,7 @@ static unsigned bend(struct host *h, uint8_t *msg, uint32_t *bytes)
 /* *refused: what was done must be undone. */
 static bool refuse(struct host *h, uint8_t *msg, bool *refused)
 {
-    uint32_t type = word(msg, 0);
+    uint32_t type = malice_word(msg, 0);
 
     *refused = true;
     switch (type) {
@@ -138,10 +125,10 @@ static bool refuse(struct host *h, uint8_t *msg, bool *refused)
         break;
     case VMBUS_MSG_OPEN_RESULT:
     case VMBUS_MSG_GPADL_CREATED:
-        set_word(msg, 16, malice_pick(h, 2) ? NTSTATUS_FAILURE : 1 + malice_value(h) / 2);
+        malice_set_word(msg, 16, malice_pick(h, 2) ? NTSTATUS_FAILURE : 1 + malice_value(h) / 2);
         break;
     case VMBUS_MSG_MODIFY_CHANNEL_RESPONSE:
-        set_word(msg, 12, NTSTATUS_FAILURE);
+        malice_set_word(msg, 12, NTSTATUS_FAILURE);
         break;
     default:
         *refused = false;
@@ -154,12 +141,12 @@ static bool refuse(struct host *h, uint8_t *msg, bool *refused)
 /* An answer that said yes and says no now, to the one who asked. */
 static bool says_no(const uint8_t *msg, uint32_t bytes, const uint8_t *truth)
 {
-    uint32_t type = word(msg, 0);
+    uint32_t type = malice_word(msg, 0);
 
-    if (type == VMBUS_MSG_VERSION_RESPONSE && type == word(truth, 0))
+    if (type == VMBUS_MSG_VERSION_RESPONSE && type == malice_word(truth, 0))
         return bytes >= VMBUS_VERSION_RESPONSE_MIN && truth[8] != 0 && (msg[8] == 0 || msg[9] != 0);
     return (type == VMBUS_MSG_OPEN_RESULT || type == VMBUS_MSG_GPADL_CREATED) && bytes >= 20 &&
-           memcmp(msg, truth, 16) == 0 && word(msg, 16) != 0 && word(truth, 16) == 0;
+           memcmp(msg, truth, 16) == 0 && malice_word(msg, 16) != 0 && malice_word(truth, 16) == 0;
 }
 
 unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply, bool *refused)
@@ -175,7 +162,7 @@ unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t
     copies = malice_connect(h, msg, bytes, device, refused);
     if (copies != 1 || *refused)
         return copies;
-    if (word(msg, 0) == VMBUS_MSG_OFFER_CHANNEL)
+    if (malice_word(msg, 0) == VMBUS_MSG_OFFER_CHANNEL)
         malice_wire(h, (struct vmbus_msg_offer_channel *)(void *)msg, device);
     copies = malice_gpadl(h, msg, *bytes, device, refused);
     if (copies != 1 || *refused)
@@ -183,12 +170,13 @@ unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t
     if (ch != NULL && !ch->rescinded && malice_occasion(h, HOST_MALICE_RESCIND, device)) {
         bool lost = malice_pick(h, 2);
         h->malice.rescind = ch->relid;
-        malice_told(h, "channel %u is rescinded %s message %u", ch->relid, lost ? "instead of" : "after", word(msg, 0));
+        malice_told(h, "channel %u is rescinded %s message %u", ch->relid, lost ? "instead of" : "after",
+                    malice_word(msg, 0));
         if (lost && reply)
             return 0;
     }
     if (reply && malice_occasion(h, HOST_MALICE_SILENCE, device)) {
-        malice_told(h, "message %u is not sent", word(msg, 0));
+        malice_told(h, "message %u is not sent", malice_word(msg, 0));
         return 0;
     }
     if (reply && malice_occasion(h, HOST_MALICE_REFUSE | HOST_MALICE_STATUS, device) && refuse(h, msg, refused))

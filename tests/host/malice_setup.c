@@ -15,29 +15,16 @@
 #define STATE_AT      offsetof(struct vmbus_msg_version_response, connection_state)
 #define CONNECTION_AT offsetof(struct vmbus_msg_version_response, message_connection)
 
-static uint32_t word(const uint8_t *msg, uint32_t at)
-{
-    uint32_t v;
-
-    memcpy(&v, msg + at, 4);
-    return v;
-}
-
-static void set_word(uint8_t *msg, uint32_t at, uint32_t v)
-{
-    memcpy(msg + at, &v, 4);
-}
-
 /* ---- messages that come late ------------------------------------------------------------------------ */
 
 static void send_late(struct host *h)
 {
     struct malice *m = &h->malice;
     const struct host_chan *ch = NULL;
-    bool offer = m->late_bytes != 0 && word(m->late, 0) == VMBUS_MSG_OFFER_CHANNEL;
+    bool offer = m->late_bytes != 0 && malice_word(m->late, 0) == VMBUS_MSG_OFFER_CHANNEL;
 
     if (offer)
-        ch = vchan_find(h, word(m->late, offsetof(struct vmbus_msg_offer_channel, relid)));
+        ch = vchan_find(h, malice_word(m->late, offsetof(struct vmbus_msg_offer_channel, relid)));
     /* An offer that was taken back meanwhile would never be taken back again. */
     if (m->late_bytes != 0 && (!offer || (ch != NULL && !ch->rescinded)))
         vserver_enqueue(h, m->late, m->late_bytes);
@@ -59,7 +46,7 @@ static bool delay(struct host *h, const uint8_t *msg, uint32_t bytes)
     memcpy(m->late, msg, bytes);
     m->late_bytes = bytes;
     host_alarm_set(h, &m->late_alarm, host_now(h) + ms * HOST_TICKS_PER_MS);
-    malice_told(h, "message %u comes %llu ms later", word(msg, 0), (unsigned long long)ms);
+    malice_told(h, "message %u comes %llu ms later", malice_word(msg, 0), (unsigned long long)ms);
     return true;
 }
 
@@ -84,12 +71,12 @@ static void push_in(struct host *h, const uint8_t *msg)
                                     VMBUS_MSG_MODIFY_CHANNEL_RESPONSE, VMBUS_MSG_OFFER_CHANNEL};
     uint8_t other[VMBUS_MESSAGE_MAX] = {0};
 
-    set_word(other, 0, types[malice_pick(h, sizeof(types))]);
+    malice_set_word(other, 0, types[malice_pick(h, sizeof(types))]);
     for (uint32_t at = 8; at < 32; at += 4)
-        set_word(other, at, malice_value(h));
-    if (word(other, 0) == VMBUS_MSG_RESCIND_OFFER || word(other, 0) == VMBUS_MSG_GPADL_TORNDOWN)
-        set_word(other, 8, 0x40000000u | word(other, 8));           /* of nothing that exists */
-    malice_told(h, "message %u comes before the %u", word(other, 0), word(msg, 0));
+        malice_set_word(other, at, malice_value(h));
+    if (malice_word(other, 0) == VMBUS_MSG_RESCIND_OFFER || malice_word(other, 0) == VMBUS_MSG_GPADL_TORNDOWN)
+        malice_set_word(other, 8, 0x40000000u | malice_word(other, 8));           /* of nothing that exists */
+    malice_told(h, "message %u comes before the %u", malice_word(other, 0), malice_word(msg, 0));
     vserver_enqueue(h, other, sizeof(struct vmbus_msg_offer_channel));
 }
 
@@ -107,8 +94,8 @@ static unsigned lie_about_version(struct host *h, uint8_t *msg, uint32_t *bytes,
         malice_told(h, "connection state %u", msg[STATE_AT]);
         return 1;
     case 2:
-        set_word(msg, CONNECTION_AT, malice_value(h));
-        malice_told(h, "message connection %#x", word(msg, CONNECTION_AT));
+        malice_set_word(msg, CONNECTION_AT, malice_value(h));
+        malice_told(h, "message connection %#x", malice_word(msg, CONNECTION_AT));
         return 1;
     case 3:
         *bytes = (uint32_t)malice_pick(h, *bytes);
@@ -130,7 +117,7 @@ static unsigned lie_about_version(struct host *h, uint8_t *msg, uint32_t *bytes,
 
 unsigned malice_connect(struct host *h, uint8_t *msg, uint32_t *bytes, const void *device, bool *refused)
 {
-    uint32_t type = word(msg, 0);
+    uint32_t type = malice_word(msg, 0);
 
     if (type != VMBUS_MSG_VERSION_RESPONSE && type != VMBUS_MSG_OFFER_CHANNEL &&
         type != VMBUS_MSG_ALL_OFFERS_DELIVERED && type != VMBUS_MSG_UNLOAD_RESPONSE)
@@ -254,7 +241,7 @@ static uint32_t another_list(struct host *h, uint32_t id)
 
 static unsigned lie_about_created(struct host *h, uint8_t *msg, uint32_t bytes, bool *refused)
 {
-    uint32_t relid = word(msg, 8), id = word(msg, 12), other = another_list(h, id);
+    uint32_t relid = malice_word(msg, 8), id = malice_word(msg, 12), other = another_list(h, id);
     struct vmbus_msg_gpadl_torndown gone = {.header.type = VMBUS_MSG_GPADL_TORNDOWN, .gpadl = id};
     bool lost = malice_pick(h, 2);
 
@@ -263,15 +250,15 @@ static unsigned lie_about_created(struct host *h, uint8_t *msg, uint32_t bytes, 
         malice_told(h, "page list %#x is there, %u times", id, lost ? 2 : 5);
         return lost ? 2 : 5;
     case 1:
-        set_word(msg, 12, other);
+        malice_set_word(msg, 12, other);
         break;
     case 2:
-        set_word(msg, 8, malice_pick(h, 2) ? malice_value(h) : relid ^ 1);
+        malice_set_word(msg, 8, malice_pick(h, 2) ? malice_value(h) : relid ^ 1);
         break;
     case 3:
-        if (word(msg, 16) == NTSTATUS_SUCCESS)
+        if (malice_word(msg, 16) == NTSTATUS_SUCCESS)
             *refused = true;
-        set_word(msg, 16, 1 + malice_value(h) / 2);
+        malice_set_word(msg, 16, 1 + malice_value(h) / 2);
         malice_told(h, "page list %#x is refused", id);
         return 1;
     default:
@@ -279,19 +266,19 @@ static unsigned lie_about_created(struct host *h, uint8_t *msg, uint32_t bytes, 
         vserver_enqueue(h, &gone, sizeof(gone));
         return 1;
     }
-    malice_told(h, "page list %#x of channel %u is there%s %#x of channel %u", word(msg, 12), word(msg, 8),
-                lost ? ", and not" : ", before", id, relid);
+    malice_told(h, "page list %#x of channel %u is there%s %#x of channel %u", malice_word(msg, 12),
+                malice_word(msg, 8), lost ? ", and not" : ", before", id, relid);
     if (lost)
         return 1;
     vserver_enqueue(h, msg, bytes);
-    set_word(msg, 8, relid);
-    set_word(msg, 12, id);
+    malice_set_word(msg, 8, relid);
+    malice_set_word(msg, 12, id);
     return 1;
 }
 
 static unsigned lie_about_torndown(struct host *h, uint8_t *msg, uint32_t bytes)
 {
-    uint32_t id = word(msg, 8), other = another_list(h, id);
+    uint32_t id = malice_word(msg, 8), other = another_list(h, id);
     bool lost = malice_pick(h, 4) == 0;
 
     if (vgpadl_find(h, 0, other) != NULL)
@@ -300,18 +287,18 @@ static unsigned lie_about_torndown(struct host *h, uint8_t *msg, uint32_t bytes)
         malice_told(h, "page list %#x is gone, twice", id);
         return 2;
     }
-    set_word(msg, 8, other);
+    malice_set_word(msg, 8, other);
     malice_told(h, "page list %#x is gone%s %#x", other, lost ? ", and not" : ", before", id);
     if (lost)
         return 1;
     vserver_enqueue(h, msg, bytes);
-    set_word(msg, 8, id);
+    malice_set_word(msg, 8, id);
     return 1;
 }
 
 unsigned malice_gpadl(struct host *h, uint8_t *msg, uint32_t bytes, const void *device, bool *refused)
 {
-    uint32_t type = word(msg, 0);
+    uint32_t type = malice_word(msg, 0);
 
     if ((type != VMBUS_MSG_GPADL_CREATED && type != VMBUS_MSG_GPADL_TORNDOWN) ||
         !malice_occasion(h, HOST_MALICE_GPADL, device))
