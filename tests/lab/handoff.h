@@ -11,6 +11,7 @@
 #define LAB_CAPTURED       1056     /* offset of the processor's state, for capture.S */
 
 #ifndef __ASSEMBLER__
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,4 +29,11 @@ struct lab_handoff_common {
     struct lab_range ranges[LAB_HANDOFF_RANGES];    /* RAM that the guest has */
 };
 _Static_assert(sizeof(struct lab_handoff_common) == LAB_CAPTURED, "capture.S");
+
+/* ---- in the lab: handoff.c ---- */
+struct boot_info;
+/* Copies the handoff, a struct lab_handoff of so many bytes, and sets lab_firmware; false: direct mode. */
+bool handoff_find(const struct boot_info *boot, void *handoff, size_t bytes);
+/* The guest's RAM, at its own addresses; panics where that fails. */
+void handoff_guest_ram(const struct lab_handoff_common *handoff);
 #endif

@@ -35,20 +35,13 @@
 #define VMCR_BPR1_SHIFT  18
 #define VMCR_PMR_SHIFT   24
 
-bool lab_firmware;
 static struct lab_handoff handoff;
 static struct arch_gic_range redistributors;
 
 bool firmware_handoff(const struct boot_info *boot)
 {
-    for (unsigned i = 0; i < boot->module_count; i++) {
-        if (strcmp(boot->modules[i].name, LAB_HANDOFF_NAME) != 0)
-            continue;
-        memcpy(&handoff, arch_phys_to_virt(boot->modules[i].start), sizeof(handoff));
-        lab_firmware = handoff.common.magic == LAB_HANDOFF_MAGIC;
-    }
     redistributors = boot->platform.gic_redistributors[0];
-    return lab_firmware;
+    return handoff_find(boot, &handoff, sizeof(handoff));
 }
 
 void firmware_ecam(const struct boot_info *boot, uint64_t *start, uint64_t *bytes)
@@ -74,13 +67,7 @@ void firmware_memory(void)
     hide(lab_gic_frames.distributor, VGIC_DISTRIBUTOR_BYTES);
     hide(BOARD_ITS, BOARD_ITS_BYTES);
     hide(redistributors.start, redistributors.bytes);
-    for (uint32_t i = 0; i < handoff.common.range_count; i++) {
-        error = guest_ram_window(handoff.common.ranges[i].start, handoff.common.ranges[i].start, handoff.common.ranges[i].bytes);
-        if (error)
-            panic("guest memory %#llx: %s", (unsigned long long)handoff.common.ranges[i].start, error_name(error));
-    }
-    log_info("guest memory: %llu MiB in %u ranges; the lab at %#llx", (unsigned long long)(guest_ram_bytes() >> 20),
-             handoff.common.range_count, (unsigned long long)handoff.common.block_start);
+    handoff_guest_ram(&handoff.common);
 }
 
 /* The page of I/O ports in which the lab's are: the others are the guest's. */

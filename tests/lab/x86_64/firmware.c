@@ -29,21 +29,11 @@
 #define PM1_CONTROL       4
 #define PM_SLP_EN         (1u << 13)
 
-bool lab_firmware;
 static struct lab_handoff handoff;
 static uint32_t config_address;         /* as the guest wrote it last */
 static uint16_t pm_control_port;
 
-bool firmware_handoff(const struct boot_info *boot)
-{
-    for (unsigned i = 0; i < boot->module_count; i++) {
-        if (strcmp(boot->modules[i].name, LAB_HANDOFF_NAME) != 0)
-            continue;
-        memcpy(&handoff, arch_phys_to_virt(boot->modules[i].start), sizeof(handoff));
-        lab_firmware = handoff.common.magic == LAB_HANDOFF_MAGIC;
-    }
-    return lab_firmware;
-}
+bool firmware_handoff(const struct boot_info *boot) { return handoff_find(boot, &handoff, sizeof(handoff)); }
 
 bool lab_owns_pci(unsigned bus, unsigned device)
 {
@@ -91,13 +81,7 @@ void firmware_memory(void)
         ecam = pci_read32(bridge, BRIDGE_PCIEXBAR) & 0xF0000000u;
     pci_for_each(hide_function, &ecam);
     pm_control_port = (uint16_t)((pci_read32(lpc, LPC_PMBASE) & 0xFF80) + PM1_CONTROL);
-    for (uint32_t i = 0; i < handoff.common.range_count; i++) {
-        error = guest_ram_window(handoff.common.ranges[i].start, handoff.common.ranges[i].start, handoff.common.ranges[i].bytes);
-        if (error)
-            panic("guest memory %#llx: %s", (unsigned long long)handoff.common.ranges[i].start, error_name(error));
-    }
-    log_info("guest memory: %llu MiB in %u ranges; the lab at %#llx", (unsigned long long)(guest_ram_bytes() >> 20),
-             handoff.common.range_count, (unsigned long long)handoff.common.block_start);
+    handoff_guest_ram(&handoff.common);
 }
 
 /* ---- ports ---- */
