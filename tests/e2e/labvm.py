@@ -35,7 +35,7 @@ F_SETPIPE_SZ = 1031
 # tests/lab/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
 LAB_OWN_BYTES = 64 * MIB
 
-# tests/lab/lab.h, enum lab_end: QEMU's exit code is value << 1 | 1.
+# tests/lab/lab.h, enum lab_end: the exit code is value << 1 | 1.
 LAB_ENDS = {
     33: "the guest powered off",
     35: "the guest reported a crash",
@@ -245,19 +245,28 @@ class Machine:
         self.stop()
 
     def poll(self):
-        return self.process.poll() if self.process else None
+        """The exit code, None as long as QEMU runs."""
+        code = self.process.poll() if self.process else None
+        if code == 0 and self.board.lab_tells_code and "lab" in self.lines:
+            told = re.findall(r"^lab-end: \S+ exit=(\d+): ", self.lines["lab"].text, re.M)
+            code = int(told[-1]) if told else 0
+        return code
 
     def wait(self, limit_s):
-        """QEMU's exit code; VMError when it is still running after the limit, or a while after a panic."""
+        """The exit code; VMError when QEMU is still running after the limit, or a while after a panic."""
         deadline = time.monotonic() + limit_s
-        while (code := self.poll()) is None:
+        while self.poll() is None:
             if time.monotonic() > deadline or self.panicked():
                 raise VMError(self.panicked() or f"the machine did not end within {limit_s} s")
             time.sleep(0.05)
+        self._read_all()
+        return self.poll()
+
+    def _read_all(self):
+        """QEMU has ended: what it said is all there."""
         for line in self.lines.values():
             with line.changed:
                 line.changed.wait_for(lambda: line.closed, 5)
-        return code
 
     def panicked(self):
         """The line of a panic that left the machine halted (no hypervisor it is reported to), else None."""
@@ -322,6 +331,7 @@ class Machine:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
             pass
+        self._read_all()
         errors = self.qemu_errors()
         raise VMError(f"{exit_text(self.poll())} before {pattern!r} came on the {line}{': ' if errors else ''}{errors}")
 

@@ -31,7 +31,7 @@ int machine_vcpus(unsigned wanted);
 void machine_host_config(struct host_config *host);
 /* The first processor becomes vcpu 0; never returns. Without the lock. */
 NORETURN void vcpu_run(struct vcpu *v);
-/* Ends QEMU with exit code value << 1 | 1. */
+/* Ends QEMU, with exit code value << 1 | 1 where the machine has a way (arm64's has none). */
 NORETURN void machine_exit(unsigned value);
 
 /* ---- vcpus ---- */
