@@ -2,10 +2,11 @@
 """Guests that misbehave (tests/lab/badguest): the lab notices, says so, ends as documented and stays whole."""
 import os
 import re
+import struct
 
 from boards import ARCH, BOARDS
 from harness import READY_S, case
-from labvm import CRASH, POWER_OFF, QUIT, REBOOT, ROOT, TRIPLE_FAULT, VIOLATION, Disk, UserNet
+from labvm import CRASH, LAB_FAULT, POWER_OFF, QUIT, REBOOT, ROOT, TRIPLE_FAULT, VIOLATION, Disk, UserNet
 
 MEM_MIB = 64
 ISOLATED = {"isolation": "vbs", "isolation.boundary": 38}
@@ -159,12 +160,59 @@ def bad_reach(t):
 
 
 if not X86:
-    @case(limit_s=60)
+    @case(limit_s=90)
     def bad_interrupts(t):
-        """More interrupts at once than list registers, pending and active; and the older form of hypercalls."""
-        vm = bad_guest(t, "storm")
-        vm.expect(r"badguest: 32 interrupts, 0 of them wrong", READY_S)
-        ends(t, vm, "storm", POWER_OFF, "power-off")
-        vm = bad_guest(t, "forms")
-        vm.expect(r"badguest: result 0x100000000, the same version, x14 0x1414", READY_S)
-        ends(t, vm, "forms", POWER_OFF, "power-off")
+        """More interrupts at once than list registers, pending and active, ended in one step or two; a latch that stays; and
+        the older form of hypercalls."""
+        said = {"storm": r"badguest: 32 interrupts, 0 of them wrong", "two-steps": r"badguest: 0 of them wrong in two steps",
+                "latch": r"badguest: interrupt 20 came, then none",
+                "forms": r"badguest: result 0x100000000, the same version, x14 0x1414"}
+        for way, text in said.items():
+            vm = bad_guest(t, way)
+            vm.expect(text, READY_S)
+            ends(t, vm, way, POWER_OFF, "power-off")
+
+    @case(limit_s=120)
+    def bad_processor(t):
+        """The emulator's own calls reach nobody; PSCI's answers; the last processor off; extensions and 32-bit programs."""
+        said = {"emulator": r"badguest: the emulator is not to be called", "psci": r"badguest: 0 answers of PSCI are wrong"}
+        for way, text in said.items():
+            vm = bad_guest(t, way)
+            vm.expect(text, READY_S)
+            ends(t, vm, way, POWER_OFF, "power-off")
+        lab = ends(t, bad_guest(t, "off"), "off", TRIPLE_FAULT, "triple-fault")
+        t.check("has switched its last processor off" in lab, "off: why it ended")
+        for extra in ([], ["-cpu", "max"]):
+            vm = bad_guest(t, "extensions", extra=extra)
+            vm.expect(r"badguest: 0 extensions more than its registers show", READY_S)
+            ends(t, vm, "extensions", POWER_OFF, "power-off")
+        vm = bad_guest(t, "thumb")
+        ends(t, vm, "thumb", CRASH, "crash")
+        t.check(re.search(r"^x0  0{8}f{8}  x1  \S+  x2  0{14}43  x3  0{8}f{8}$", vm.console, re.M),
+                "thumb: loads of two bytes, and one under a condition, go on behind themselves")
+
+    # A change of Linux's header (offset, format, value) -> what the lab says of the image
+    HEADERS = {
+        "offset": (8, "<Q", 0x80004, "wants to lie in the middle of a page"),
+        "far": (8, "<Q", 1 << 40, "does not fit its memory"),
+        "wraps": (8, "<Q", (1 << 64) - 4096, "does not fit its memory"),
+        "large": (16, "<Q", 1 << 30, "does not fit its memory"),
+        "big-endian": (24, "<Q", 0xB, "big endian byte order, or wants other pages"),
+        "pages": (24, "<Q", 0xC, "big endian byte order, or wants other pages"),
+        "magic": (56, "<I", 0, "no flat arm64 image"),
+    }
+
+    @case(limit_s=90)
+    def bad_images(t):
+        """Images that break the rules of Linux's header are refused, each with its line, and so is what is too short."""
+        with open(IMAGE, "rb") as f:
+            good = f.read()
+        bad = {"short": (good[:63], "no flat arm64 image")}
+        for way, (at, form, value, text) in HEADERS.items():
+            bad[way] = (good[:at] + struct.pack(form, value) + good[at + struct.calcsize(form):], text)
+        for way, (image, text) in bad.items():
+            with open(t.path(way), "wb") as f:
+                f.write(image)
+            vm = t.lab(ready=None, image=t.path(way), mem=f"{MEM_MIB}M", disks=[], net=[])
+            lab = ends(t, vm, way, LAB_FAULT, "lab-fault")
+            t.check(re.search(rf"^lab-end: .*{text}", lab, re.M), f"{way}: {text}")

@@ -52,6 +52,8 @@
 #define HPFAR_IPA(hpfar) (((hpfar) & 0xFFFFFFFFFF0ull) << 8)
 
 /* ---- syndromes of the classes that only EL2 sees ---- */
+#define ESR_EC_LS64          0x0A
+#define ESR_EC_SME           0x1D
 #define ISS_SYSREG_READ      1u
 #define ISS_SYSREG_RT(iss)   ((iss) >> 5 & 31)
 #define ISS_SYSREG(op0, op1, crn, crm, op2) ((op0) << 20 | (op2) << 17 | (op1) << 14 | (crn) << 10 | (crm) << 1)
@@ -74,7 +76,9 @@
 #define ICH_HCR_EN          (1ull << 0)
 #define ICH_HCR_UIE         (1ull << 1)   /* interrupt when at most one list register is in use */
 #define ICH_HCR_LRENPIE     (1ull << 2)   /* and when the guest ends a line that is in none */
+#define ICH_HCR_TDIR        (1ull << 14)  /* ICC_DIR_EL1 traps */
 #define ICH_HCR_EOICOUNT(v) ((unsigned)((v) >> 27) & 31)
+#define ICH_VMCR_EOIM       (1ull << 9)   /* the guest ends in two steps */
 #define ICH_VTR_LRS(v)      (((unsigned)(v) & 31) + 1)
 #define LR_PENDING          (1ull << 62)
 #define LR_ACTIVE           (1ull << 63)
@@ -82,7 +86,6 @@
 #define LR_GROUP1           (1ull << 60)
 #define LR_PRIORITY_SHIFT   48
 #define LR_PHYSICAL_SHIFT   32
-#define LR_EOI              (1ull << 41)  /* of a line that is not tied: interrupt when the guest ends it */
 #define LR_LINE(lr)         ((unsigned)(lr))
 
 /* ---- EL2's physical timer ---- */

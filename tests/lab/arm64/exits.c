@@ -14,7 +14,7 @@
 #include "tests/lab/glue.h"
 #include "tests/lab/isolation.h"
 
-#define ISS_WFX_WFE 1u
+#define ISS_WFX_KIND 3u             /* 0: WFI; 1: WFE; 2 and 3: those with a time limit, which may end at any time */
 
 /*
  * measure=1: the guest's WFI leaves it, and the lab waits instead, uncounted. What ends a real WFI ends this one: an
@@ -102,7 +102,7 @@ static void exit_sync(struct vcpu *v)
     switch (class) {
     case ESR_EC_WFX:
         lab_count(CNT_EXIT_IDLE);
-        if (!(ESR_ISS(v->esr) & ISS_WFX_WFE))
+        if (!(ESR_ISS(v->esr) & ISS_WFX_KIND))
             wait_for_interrupt(v);
         vcpu_advance(v);
         return;
@@ -120,8 +120,10 @@ static void exit_sync(struct vcpu *v)
         lab_count(CNT_EXIT_MEMORY);
         exit_abort(v, class);
         return;
-    case ESR_EC_SVE:
-        vcpu_undefined(v);              /* its ID registers show none */
+    case ESR_EC_SVE:                    /* its ID registers show none of these */
+    case ESR_EC_SME:
+    case ESR_EC_LS64:
+        vcpu_undefined(v);
         return;
     }
     if (debug_exit(v, class))

@@ -74,8 +74,10 @@ void firmware_memory(void)
 static uint64_t port_access(uint64_t port, bool write, unsigned bytes, uint64_t value)
 {
     uint64_t own = board_serial_port();
-    if (port - own < UART_PORTS)
-        return port - own == UART_LSR ? LSR_IDLE : 0;
+    if (port + bytes > own && port < own + UART_PORTS)
+        return port == own + UART_LSR ? LSR_IDLE : 0;
+    if (port % bytes || bytes > 4)
+        return UINT64_MAX;              /* no bus has such */
     volatile uint8_t *at = board_ports() + port;
     if (write) {
         if (bytes == 1)

@@ -166,6 +166,11 @@ void lab_gic_guest_edge(unsigned intid, bool edge)
         set_edge(0, intid, edge);
 }
 
+void lab_gic_deactivate_of(const struct vcpu *owner, unsigned intid)
+{
+    arm64_write32(frame_of(owner->index, intid) + GICD_ICACTIVER + intid / 32 * 4, 1u << intid % 32);
+}
+
 void lab_gic_deactivate(unsigned intid)
 {
     sysreg_write_as(SYSREG_ICC_DIR, intid);

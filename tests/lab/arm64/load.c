@@ -207,6 +207,8 @@ void direct_load(const struct boot_info *boot)
     uint64_t memory = MAX(h->image_size, m->bytes), most = direct_low_bytes();
     if ((h->flags & HEADER_BIG_ENDIAN) || (HEADER_PAGES(h->flags) != PAGES_4K && HEADER_PAGES(h->flags) != 0))
         lab_end(LAB_END_FAULT, "the guest's image is of big endian byte order, or wants other pages than 4 KiB");
+    if (text_offset % PAGE_BYTES)
+        lab_end(LAB_END_FAULT, "the guest's image wants to lie in the middle of a page");
     if (text_offset > most || most - text_offset < IMAGE_ALIGN || memory > most - text_offset - IMAGE_ALIGN)
         lab_end(LAB_END_FAULT, "the guest's image does not fit its memory");
     uint64_t entry = ram + IMAGE_ALIGN + text_offset;

@@ -30,12 +30,15 @@
 #define PSCI_INVALID          (-2)
 #define PSCI_ALREADY_ON       (-4)
 #define PSCI_ON_PENDING       (-5)
+#define PSCI_INVALID_ADDRESS  (-9)
 
 static int64_t cpu_on(uint64_t mpidr, uint64_t entry, uint64_t context)
 {
     struct vcpu *to = vcpu_of_mpidr(mpidr);
     if (!to)
         return PSCI_INVALID;
+    if (entry % 4 || !nested_mapped(entry))
+        return PSCI_INVALID_ADDRESS;
     if (to->state != VCPU_OFF)
         return to->state == VCPU_RUNNING ? PSCI_ALREADY_ON : PSCI_ON_PENDING;
     vcpu_start(to, entry, context);
@@ -48,6 +51,14 @@ static int64_t affinity_info(uint64_t mpidr, uint64_t level)
     if (!of || level != 0)
         return PSCI_INVALID;
     return of->state == VCPU_RUNNING ? AFFINITY_ON : of->state == VCPU_OFF ? AFFINITY_OFF : AFFINITY_ON_PENDING;
+}
+
+static bool all_off(void)
+{
+    for (unsigned i = 0; i < lab_vcpu_count; i++)
+        if (lab_vcpus[i].state != VCPU_OFF)
+            return false;
+    return true;
 }
 
 static bool has_64bit_form(uint32_t function)
@@ -98,6 +109,8 @@ bool psci_call(struct vcpu *v)
     case PSCI_CPU_OFF:
         v->state = VCPU_OFF;
         vgic_cpu_reset(v);
+        if (all_off())
+            lab_end(LAB_END_TRIPLE, "the guest has switched its last processor off: nobody can switch one on again");
         return true;
     case PSCI_CPU_ON:
         v->x[0] = (uint64_t)cpu_on(a1, a2, a3);

@@ -2,9 +2,9 @@
 /*
  * System registers that trap: ID registers (TID3), software-generated interrupts, and those that the guest has not.
  *
- * The guest sees its processor without EL2, EL3, AArch32 at EL1, performance monitors, trace and statistical profiling,
- * SVE, SME, memory tagging, activity monitors and partitioning: what the lab does not switch is not there. Physical
- * addresses end where its second-stage tables do.
+ * The guest sees its processor without EL2, EL3, AArch32 at EL1, performance monitors, trace and statistical
+ * profiling, SVE, SME, memory tagging, activity monitors, partitioning, and without whatever HCRX_EL2 would have to
+ * switch on: what the lab does not switch is not there. Physical addresses end where its second-stage tables do.
  *
  * Source: Arm ARM (DDI 0487), chapter D13 (registers), D13.2.37 (syndrome of a trapped access).
  */
@@ -16,9 +16,11 @@
 #define FIELD(at) (15ull << (at))
 /* EL2, EL3, SVE, MPAM, AMU, RME */
 #define PFR0_HIDDEN   (FIELD(8) | FIELD(12) | FIELD(32) | FIELD(40) | FIELD(44) | FIELD(52))
-#define PFR1_HIDDEN   (FIELD(8) | FIELD(16) | FIELD(24))                   /* MTE, MPAM fraction, SME */
+/* MTE, MPAM fraction, SME, interrupts that can't be masked, guarded control stack, THE, MTEX */
+#define PFR1_HIDDEN   (FIELD(8) | FIELD(16) | FIELD(24) | FIELD(36) | FIELD(44) | FIELD(48) | FIELD(52))
+#define ISAR1_HIDDEN  FIELD(60)                                            /* 64-byte accesses */
 #define DFR0_HIDDEN   (FIELD(4) | FIELD(8) | FIELD(32) | FIELD(40) | FIELD(44) | FIELD(48) | FIELD(52))
-#define MMFR1_HIDDEN  (FIELD(8) | FIELD(40))                               /* VHE, HCRX */
+#define MMFR1_HIDDEN  (FIELD(8) | FIELD(40) | FIELD(56))                   /* VHE, HCRX, CMOW */
 #define MMFR2_HIDDEN  (FIELD(24) | FIELD(40))                              /* nested virtualisation, FWB */
 #define MMFR0_HIDDEN  (FIELD(56) | FIELD(60))                              /* fine-grained traps, counter offset */
 #define PARANGE_48    5u
@@ -76,6 +78,13 @@ static uint64_t id_register(unsigned crm, unsigned op2)
     case 7 * 8 + 2:
         value &= ~MMFR2_HIDDEN;
         break;
+    case 7 * 8 + 3:                     /* ID_AA64MMFR3_EL1 and 4: more translation registers, nested virtualisation */
+    case 7 * 8 + 4:
+        value = 0;
+        break;
+    case 6 * 8 + 1:
+        value &= ~ISAR1_HIDDEN;
+        break;
     }
     return value;
 }
@@ -97,6 +106,10 @@ void exit_sysreg(struct vcpu *v)
             break;
         case ISS_SYSREG(3, 0, 12, 11, 6):       /* ICC_ASGI1R_EL1, ICC_SGI0R_EL1: groups that the guest has not */
         case ISS_SYSREG(3, 0, 12, 11, 7):
+            break;
+        case ISS_SYSREG(3, 0, 12, 11, 1):       /* ICC_DIR_EL1 */
+            if (!read)
+                vgic_deactivate(v, vcpu_x(v, ISS_SYSREG_RT(iss)));
             break;
         default:
             if (op0 == 2) {                     /* debug registers, while the lab uses them: watch.c */

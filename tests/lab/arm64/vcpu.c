@@ -13,8 +13,10 @@
 #define PSTATE_MODE    0xFu
 #define PSTATE_EL0     0x0u
 #define PSTATE_EL1T    0x4u
+#define PSTATE_32      (1u << 4)   /* AArch32, which is at EL0 then */
 #define VECTOR_SPX     0x200u      /* offsets of the synchronous ones in EL1's table */
 #define VECTOR_LOWER   0x400u
+#define VECTOR_LOWER32 0x600u
 
 struct vcpu lab_vcpus[LAB_MAX_VCPUS];
 unsigned lab_vcpu_count;
@@ -141,11 +143,29 @@ void vcpu_dump(const struct vcpu *v)
         log_err("  [pc+%02zx] %08x", i * 4, code[i]);
 }
 
+/* ---- the guest's next instruction ---- */
+
+/* 32-bit programs at EL0: T32 has instructions of two bytes, and up to four that share a condition (IT), whose state is
+ * in the PSTATE. Source: Arm ARM, AArch32.ITAdvance. */
+static uint64_t next_condition(uint64_t pstate)
+{
+    unsigned it = (unsigned)(pstate >> 10 & 0x3F) << 2 | (unsigned)(pstate >> 25 & 3);
+    it = (it & 7) == 0 ? 0 : (it & 0xE0) | (it << 1 & 0x1F);
+    return (pstate & ~(0x3Full << 10 | 3ull << 25)) | (uint64_t)(it >> 2) << 10 | (uint64_t)(it & 3) << 25;
+}
+
+void vcpu_advance(struct vcpu *v)
+{
+    v->pc += v->esr & ESR_IL ? 4 : 2;
+    if (v->pstate & PSTATE_32)
+        v->pstate = next_condition(v->pstate);
+}
+
 /* ---- exceptions for the guest ---- */
 void vcpu_inject(struct vcpu *v, uint64_t esr)
 {
     unsigned mode = (unsigned)v->pstate & PSTATE_MODE;
-    unsigned offset = mode == PSTATE_EL0 ? VECTOR_LOWER : mode == PSTATE_EL1T ? 0 : VECTOR_SPX;
+    unsigned offset = v->pstate & PSTATE_32 ? VECTOR_LOWER32 : mode == PSTATE_EL0 ? VECTOR_LOWER : mode == PSTATE_EL1T ? 0 : VECTOR_SPX;
     sysreg_write_as(SYSREG_ELR_EL12, v->pc);
     sysreg_write_as(SYSREG_SPSR_EL12, v->pstate);
     sysreg_write_as(SYSREG_ESR_EL12, esr);

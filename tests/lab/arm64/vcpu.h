@@ -79,7 +79,7 @@ void vcpu_cpu_init(struct vcpu *v);
 /* An exception of EL1, with this syndrome, instead of the instruction at the PC. */
 void vcpu_inject(struct vcpu *v, uint64_t esr);
 void vcpu_undefined(struct vcpu *v);
-static inline void vcpu_advance(struct vcpu *v) { v->pc += 4; }
+void vcpu_advance(struct vcpu *v);                   /* behind the instruction of the last synchronous exit */
 /* Register 31 is zero. */
 static inline uint64_t vcpu_x(const struct vcpu *v, unsigned n) { return n < 31 ? v->x[n] : 0; }
 static inline void vcpu_set_x(struct vcpu *v, unsigned n, uint64_t value)
@@ -119,7 +119,8 @@ bool lab_gic_is_own(unsigned intid);
 /* For vgic.c: a line that the guest has switched on or off, configured, routed. */
 void lab_gic_guest_line(const struct vcpu *target, unsigned intid, bool on);
 void lab_gic_guest_edge(unsigned intid, bool edge);
-void lab_gic_deactivate(unsigned intid);
+void lab_gic_deactivate(unsigned intid);                                         /* of this processor, or an SPI */
+void lab_gic_deactivate_of(const struct vcpu *owner, unsigned intid);            /* by the frames: of any processor */
 /* The frames as the machine has them: the guest's are at the same addresses. */
 struct lab_gic_frames { uint64_t distributor, redistributors; };
 extern struct lab_gic_frames lab_gic_frames;

@@ -6,7 +6,7 @@
  * not all fit, the processor says when all but one of them are done (underflow), and the rest follows. vgic_save takes
  * everything back. An active line that found no list register is ended by the guest all the same: the processor counts
  * such ends, and the most urgent active line outside was meant (the guest ends what it took last, which was the most
- * urgent).
+ * urgent). Who ends in two steps (ICC_CTLR.EOImode) says which: that leaves the guest as long as lines are outside.
  *
  * Source: Arm GIC Architecture Specification v3/v4 (IHI 0069), chapters 4.8 (affinity routing), 6 (virtual interrupts).
  */
@@ -77,7 +77,7 @@ static bool is_mine(const struct vcpu *v, unsigned line)
 
 static uint32_t pending(const struct vgic_bank *b)
 {
-    return (b->pending | (b->level & ~b->edge)) & b->enabled & b->group1 & ~b->active;
+    return b->pending & b->enabled & b->group1 & ~b->active;
 }
 
 void vgic_init(void)
@@ -119,16 +119,14 @@ static void load_line(struct vcpu *v, unsigned line)
 {
     struct vgic_bank *b = vgic_bank(v, line / 32);
     uint32_t bit = 1u << line % 32;
-    bool passed = (b->passed & bit) != 0, asserted = (b->level & ~b->edge & bit) != 0;
+    bool passed = (b->passed & bit) != 0;
     uint64_t lr = line | LR_GROUP1 | (uint64_t)b->priority[line % 32] << LR_PRIORITY_SHIFT;
     if (b->active & bit)
         lr |= LR_ACTIVE;
-    if ((b->pending & bit) || asserted)
+    if (b->pending & bit)
         lr |= LR_PENDING;
     if (passed)
         lr = (lr & LR_ACTIVE ? lr & ~LR_PENDING : lr) | LR_HW | (uint64_t)line << LR_PHYSICAL_SHIFT;
-    else if (asserted)
-        lr |= LR_EOI;                   /* what it asks for may still be there then */
     b->pending &= ~bit;
     b->active &= ~bit;
     v->vgic.lr_line[v->vgic.lr_count] = (uint16_t)line;
@@ -166,18 +164,31 @@ void vgic_load(struct vcpu *v)
     if (v->vgic.lr_count == 0)
         return;
     bool more = v->vgic.lr_count == lr_total && most_urgent(v, wanted) < VGIC_LINES;
-    sysreg_write_as(SYSREG_ICH_HCR, ICH_HCR_EN | (more ? ICH_HCR_UIE | ICH_HCR_LRENPIE : 0));
+    sysreg_write_as(SYSREG_ICH_HCR, ICH_HCR_EN | (more ? ICH_HCR_UIE | ICH_HCR_LRENPIE | ICH_HCR_TDIR : 0));
+}
+
+/* It is no longer active, neither for the guest nor in the machine. */
+static void end_line(struct vcpu *v, unsigned line)
+{
+    struct vgic_bank *b = vgic_bank(v, line / 32);
+    b->active &= ~(1u << line % 32);
+    if (b->passed >> line % 32 & 1)
+        lab_gic_deactivate(line);
 }
 
 static void end_outside(struct vcpu *v)
 {
     unsigned line = most_urgent(v, active);
-    if (line == VGIC_LINES)
-        return;
-    struct vgic_bank *b = vgic_bank(v, line / 32);
-    b->active &= ~(1u << line % 32);
-    if (b->passed >> line % 32 & 1)
-        lab_gic_deactivate(line);
+    if (line < VGIC_LINES)
+        end_line(v, line);
+}
+
+/* Between two runs all that is active is in the banks. */
+void vgic_deactivate(struct vcpu *v, uint64_t value)
+{
+    unsigned line = (unsigned)value & ICC_INTID_MASK;
+    if (line < VGIC_LINES && vgic_bank(v, line / 32)->active >> line % 32 & 1)
+        end_line(v, line);
 }
 
 void vgic_save(struct vcpu *v)
@@ -185,6 +196,8 @@ void vgic_save(struct vcpu *v)
     if (v->vgic.lr_count == 0)
         return;
     unsigned ended = ICH_HCR_EOICOUNT(sysreg_read_as(SYSREG_ICH_HCR));
+    if (ended > 0 && sysreg_read_as(SYSREG_ICH_VMCR) & ICH_VMCR_EOIM)
+        ended = 0;                      /* QEMU counts priority drops, too */
     for (; ended > 0; ended--)
         end_outside(v);
     for (unsigned i = 0; i < v->vgic.lr_count; i++) {
@@ -193,8 +206,8 @@ void vgic_save(struct vcpu *v)
         uint32_t bit = 1u << v->vgic.lr_line[i] % 32;
         if (lr & LR_ACTIVE)
             b->active |= bit;
-        if ((lr & LR_PENDING) && (b->edge & bit || b->passed & bit))
-            b->pending |= bit;          /* a level that is still there says so itself */
+        if (lr & LR_PENDING)
+            b->pending |= bit;
         lr_write(i, 0);
     }
     v->vgic.lr_count = 0;
@@ -227,20 +240,6 @@ void vgic_raise(struct vcpu *v, unsigned intid)
     struct vcpu *to = owner(v, intid);
     vgic_bank(v, intid / 32)->pending |= 1u << intid % 32;
     if (to)
-        look_again(to);
-}
-
-void vgic_line(unsigned intid, bool asserted)
-{
-    struct vgic_bank *b = &spi_bank[intid / 32];
-    uint32_t bit = 1u << intid % 32;
-    bool was = (b->level & bit) != 0;
-    KASSERT(intid >= GIC_SPI_FIRST && intid < VGIC_LINES);
-    b->level = asserted ? b->level | bit : b->level & ~bit;
-    if (asserted && !was && (b->edge & bit))
-        b->pending |= bit;
-    struct vcpu *to = owner(NULL, intid);
-    if (asserted && !was && to)
         look_again(to);
 }
 

@@ -18,8 +18,7 @@
 
 struct vgic_bank {
     uint32_t group1, enabled, pending, active;
-    uint32_t edge;                   /* else by level */
-    uint32_t level;                  /* of lines that vgic_line() drives: asserted */
+    uint32_t edge;                   /* else by level: of lines of the machine, who alone has such */
     uint32_t passed;                 /* the machine's line of the same number is the guest's */
     uint8_t priority[32];
 };
@@ -40,13 +39,12 @@ bool vgic_deliverable(struct vcpu *v);               /* a pending line would end
 
 /* An edge: SGI or PPI of that vcpu, or an SPI (v is not looked at). */
 void vgic_raise(struct vcpu *v, unsigned intid);
-/* A level-triggered SPI of an emulated device. */
-void vgic_line(unsigned intid, bool asserted);
 /* The machine's line of that number becomes the guest's. */
 void vgic_pass(unsigned intid);
 /* A line of the guest's was acknowledged here; it stays active in the machine until the guest ends it. */
 void vgic_physical(struct vcpu *v, unsigned intid);
 void vgic_sgi(struct vcpu *from, uint64_t value);    /* ICC_SGI1R */
+void vgic_deactivate(struct vcpu *v, uint64_t value);    /* ICC_DIR */
 
 /* vgicmmio.c */
 #define VGIC_DISTRIBUTOR_BYTES   0x10000ull

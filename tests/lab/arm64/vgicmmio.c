@@ -43,7 +43,7 @@ static void write_bits(struct vcpu *v, unsigned bank, uint32_t base, uint32_t va
     *bits = base == GICD_IGROUPR ? value : base & 0x80 ? old & ~value : old | value;
     uint32_t ended = b->passed & old & ~*bits;
     for (; (base == GICD_ICACTIVER || base == GICD_ICPENDR) && ended; ended &= ended - 1)
-        lab_gic_deactivate(bank * 32 + (unsigned)__builtin_ctz(ended));
+        lab_gic_deactivate_of(v, bank * 32 + (unsigned)__builtin_ctz(ended));
     if (before != b->enabled)
         vgic_enabled_changed(v, bank, before);
     else if (base == GICD_ISPENDR && !vcpu_is_here(v))

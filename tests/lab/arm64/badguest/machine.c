@@ -2,19 +2,22 @@
 /*
  * Misdeeds of an arm64 guest: the level above it, the interrupt controller's lines that are the lab's, accesses that no
  * lab can carry out, translation tables where nothing is. And two things that are allowed, but no guest in its right
- * mind does: more interrupts at once than the processor can show, the older form of hypercalls.
+ * mind does: more interrupts at once than the processor can show, the older form of hypercalls. What concerns the
+ * processor alone is in processor.c.
  */
 #define LOG_ROOM "badguest"
 #include "arch/arm64/arm64.h"
 #include "arch/arm64/gic.h"
 #include "hv/hv_wire.h"
 #include "rt/candela.h"
+#include "tests/lab/arm64/badguest/processor.h"
 #include "tests/lab/badguest/badguest.h"
 
 #define GIC_DISTRIBUTOR   0x08000000ull
 #define GIC_REDISTRIBUTOR 0x080A0000ull
 #define LAB_PPIS          0x06000000u      /* 25, 26: maintenance, EL2's timer */
 #define NOT_SUPPORTED     UINT64_MAX
+#define LEVEL_PPI         20u
 
 const uint64_t machine_ram_start = 0x40000000;
 /* The lab's own memory is none of the guest's addresses; fw_cfg, the clock, virtio-mmio, PCI's registers, ports and
@@ -86,15 +89,10 @@ static void silence_interrupts(void)
         machine_sleep();
 }
 
-/*
- * All SGIs at once, more than there are list registers: they come in the order of their priorities. Then each from
- * inside the one before, more urgent every time, so that as many are active; they are ended from the last to the first,
- * and none may come a second time.
- */
-static void storm(void)
+/* Nothing enabled, SGIs of different priorities, everything let in but taken by hand alone. */
+static volatile uint8_t *prepare_storm(void)
 {
     volatile uint8_t *r = mm_map_phys(pa(GIC_REDISTRIBUTOR), 2 * GICR_FRAME_BYTES, MAP_READ | MAP_WRITE | MAP_DEVICE);
-    unsigned bad = 0, seen = 0;
     if (!r)
         panic("no memory");
     volatile uint8_t *sgi = r + GICR_SGI_FRAME;
@@ -106,6 +104,18 @@ static void storm(void)
     sysreg_write_as(SYSREG_ICC_PMR, 0xFF);
     sysreg_write_as(SYSREG_ICC_BPR1, 0);
     arm64_isb();
+    return sgi;
+}
+
+/*
+ * All SGIs at once, more than there are list registers: they come in the order of their priorities. Then each from
+ * inside the one before, more urgent every time, so that as many are active; they are ended from the last to the first,
+ * and none may come a second time.
+ */
+static void storm(void)
+{
+    volatile uint8_t *sgi = prepare_storm();
+    unsigned bad = 0, seen = 0;
     for (unsigned i = 0; i < GIC_SGIS; i++)
         gic_raise(i);
     arm64_write32(sgi + GICD_ISENABLER, 0xFFFF);
@@ -128,6 +138,54 @@ static void storm(void)
     bad += arm64_read32(sgi + GICD_ISACTIVER) != 0;
     bad += sysreg_read_as(SYSREG_ICC_IAR1) < GIC_SPURIOUS_FIRST;
     kprintf("badguest: %u interrupts, %u of them wrong\n", seen, bad);
+    arch_power_off();
+}
+
+/*
+ * Ends in two steps (EOImode): all are taken one inside the other, and their priorities dropped, so that more are active
+ * than list registers; then they are deactivated in the order in which they came, which is not that of the priorities.
+ */
+static void end_in_two_steps(void)
+{
+    volatile uint8_t *sgi = prepare_storm();
+    unsigned bad = 0;
+    sysreg_write_as(SYSREG_ICC_CTLR, sysreg_read_as(SYSREG_ICC_CTLR) | ICC_CTLR_EOIMODE);
+    arm64_isb();
+    arm64_write32(sgi + GICD_ISENABLER, 0xFFFF);
+    for (unsigned i = 0; i < GIC_SGIS; i++) {
+        gic_raise(i);
+        arm64_isb();
+        bad += sysreg_read_as(SYSREG_ICC_IAR1) != i;
+    }
+    for (unsigned i = GIC_SGIS; i-- > 0;)
+        sysreg_write_as(SYSREG_ICC_EOIR1, i);
+    arm64_isb();
+    for (unsigned i = 0; i < GIC_SGIS; i++) {
+        bad += arm64_read32(sgi + GICD_ISACTIVER) != (0xFFFFu << i & 0xFFFF);
+        sysreg_write_as(SYSREG_ICC_DIR, i);
+        arm64_isb();
+    }
+    bad += arm64_read32(sgi + GICD_ISACTIVER) != 0;
+    bad += sysreg_read_as(SYSREG_ICC_IAR1) < GIC_SPURIOUS_FIRST;
+    kprintf("badguest: %u of them wrong in two steps\n", bad);
+    arch_power_off();
+}
+
+/* What software makes pending stays so until it is taken, on a line of level type too, however often the guest leaves. */
+static void keep_latch(void)
+{
+    volatile uint8_t *sgi = prepare_storm();
+    arm64_write32(sgi + GICD_ICFGR + 4, 0);                   /* PPIs: levels */
+    arm64_write32(sgi + GICD_ISPENDR, 1u << LEVEL_PPI);
+    arm64_write32(sgi + GICD_ISENABLER, 1u << LEVEL_PPI);
+    for (unsigned i = 0; i < 3; i++)
+        (void)arm64_read32(sgi + GICD_ISENABLER);
+    uint64_t first = sysreg_read_as(SYSREG_ICC_IAR1);
+    sysreg_write_as(SYSREG_ICC_EOIR1, first);
+    arm64_isb();
+    uint64_t second = sysreg_read_as(SYSREG_ICC_IAR1);
+    kprintf("badguest: interrupt %llu came, then %s\n", (unsigned long long)first,
+            second < GIC_SPURIOUS_FIRST ? "another" : "none");
     arch_power_off();
 }
 
@@ -171,5 +229,7 @@ void machine_sleep(void) { arm64_wfi(); }
 
 const struct bad_way machine_ways[] = {
     {"el2", touch_el2}, {"silence", silence_interrupts}, {"pair", load_pair}, {"walk", walk_outside}, {"storm", storm},
-    {"forms", call_forms}, {"", NULL},
+    {"two-steps", end_in_two_steps}, {"latch", keep_latch}, {"forms", call_forms}, {"emulator", call_emulator},
+    {"psci", call_psci}, {"off", stop_last}, {"thumb", run_thumb}, {"extensions", stream},
+    {"", NULL},
 };
