@@ -126,7 +126,7 @@ def guest_nbd(t):
     """The disk server here: says clearly that there is no disk and no network, and powers off."""
     vm = t.guest(app="nbd")
     vm.expect(r"nbd: warning: no disk: ", witness.START_S)
-    vm.expect(r"nbd: error: no network interface: nobody can be served", 10)
+    vm.expect(r"nbd: error: no network interface: nobody can be served", witness.END_S)
     witness.power_off(t, vm)
     witness.unloaded(t, vm)
 

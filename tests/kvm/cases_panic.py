@@ -43,8 +43,8 @@ def panic_assertion(t):
     t.equal(detail, 0, "P3")
     t.check(stack >> 47 == 0x1FFFF, f"P4 is a kernel address: {stack:#x}")
     # QEMU's default is to power the machine off then.
-    t.equal(vm.qmp.event("SHUTDOWN", 20)["reason"], "guest-panic", "why QEMU ends")
-    t.equal(vm.wait(30), 0, "QEMU's exit code")
+    t.equal(vm.qmp.event("SHUTDOWN", witness.END_S)["reason"], "guest-panic", "why QEMU ends")
+    t.equal(vm.wait(witness.END_S), 0, "QEMU's exit code")
 
 
 @case(limit_s=60)
@@ -55,8 +55,8 @@ def panic_fault(t):
     t.equal((hex(kind), hex(os_id)), (hex(CLASS_TRAP), hex(GUEST_OS_ID)), "P0 and P1")
     t.equal(function_at("hello", address), "null_read", "the function of P2")
     t.equal(detail, NULL_ADDRESS, "P3")
-    t.equal(vm.qmp.event("SHUTDOWN", 30)["reason"], "guest-shutdown", "why QEMU ends")
-    t.equal(vm.wait(30), 0, "QEMU's exit code")
+    t.equal(vm.qmp.event("SHUTDOWN", witness.END_S)["reason"], "guest-shutdown", "why QEMU ends")
+    t.equal(vm.wait(witness.END_S), 0, "QEMU's exit code")
     witness.unloaded(t, vm)
 
 
@@ -76,8 +76,8 @@ def panic_reboot_without_reset(t):
     vm = t.guest(flags=flags_without("reset") + ("enforce-cpuid",), cmdline="selftest=assert panic=reboot",
                  extra=["-action", "panic=none"])
     panicked(t, vm)
-    t.equal(vm.qmp.event("SHUTDOWN", 30)["reason"], "guest-reset", "why QEMU ends (-no-reboot)")
-    t.equal(vm.wait(30), 0, "QEMU's exit code")
+    t.equal(vm.qmp.event("SHUTDOWN", witness.END_S)["reason"], "guest-reset", "why QEMU ends (-no-reboot)")
+    t.equal(vm.wait(witness.END_S), 0, "QEMU's exit code")
     witness.unloaded(t, vm)
 
 
@@ -86,6 +86,6 @@ def panic_without_crash(t):
     """Without hv-crash the report is on the console alone."""
     vm = t.guest(flags=flags_without("crash") + ("enforce-cpuid",), cmdline="selftest=assert panic=off")
     t.equal(vm.qmp.event("SHUTDOWN", witness.START_S)["reason"], "guest-shutdown", "why QEMU ends")
-    vm.wait(30)
+    vm.wait(witness.END_S)
     t.check(not any(e["event"] == "GUEST_PANICKED" for e in vm.qmp.events), "no event")
     t.check(re.search(witness.PANIC + "assertion failed", vm.console, re.M), "the panic is on the console")

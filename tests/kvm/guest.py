@@ -8,6 +8,7 @@ console is the fourth.
 This module runs where KVM is: on the machine itself, or inside the Linux that nested.py starts.
 """
 import ctypes
+import errno
 import glob
 import json
 import mmap
@@ -32,6 +33,7 @@ NEEDS = {"synic": ("vpindex",), "stimer": ("synic", "time"), "stimer-direct": ("
 TRACES = ("vmbus_*", "hv_balloon_*")
 QMP_LIMIT_S = 60
 TRACING = "/sys/kernel/tracing"
+REMOVE_LIMIT_S = 20
 KERNEL_EVENTS = ("kvm_msr", "kvm_hv_*", "kvm_inj_exception")
 
 
@@ -133,19 +135,49 @@ class Qmp:
 
 
 class KernelTrace:
-    """What KVM itself records of some of its virtual processors' threads. Needs root and a mounted tracefs."""
+    """What KVM itself records of some of its virtual processors' threads. Needs root and a mounted tracefs.
 
-    def __init__(self, threads):
-        self.folder = tempfile.mkdtemp(prefix="candela-", dir=os.path.join(TRACING, "instances"))
-        self._write("buffer_size_kb", "4096")
-        self._write("set_event_pid", " ".join(str(thread) for thread in threads))
-        for event in KERNEL_EVENTS:
-            for enable in glob.glob(os.path.join(self.folder, "events", "kvm", event, "enable")):
-                self._write(os.path.relpath(enable, self.folder), "1")
+    A folder of its own in tracefs ("instance"), which the kernel removes only while none of its files is open anywhere
+    (__remove_instance: EBUSY while the instance has references, one for each open file). That has two sides:
+
+    - A program that is being started holds copies of all our open files from fork to exec, and other cases start
+      programs at any time. So the removal is tried again, for REMOVE_LIMIT_S; `left_over` says when it was in vain.
+    - One file stays open as long as the trace is in use. So whoever makes a trace may first try to remove every folder
+      of this name: those in use refuse, those that somebody left go.
+    """
+
+    def __init__(self, threads, tracing=TRACING, remove_limit_s=REMOVE_LIMIT_S):
+        self.remove_limit_s, self.left_over = remove_limit_s, None
+        instances = os.path.join(tracing, "instances")
+        self.remove_left_overs(instances)
+        while True:
+            self.folder = tempfile.mkdtemp(prefix="candela-", dir=instances)
+            try:
+                self.switch = open(os.path.join(self.folder, "tracing_on"), "w", encoding="ascii")
+                break
+            except FileNotFoundError:                 # somebody else took it for a left-over
+                continue
+        try:
+            self._write("buffer_size_kb", "4096")
+            self._write("set_event_pid", " ".join(str(thread) for thread in threads))
+            for event in KERNEL_EVENTS:
+                for enable in glob.glob(os.path.join(self.folder, "events", "kvm", event, "enable")):
+                    self._write(os.path.relpath(enable, self.folder), "1")
+        except OSError:
+            self.remove()
+            raise
 
     @staticmethod
     def possible():
         return os.access(os.path.join(TRACING, "instances"), os.W_OK) and os.geteuid() == 0
+
+    @staticmethod
+    def remove_left_overs(instances):
+        for folder in glob.glob(os.path.join(glob.escape(instances), "candela-*")):
+            try:
+                os.rmdir(folder)
+            except OSError:                           # in use, or another was quicker
+                pass
 
     def _write(self, name, text):
         with open(os.path.join(self.folder, name), "w", encoding="utf-8") as f:
@@ -153,13 +185,30 @@ class KernelTrace:
 
     def finish(self, path):
         """Writes it to a file and returns the text."""
-        self._write("tracing_on", "0")
-        with open(os.path.join(self.folder, "trace"), encoding="utf-8", errors="replace") as f:
-            text = f.read()
-        os.rmdir(self.folder)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(text)
+        try:
+            self.switch.write("0")
+            self.switch.flush()
+            with open(os.path.join(self.folder, "trace"), encoding="utf-8", errors="replace") as f:
+                text = f.read()
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(text)
+        finally:
+            self.remove()
         return text
+
+    def remove(self):
+        """The folder; if it can't be, a line about it is in left_over, and that is all."""
+        self.switch.close()
+        deadline = time.monotonic() + self.remove_limit_s
+        while True:
+            try:
+                os.rmdir(self.folder)
+                return
+            except OSError as error:
+                if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                    self.left_over = f"{self.folder} stays: {error.strerror}"
+                    return
+            time.sleep(0.05)
 
 
 class KvmGuest(labvm.Machine):
@@ -191,8 +240,11 @@ class KvmGuest(labvm.Machine):
         socket_path = os.path.join(self.pipes, "qmp")
         self.arguments += ["-qmp", f"unix:{socket_path},server=on,wait=off"]
         self.socket_path, self.qmp, self.kernel_trace, self.kernel_seen = socket_path, None, None, None
+        self.left_over = None                         # a line about what could not be removed
+        self.began = None                             # when the guest's clock stood at 0, or before
 
     def start(self):
+        self.began = time.monotonic()
         super().start()
         try:
             self.qmp = Qmp(self.socket_path)
@@ -205,15 +257,20 @@ class KvmGuest(labvm.Machine):
         return self
 
     def stop(self):
-        if self.kernel_trace:
-            self.kernel_text()
-        if self.qmp:
-            self.qmp.close()
-        super().stop()
+        try:
+            if self.kernel_trace:
+                self.kernel_text()
+        finally:
+            if self.qmp:
+                self.qmp.close()
+            super().stop()
 
     def kernel_text(self):
         trace, self.kernel_trace = self.kernel_trace, None
-        return trace.finish(os.path.join(self.work, "kvm.txt"))
+        try:
+            return trace.finish(os.path.join(self.work, "kvm.txt"))
+        finally:
+            self.left_over = trace.left_over
 
     # ---- what it says ----
     @property

@@ -9,6 +9,7 @@ case leaves behind lies in FOLDER/NAME.
 """
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -23,6 +24,7 @@ import cases_balloon                                          # noqa: E402,F401
 import cases_flags                                            # noqa: E402,F401
 import cases_guest                                            # noqa: E402,F401
 import cases_panic                                            # noqa: E402,F401
+import cases_trace                                            # noqa: E402,F401
 
 
 class KvmTest(harness.Test):
@@ -76,11 +78,9 @@ def run(name, folder, qemu, way):
     if t.expired:
         verdict, text = "FAIL", f"still running after {limit_s} s; {text}"
     if verdict != "PASS":
-        try:
-            t.close(False)
-        except Exception:                           # pylint: disable=broad-except
-            text += "\n" + traceback.format_exc()
-    return verdict, text
+        t.close(False)
+    left = [vm.left_over for vm in t.machines if vm.left_over]
+    return verdict, "; ".join(([text] if text else []) + left)
 
 
 def run_believed(name, folder, qemu, way):
@@ -91,7 +91,9 @@ def run_believed(name, folder, qemu, way):
     verdict, text = run(name, folder, qemu, way)
     if way != "nested" or verdict != "FAIL" or not text.startswith("still running"):
         return verdict, text
-    os.rename(os.path.join(folder, name), os.path.join(folder, name + "-hung"))
+    hung = os.path.join(folder, name + "-hung")
+    shutil.rmtree(hung, ignore_errors=True)
+    os.rename(os.path.join(folder, name), hung)
     verdict, again = run(name, folder, qemu, way)
     return verdict, f"second run{': ' if again else ''}{again} (the first: {text})"
 
@@ -119,7 +121,10 @@ def main():
                     return
                 del left[:left.index(name) + 1]
             started = time.monotonic()
-            verdict, text = run_believed(name, folder, qemu, way)
+            try:
+                verdict, text = run_believed(name, folder, qemu, way)
+            except Exception:                       # pylint: disable=broad-except
+                verdict, text = "FAIL", traceback.format_exc()     # the other cases go on
             with lock:
                 results.write(json.dumps([name, verdict, round(time.monotonic() - started, 1), text]) + "\n")
                 results.flush()

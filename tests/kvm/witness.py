@@ -10,8 +10,9 @@ from harness import Failure
 REQUEST_OFFERS, INITIATE_CONTACT, UNLOAD, UNLOAD_RESPONSE = 3, 14, 16, 17
 HV_STATUS_INVALID_CONNECTION_ID = 18
 HELLO_WAITS_S = 5                                     # for a network, when there is none
-LATE_S = 3                                            # until a busy machine runs a guest, or sees the line it printed
 START_S = 90
+END_S = 60
+CLOCK_ERROR = 1.1                                     # a guest that measures its counter on a busy machine errs
 PANIC = r"^(?:\[ *[\d.]+\] )?panic: "
 
 
@@ -20,22 +21,24 @@ class Unseen(Failure):
 
 
 def wait_and_end(t, vm, loader="PVH"):
-    """The application runs, waits 5 s by the guest's clock and by ours, returns, and the machine powers itself off."""
+    """The application runs, waits 5 s by the guest's clock, returns, and the machine powers itself off. How late a busy
+    machine is with any of that says nothing: the wait is not shorter, and the guest's clock never ahead of ours."""
     vm.expect(r"boot: phase application", START_S * (3 if loader == "UEFI" else 1))
-    begin = time.monotonic()
-    vm.expect(r"Hello from \S+, loaded by " + re.escape(loader), 10)
-    vm.expect(r"boot: hello returned 0", 30)
-    here = time.monotonic() - begin
-    there = vm.guest_time("boot: hello returned") - vm.guest_time("boot: phase application")
-    t.check(HELLO_WAITS_S <= there < HELLO_WAITS_S + LATE_S, f"a wait of 5 s takes {there:.3f} s of the guest's clock")
-    t.check(abs(here - there) < LATE_S, f"{there:.3f} s of the guest's clock are {here:.3f} s of ours")
+    vm.expect(r"Hello from \S+, loaded by " + re.escape(loader), END_S)
+    vm.expect(r"boot: hello returned 0", END_S)
+    ours = time.monotonic() - vm.began
+    guests = vm.guest_time("boot: hello returned")
+    waited = guests - vm.guest_time("boot: phase application")
+    t.check(waited >= HELLO_WAITS_S, f"a wait of 5 s takes {waited:.3f} s of the guest's clock")
+    t.check(guests < ours * CLOCK_ERROR, f"{guests:.3f} s of the guest's clock, {ours:.3f} s of ours at most")
+    t.note(f"{waited:.1f} s of its clock, all {guests:.1f} s of at most {ours:.1f} s")
     power_off(t, vm)
 
 
 def power_off(t, vm):
-    reason = vm.qmp.event("SHUTDOWN", 20)["reason"]
+    reason = vm.qmp.event("SHUTDOWN", END_S)["reason"]
     t.equal(reason, "guest-shutdown", "why QEMU ends")
-    t.equal(vm.wait(30), 0, "QEMU's exit code")
+    t.equal(vm.wait(END_S), 0, "QEMU's exit code")
     t.check(not re.search(PANIC, vm.console, re.M), "no panic")
 
 
