@@ -93,7 +93,7 @@ class Peer:
             pass
 
     # ---- what is asked of the guest ----
-    def ping(self, size=56, ident=1, sequence=1, limit_s=5.0, fragment=None):
+    def ping(self, size=56, ident=1, sequence=1, limit_s=20.0, fragment=None):
         """Echo request to the guest's IPv4 address: the round trip in seconds, or None."""
         data = bytes((i * 7 + sequence) & 255 for i in range(size))
         packet = struct.pack(">BBHHH", 8, 0, 0, ident, sequence) + data
@@ -114,7 +114,7 @@ class Peer:
             return None
         return time.monotonic() - started if self.echoes.pop(key) == data else None
 
-    def ping6(self, sequence=1, size=56, limit_s=5.0):
+    def ping6(self, sequence=1, size=56, limit_s=20.0):
         data = bytes((i * 5 + sequence) & 255 for i in range(size))
         self.send(self.guest_mac, 0x86DD, ipv6(PEER_IP6, self.guest_ip6, 58, icmp6(
             PEER_IP6, self.guest_ip6, 128, 0, struct.pack(">HH", 9, sequence) + data)))

@@ -21,6 +21,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -37,7 +38,7 @@ SKIPPED = 77
 TAIL_LINES = 40
 NOISE = r".*TCG doesn't support|lab-counter: "
 READY_S = 60
-SLOW_MACHINE = 2                                      # the limits of cases are for a quiet one
+SLOW_MACHINE = 3                                      # the limits of cases are for a quiet one
 SBIN = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 NBD_PORTS = {"nbd": 10809, "http": 80}
 
@@ -161,7 +162,7 @@ class Test:
         vm.ended = vm.poll()
 
     def close(self, passed):
-        """Ends what is left; in a case that passed so far the orderly end counts too."""
+        """Ends what is left; in a case that passed so far the orderly end counts too, cleaning up behind it does not."""
         try:
             if passed:
                 for vm in self.machines:
@@ -173,7 +174,10 @@ class Test:
                     process.kill()
                     process.wait()
             for vm in self.machines:
-                vm.stop()
+                try:
+                    vm.stop()
+                except OSError as error:
+                    self.note(f"cleaning up: {error}")
             if self.sockets:
                 shutil.rmtree(self.sockets, ignore_errors=True)
 
@@ -197,7 +201,7 @@ class Test:
     def background(self, *command, **options):
         process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                    stderr=subprocess.STDOUT, text=True, errors="replace",
-                                   env=dict(os.environ, PATH=SBIN), **options)
+                                   preexec_fn=labvm.die_with_parent, env=dict(os.environ, PATH=SBIN), **options)
         self.running.append(process)
         return process
 
@@ -267,8 +271,11 @@ def run_case(name):
     for folder, _, files in os.walk(t.work):
         for file in files:
             path = os.path.join(folder, file)
-            if code == 0 and os.path.getsize(path) > 4 << 20:
-                os.unlink(path)
+            try:
+                if code == 0 and os.lstat(path).st_size > 4 << 20:
+                    os.unlink(path)
+            except OSError as why:
+                print(f"cleaning up: {why}", flush=True)
     return code
 
 
@@ -281,21 +288,31 @@ def tail(path):
     return [f"--- {os.path.relpath(path, labvm.ROOT)}"] + lines
 
 
+def end_group(child):
+    """A child that leads a session of its own, and whatever of that is still there."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
+
+
 def supervise(script, name):
     """In the parent: one case as a child process. Returns (name, verdict, text, seconds)."""
     limit_s = CASES[name][1] * SLOW_MACHINE
     os.makedirs(WORK, exist_ok=True)
     log = os.path.join(WORK, name + ".log")
     started = time.monotonic()
-    with open(log, "w", encoding="utf-8") as out:
+    with open(log, "w", encoding="utf-8") as out, tempfile.TemporaryDirectory(prefix="candela-",
+                                                                              ignore_cleanup_errors=True) as folder:
         child = subprocess.Popen([sys.executable, script, "--child", name], stdin=subprocess.DEVNULL, stdout=out,
-                                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=labvm.die_with_parent)
+                                 stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=labvm.die_with_parent,
+                                 env=dict(os.environ, TMPDIR=folder))
         try:
             code = child.wait(limit_s)
         except subprocess.TimeoutExpired:
-            child.kill()                       # its QEMUs die with it
-            child.wait()
             code = None
+        end_group(child)                       # and its QEMUs, which die with it
     with open(log, encoding="utf-8", errors="replace") as f:
         verdicts = [line[9:].strip() for line in f if line.startswith("verdict: ")]
     text = f"still running after {limit_s} s" if code is None else verdicts[-1] if verdicts else ""

@@ -36,7 +36,7 @@ class ProtocolError(Exception):
 
 
 class Client:
-    def __init__(self, port, host="127.0.0.1", timeout=20, client_flags=3):
+    def __init__(self, port, host="127.0.0.1", timeout=60, client_flags=3):
         self.socket = socket.create_connection((host, port), timeout)
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.structured = False

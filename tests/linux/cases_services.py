@@ -22,7 +22,7 @@ def components(guest):
     return {name: dict(re.findall(r"(\w+)=(\S+)", rest)) for name, rest in lines}
 
 
-def wait_for(t, condition, what, limit_s=20):
+def wait_for(t, condition, what, limit_s=60):
     deadline = time.monotonic() + limit_s
     while not condition():
         t.check(time.monotonic() < deadline, what)

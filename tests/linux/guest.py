@@ -21,7 +21,7 @@ from harness import Failure, Skip
 
 MODULES = ["hv_storvsc", "hv_netvsc", "hv_utils", "hv_balloon", "sd_mod"]
 BOOT_S = 180                                          # of a machine with several others; the case has its own limit
-COMMAND_S = 60
+COMMAND_S = 120
 # Facilities of Hyper-V that Linux uses when the host recommends them: relaxed timing, no auto-EOI, remote flush,
 # IPIs by hypercall, sparse sets of processors.
 HINTS = 1 << 5 | 1 << 9 | 1 << 2 | 1 << 10 | 1 << 11
@@ -103,7 +103,7 @@ class Guest:
             raise Failure(f"in the guest: {command}: status {done[1]}: {output.strip()[-500:]}")
         return output
 
-    def wait_for(self, condition, what, limit_s=20):
+    def wait_for(self, condition, what, limit_s=60):
         """Until a shell command succeeds."""
         command = (f"n=0; until {{ {condition}; }} 2> /dev/null; do [ $n -lt {limit_s * 10} ] || break; "
                    f"n=$((n + 1)); sleep 0.1; done; [ $n -lt {limit_s * 10} ]")
@@ -112,7 +112,7 @@ class Guest:
         except Failure:
             raise Failure(f"not within {limit_s} s: {what}") from None
 
-    def disk(self, lun, limit_s=20):
+    def disk(self, lun, limit_s=60):
         """The device of a LUN, "/dev/sda": names are given in the order in which disks answer."""
         place = f"/sys/bus/scsi/devices/*:{lun}/block"
         self.wait_for(f"[ -b /dev/$(ls {place}) ]", f"LUN {lun} has a device", limit_s)
@@ -139,7 +139,7 @@ class Guest:
     def dhcp(self, interface="eth0"):
         """An address by DHCP; returns what the server gave, "10.0.2.15"."""
         self.run(f"ip link set {interface} up")
-        text = self.run(f"udhcpc -i {interface} -n -q -f -t 8 -T 2 -s /etc/dhcp")
+        text = self.run(f"udhcpc -i {interface} -n -q -f -t 20 -T 2 -s /etc/dhcp")
         found = re.search(rf"^dhcp: {interface} ([\d.]+)/", text, re.M)
         self.t.check(found, f"{interface} has an address by DHCP: {text}")
         return found[1]
