@@ -27,20 +27,22 @@ void acpi_arm_fadt(const uint8_t *table, uint32_t bytes, struct arch_platform *p
 
 /* ---- MADT: a list of structures, each with type and length ---- */
 
-static void add_redistributors(struct arch_platform *platform, uint64_t start, uint64_t bytes, bool one_by_one)
+/* False: there is no room for it. */
+static bool add_redistributors(struct arch_platform *platform, uint64_t start, uint64_t bytes, bool one_by_one)
 {
     unsigned n = platform->gic_ranges;
     struct arch_gic_range *last = n == 0 ? NULL : &platform->gic_redistributors[n - 1];
     if (start == 0 || bytes == 0 || start > UINT64_MAX - bytes)
-        return;
+        return true;
     if (one_by_one && last != NULL && last->one_by_one && last->start + last->bytes == start) {
         last->bytes += bytes;
-        return;
+        return true;
     }
     if (n == ARCH_GIC_RANGES)
-        return;                          /* the boot processor's comes first */
+        return false;
     platform->gic_redistributors[n] = (struct arch_gic_range){start, bytes, one_by_one};
     platform->gic_ranges = n + 1;
+    return true;
 }
 
 void acpi_arm_madt(const uint8_t *table, uint32_t bytes, struct arch_platform *platform)
@@ -48,30 +50,33 @@ void acpi_arm_madt(const uint8_t *table, uint32_t bytes, struct arch_platform *p
     enum { ENTRIES = 44, GICC = 0x0B, GICD = 0x0C, GICR = 0x0E };
     enum { GICC_FLAGS = 12, GICC_GICR = 60, GICD_BASE = 8, GICD_VERSION = 20, GICR_BASE = 4, GICR_BYTES = 12 };
     enum { GICC_ENABLED = 1 << 0, FRAMES = 0x20000 };
+    unsigned left_out = 0;
     for (uint32_t at = ENTRIES; at < bytes && bytes - at >= 2; ) {
         const uint8_t *e = table + at;
         uint32_t n = e[1];
         if (n < 2 || n > bytes - at) {
             log_warn("the MADT's structure at %u claims %u bytes", at, n);
-            return;
+            break;
         }
         switch (e[0]) {
         case GICC:
             if (number(e, n, GICC_FLAGS, 4) & GICC_ENABLED)
-                add_redistributors(platform, number(e, n, GICC_GICR, 8), FRAMES, true);
+                left_out += !add_redistributors(platform, number(e, n, GICC_GICR, 8), FRAMES, true);
             break;
         case GICD:
             platform->gic_distributor = number(e, n, GICD_BASE, 8);
             platform->gic_version = (uint32_t)number(e, n, GICD_VERSION, 1);
             break;
         case GICR:
-            add_redistributors(platform, number(e, n, GICR_BASE, 8), number(e, n, GICR_BYTES, 4), false);
+            left_out += !add_redistributors(platform, number(e, n, GICR_BASE, 8), number(e, n, GICR_BYTES, 4), false);
             break;
         default:
             break;
         }
         at += n;
     }
+    if (left_out > 0)                    /* the boot processor's usually comes first */
+        log_warn("the MADT has redistributors in more than %u places: the last %u are left out", ARCH_GIC_RANGES, left_out);
 }
 
 void acpi_arm_gtdt(const uint8_t *table, uint32_t bytes, struct arch_platform *platform)

@@ -282,6 +282,7 @@ TEST(arm64_interrupt_numbers)
 
 TEST(arm64_madt)
 {
+    fake_arch_boot(16 << 20);
     /* QEMU: a range, and no addresses beside the processors. */
     begin(44);
     gicd(0x8000000, 3);
@@ -304,13 +305,49 @@ TEST(arm64_madt)
     CHECK(platform.gic_redistributors[0].one_by_one && platform.gic_redistributors[0].start == 0xEFFEE000);
     CHECK(platform.gic_redistributors[0].bytes == 8 * 0x20000);
 
-    /* Apart from each other, and more of them than there is room: the first stay. */
+    CHECK(!fake_log_contains("redistributors"));
+
+    /* Apart from each other, and more of them than there is room: the first stay, one line tells. */
     begin(44);
     for (unsigned n = 0; n < 12; n++)
         gicc(n, 0x1000000 + n * 0x100000ull);
     acpi_arm_madt(table, end, &platform);
     CHECK(platform.gic_ranges == ARCH_GIC_RANGES && platform.gic_redistributors[7].start == 0x1700000);
     CHECK_EQ(platform.gic_distributor, 0);
+    CHECK(fake_log_contains("redistributors in more than 8 places: the last 4 are left out"));
+}
+
+/* Processors of every affinity: by the MADT's ranges, in the frames behind them, to the one of each MPIDR. */
+TEST(arm64_madt_affinities)
+{
+    static const uint64_t mpidr[] = {0x80000000, 0x80000100, 0x81010000, 0x0180000000, 0xFF81FF02FF, 0x8100FF0203};
+    struct { uint64_t start; bool one_by_one; } places[] = {{0x2000000, true}, {0x4000000, false}};
+    for (unsigned place = 0; place < ARRAY_SIZE(places); place++) {
+        uint64_t frames_typer[ARRAY_SIZE(mpidr)];
+        struct frames f = {frames_typer, ARRAY_SIZE(mpidr), 0x20000, 0};
+        begin(44);
+        for (unsigned n = 0; n < ARRAY_SIZE(mpidr); n++) {
+            bool last = !places[place].one_by_one && n + 1 == ARRAY_SIZE(mpidr);
+            frames_typer[n] = TYPER(gic_affinity(mpidr[n]), last ? GICR_TYPER_LAST : 0);
+            gicc(n, places[place].one_by_one ? places[place].start + n * 0x20000 : 0);
+            put(table + end - 80 + 68, mpidr[n] & 0xFF00FFFFFF, 8);
+        }
+        if (!places[place].one_by_one)
+            gicr(places[place].start, sizeof(mpidr) / sizeof(mpidr[0]) * 0x20000);
+        acpi_arm_madt(table, end, &platform);
+        CHECK(platform.gic_ranges == 1 && platform.gic_redistributors[0].start == places[place].start);
+        const struct arch_gic_range *r = &platform.gic_redistributors[0];
+        for (unsigned n = 0; n < ARRAY_SIZE(mpidr); n++) {
+            uint64_t at = 99;
+            CHECK(gic_find_redistributor(gic_affinity(mpidr[n]), r->bytes, r->one_by_one, typer, &f, &at));
+            CHECK_EQ(at, n * 0x20000u);
+        }
+        for (unsigned bit = 0; bit < 40; bit++) {          /* no other differs in what counts alone */
+            uint64_t other = mpidr[4] ^ 1ull << bit, at;
+            bool counts = bit < 24 || bit >= 32;
+            CHECK_EQ(gic_find_redistributor(gic_affinity(other), r->bytes, r->one_by_one, typer, &f, &at), !counts);
+        }
+    }
 }
 
 TEST(arm64_madt_that_lies)
