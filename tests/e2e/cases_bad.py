@@ -175,7 +175,8 @@ if not X86:
     @case(limit_s=120)
     def bad_processor(t):
         """The emulator's own calls reach nobody; PSCI's answers; the last processor off; extensions and 32-bit programs."""
-        said = {"emulator": r"badguest: the emulator is not to be called", "psci": r"badguest: 0 answers of PSCI are wrong"}
+        said = {"emulator": r"badguest: the emulator is not to be called", "psci": r"badguest: 0 answers of PSCI are wrong",
+                "devices": r"badguest: goes on after "}
         for way, text in said.items():
             vm = bad_guest(t, way)
             vm.expect(text, READY_S)

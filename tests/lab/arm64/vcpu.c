@@ -14,6 +14,8 @@
 #define PSTATE_EL0     0x0u
 #define PSTATE_EL1T    0x4u
 #define PSTATE_32      (1u << 4)   /* AArch32, which is at EL0 then */
+#define PSTATE_BTYPE   (3ull << 10)
+#define PSTATE_SS      (1ull << 21)
 #define VECTOR_SPX     0x200u      /* offsets of the synchronous ones in EL1's table */
 #define VECTOR_LOWER   0x400u
 #define VECTOR_LOWER32 0x600u
@@ -157,8 +159,8 @@ static uint64_t next_condition(uint64_t pstate)
 void vcpu_advance(struct vcpu *v)
 {
     v->pc += v->esr & ESR_IL ? 4 : 2;
-    if (v->pstate & PSTATE_32)
-        v->pstate = next_condition(v->pstate);
+    v->pstate &= ~PSTATE_SS;                        /* who steps has made his step */
+    v->pstate = v->pstate & PSTATE_32 ? next_condition(v->pstate) : v->pstate & ~PSTATE_BTYPE;
 }
 
 /* ---- exceptions for the guest ---- */

@@ -8,6 +8,7 @@
 #define LOG_ROOM "badguest"
 #include <string.h>
 #include "arch/arm64/arm64.h"
+#include "arch/arm64/gic.h"
 #include "arch/arm64/smccc.h"
 #include "rt/candela.h"
 #include "tests/lab/arm64/badguest/processor.h"
@@ -15,6 +16,8 @@
 
 #define SEMIHOSTING_EXIT  0x20           /* SYS_EXIT_EXTENDED */
 #define STOPPED_BY_EXIT   0x20026        /* ADP_Stopped_ApplicationExit */
+#define CONSOLE           0x09000000ull
+#define DISTRIBUTOR       0x08000000ull
 #define FORGED_END        33             /* what the lab says when the guest powered off */
 
 #define NOT_SUPPORTED     (-1)
@@ -28,6 +31,15 @@
         uint64_t ok_ = 0;                                                                                 \
         __asm__ volatile("1: " instruction "\n mov %0, #1\n2:\n" ARCH_FIXUP("1b", "2b")                   \
                          : "+&r"(ok_) : : "x0", "memory");                                                \
+        ok_ != 0;                                                                                         \
+    })
+
+/* True: the load took place. */
+#define LOADS(instruction, from)                                                                          \
+    ({                                                                                                    \
+        uint64_t ok_ = 0;                                                                                 \
+        __asm__ volatile("1: " instruction "\n mov %0, #1\n2:\n" ARCH_FIXUP("1b", "2b")                   \
+                         : "+&r"(ok_) : "r"(from) : "x0", "x1", "memory");                                \
         ok_ != 0;                                                                                         \
     })
 
@@ -125,6 +137,26 @@ void run_thumb(void)
     register uint64_t x2 __asm__("x2") = 0x40;
     register uint64_t x3 __asm__("x3") = 0;
     __asm__ volatile("eret" : : "r"(x0), "r"(x1), "r"(x2), "r"(x3) : "memory");
+}
+
+/* ---- devices, as if they were memory ---- */
+
+/* In the guest's tables the console is ordinary memory, in the lab's it is a device: words across its registers, and a
+ * pair of them; then words across those that the lab emulates. */
+void miss_devices(void)
+{
+    volatile uint8_t *uart = mm_map_phys(pa(CONSOLE), PAGE_BYTES, MAP_READ | MAP_WRITE);
+    volatile uint8_t *gic = mm_map_phys(pa(DISTRIBUTOR), PAGE_BYTES, MAP_READ | MAP_WRITE);
+    unsigned faults = 0;
+    if (!uart || !gic)
+        panic("no memory");
+    for (unsigned i = 1; i < 8; i++) {
+        faults += !LOADS("ldr x0, [%1]", uart + i);
+        faults += !LOADS("ldr w0, [%1]", gic + i);
+        faults += !LOADS("ldrh w0, [%1]", gic + GICD_ISENABLER + i);
+    }
+    faults += !LOADS("ldp x0, x1, [%1]", uart);
+    kprintf("badguest: goes on after %s\n", faults == 0 ? "no fault" : "faults of its own");
 }
 
 /* ---- what the ID registers do not show: undefined, on processors that have it, too ---- */

@@ -5,4 +5,5 @@ void call_emulator(void);
 void call_psci(void);
 void stop_last(void);
 void run_thumb(void);
+void miss_devices(void);
 void stream(void);
