@@ -129,6 +129,7 @@ class Test:
         return vm
 
     def wait_nbd(self, vm, limit_s=READY_S):
+        limit_s *= labvm.PATIENCE
         deadline = time.monotonic() + limit_s
         while True:
             try:
@@ -184,6 +185,7 @@ class Test:
     # ---- other people's programs ----
     def run(self, *command, limit_s=60, expect=0, **options):
         """Runs a program; its exit code must be `expect` (None: any). Returns its output (stdout)."""
+        limit_s *= labvm.PATIENCE
         try:
             done = subprocess.run([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                                   stderr=subprocess.PIPE, timeout=limit_s, check=False, env=dict(os.environ, PATH=SBIN),

@@ -30,6 +30,8 @@ from boards import ARCH, BOARDS, FIRMWARE_PAIRS
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 MIB = 1 << 20
 PANIC_REPORT_S = 5
+LAST_WORDS_S = 60                                   # from QEMU's end until a busy machine has read what it said
+PATIENCE = 2                                        # limits of waits are for a quiet machine; they only end what hangs
 LAB_START_S = 60
 F_SETPIPE_SZ = 1031
 # tests/lab/lab.h: LAB_DIRECT_BYTES, what the lab keeps for itself when it loads the guest.
@@ -60,22 +62,21 @@ def parse_size(text):
     return int(found[1]) << {"k": 10, "": 20, "m": 20, "g": 30, "t": 40}[found[2].lower()]
 
 
-def free_ports(preferred):
-    """One TCP port of 127.0.0.1 for each number: that one where nobody listens on it just now, else any (0: any)."""
-    sockets = []
+def reserved_port(preferred=0, kind=socket.SOCK_STREAM):
+    """A socket bound to that port of 127.0.0.1 where nobody listens on it just now, else to any (0: any).
+
+    While a TCP one is open the kernel gives its port to nobody who asks for any, as a listener or for a connection;
+    QEMU may listen on it all the same, as both set SO_REUSEADDR and this one does not listen. A UDP one would be given
+    what comes for QEMU, and can't stay open.
+    """
+    s = socket.socket(type=kind)
+    if kind == socket.SOCK_STREAM:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        for port in preferred:
-            s = socket.socket()
-            sockets.append(s)
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", port))
-            except OSError:
-                s.bind(("127.0.0.1", 0))
-        return [s.getsockname()[1] for s in sockets]
-    finally:
-        for s in sockets:
-            s.close()
+        s.bind(("127.0.0.1", preferred))
+    except OSError:
+        s.bind(("127.0.0.1", 0))
+    return s
 
 
 def exit_text(code):
@@ -113,8 +114,19 @@ class UserNet:
 
     def __init__(self, forward, preferred=()):
         self.forward = forward                      # name -> guest port
-        preferred = dict(preferred)
-        self.ports = dict(zip(forward, free_ports([preferred.get(name, 0) for name in forward])))
+        preferred, self.sockets, self.ports = dict(preferred), [], {}
+        for name in forward:
+            kind = socket.SOCK_DGRAM if name.startswith("udp") else socket.SOCK_STREAM
+            s = reserved_port(preferred.get(name, 0), kind)
+            self.ports[name] = s.getsockname()[1]
+            if kind == socket.SOCK_DGRAM:
+                s.close()
+            else:
+                self.sockets.append(s)              # until the machine has ended
+
+    def release(self):
+        for s in self.sockets:
+            s.close()
 
     def arguments(self, n, mac, board, address=""):
         netdev = f"user,id=nic{n}"
@@ -129,6 +141,9 @@ class WireNet:
 
     def __init__(self, guest_path, peer_path):
         self.guest_path, self.peer_path, self.ports = guest_path, peer_path, {}
+
+    def release(self):
+        pass
 
     def arguments(self, n, mac, board, address=""):
         return ["-netdev", f"dgram,id=nic{n},local.type=unix,local.path={option_path(self.guest_path)},"
@@ -254,6 +269,7 @@ class Machine:
 
     def wait(self, limit_s):
         """The exit code; VMError when QEMU is still running after the limit, or a while after a panic."""
+        limit_s *= PATIENCE
         deadline = time.monotonic() + limit_s
         while self.poll() is None:
             if time.monotonic() > deadline or self.panicked():
@@ -266,7 +282,7 @@ class Machine:
         """QEMU has ended: what it said is all there."""
         for line in self.lines.values():
             with line.changed:
-                line.changed.wait_for(lambda: line.closed, 5)
+                line.changed.wait_for(lambda: line.closed, LAST_WORDS_S)
 
     def panicked(self):
         """The line of a panic that left the machine halted (no hypervisor it is reported to), else None."""
@@ -311,6 +327,7 @@ class Machine:
 
     def expect(self, pattern, limit_s, line="console", start=0):
         """Waits for a regular expression in the complete lines that came since offset `start`; returns the match."""
+        limit_s *= PATIENCE
         wanted, source = re.compile(pattern, re.M), self.lines[line]
         deadline = time.monotonic() + limit_s
         while True:
@@ -324,7 +341,7 @@ class Machine:
                 source.changed.wait(min(max(deadline - time.monotonic(), 0), 0.5))
             if self.poll() is not None:
                 with source.changed:
-                    source.changed.wait_for(lambda: source.closed, 2)
+                    source.changed.wait_for(lambda: source.closed, LAST_WORDS_S)
             elif time.monotonic() > deadline or self.panicked():
                 raise VMError(self.panicked() or f"no {pattern!r} on the {line} within {limit_s} s")
         try:
@@ -394,8 +411,13 @@ class LabVM(Machine):
         for n, one in enumerate(nets):
             arguments += one.arguments(n, f"52:54:00:ca:de:{n:02x}", board)
         arguments += list(extra)
-        self.ports = {name: port for one in nets for name, port in one.ports.items()}
+        self.nets, self.ports = nets, {name: port for one in nets for name, port in one.ports.items()}
         super().__init__(work, arguments, ("console", "lab"), echo, arch)
+
+    def stop(self):
+        super().stop()
+        for net in self.nets:
+            net.release()
 
     def command(self, text, pattern=None, limit_s=30):
         """A line to the lab; with a pattern, waits for the answer and returns the match."""
@@ -444,7 +466,7 @@ class LabFirmwareVM(LabVM):
             arguments += disk.arguments(n, board, board.lab_place[0].format(board.first_disk + n))
         net = UserNet(forward or {})
         arguments += net.arguments(0, "52:54:00:ca:de:00", board, board.lab_place[1])
-        self.ports = dict(net.ports)
+        self.nets, self.ports = [net], dict(net.ports)
         Machine.__init__(self, work, arguments, ("console", "lab"), None, arch)
 
 
