@@ -10,7 +10,7 @@ import time
 import nbdclient as nbd
 from cases_nbd import uri
 from harness import case, sha256
-from labvm import Disk
+from labvm import PATIENCE, Disk
 
 TIB = 1 << 40
 
@@ -95,7 +95,7 @@ class Reader(threading.Thread):
     def run(self):
         places = random.Random(self.seed)
         try:
-            with nbd.Client(self.port, timeout=20).go(self.export) as client:
+            with nbd.Client(self.port, timeout=60).go(self.export) as client:
                 while not self.stopping:
                     flying = {}
                     for _ in range(8):
@@ -115,7 +115,7 @@ class Reader(threading.Thread):
 
 
 def wait_for(condition, limit_s):
-    deadline = time.monotonic() + limit_s
+    deadline = time.monotonic() + limit_s * PATIENCE
     while not condition():
         if time.monotonic() > deadline:
             return False
@@ -161,7 +161,7 @@ def disk_add_remove(t):
         t.check(hashlib.sha256(client.read(0, 4 << 20)).hexdigest() == sha256(paths[1]), "and is read")
     for reader in keeping:
         reader.stopping = True
-        reader.join(20)
+        reader.join(60)
         t.check(reader.error is None, f"a client of disk0 failed: {reader.error}")
     t.check(not any(r.wrong for r in keeping + losing), "every byte read was right")
 

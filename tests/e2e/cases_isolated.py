@@ -177,7 +177,7 @@ def iso_nic_cycles(t):
             vm.expect(rf"nic1: .*{word}", 20, start=mark)
         seen.append(visible_now(vm))
     reader.stopping = True
-    reader.join(20)
+    reader.join(60)
     t.check(reader.error is None and not reader.wrong, f"the client: {reader.error}")
     t.equal(len(set(seen[1:])), 1, f"numbers of visible pages: {set(seen)}")
 

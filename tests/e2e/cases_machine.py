@@ -153,7 +153,7 @@ def page_tables(t):
                  extra=["-chardev", f"socket,id=monitor,path={monitor},server=on,wait=off",
                         "-mon", "chardev=monitor,mode=readline"])
     vm.ended = 0
-    for _ in range(200):
+    for _ in range(600):
         if "task main" in vm.console:
             break
         time.sleep(0.1)

@@ -19,7 +19,7 @@ def memory(vm):
     return {k: v if k == "version" else int(v) for k, v in (word.split("=") for word in found[1].split())}
 
 
-def wait_memory(vm, what, condition, limit_s=30):
+def wait_memory(vm, what, condition, limit_s=60):
     """The first report for which condition holds."""
     deadline = time.monotonic() + limit_s
     while True:
@@ -109,7 +109,7 @@ def memory_device_goes_and_comes(t):
     vm.command("balloon-remove", "lab-command: balloon-remove.*done")
     vm.expect(r"balloon: .* 64 MiB stay with the host", 20)
     t.run("nbdinfo", "--size", f"nbd://127.0.0.1:{vm.ports['nbd']}/disk0")
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while vm.command("balloon-add", r"lab-command: balloon-add.*: (\w+)")[1] != "done":
         t.check(time.monotonic() < deadline, "the device can be offered again")
         time.sleep(0.1)
