@@ -86,3 +86,4 @@ void guarded_close(uint64_t at, bool write)
 }
 bool guarded_is_open(uint64_t at) { return at < view_bytes && protection(&users[at / PAGE]) != PROT_NONE; }
 uint64_t guarded_pages(void) { return open_pages; }
+uint64_t guarded_bytes(void) { return view_bytes; }

@@ -15,3 +15,4 @@ void *guarded_open(uint64_t at, bool write);     /* the page of that offset, onc
 void guarded_close(uint64_t at, bool write);
 bool guarded_is_open(uint64_t at);
 uint64_t guarded_pages(void);                    /* open now */
+uint64_t guarded_bytes(void);                    /* of the view; 0: there is none */

@@ -241,31 +241,54 @@ void fake_mappings_keep(void)
     changed_pages = (uint32_t *)(kept_pages + KEPT_PAGES);
 }
 
+static uint64_t kept_word(uint64_t phys, int prot) { return phys >> PAGE_SHIFT << 2 | (prot & PROT_WRITE ? 3 : 1); }
+
+static void note_changed(uint64_t page)
+{
+    if (!(kept_pages[page] & KEPT_CHANGED))
+        changed_pages[changed_count++] = (uint32_t)page;
+    kept_pages[page] |= KEPT_CHANGED;
+}
+
 /* An unmapped page is closed by the sanitizer's marks alone, so that mapping the same page again is no system call. What
  * was never mapped is closed by the reservation. */
+static void close_kept(uint64_t page, uint64_t end)
+{
+    for (; page < MIN(end, KEPT_PAGES); page++) {
+        if (!kept_pages[page])
+            continue;
+        note_changed(page);
+        mem_poison((void *)(ARCH_VMAP_BASE + (page << PAGE_SHIFT)), PAGE_BYTES);
+    }
+}
+
+/* Pages next to each other that show others than before are one system call. */
+static void open_kept(uint64_t first, uint64_t end, uint64_t phys, int prot)
+{
+    for (uint64_t page = first, other = first; page < end; page++) {
+        uint64_t wanted = kept_word(phys + ((page - first) << PAGE_SHIFT), prot);
+        bool same = (kept_pages[page] & ~KEPT_CHANGED) == wanted;
+        kept_pages[page] = wanted | (kept_pages[page] & KEPT_CHANGED);
+        note_changed(page);
+        uint64_t others_end = same ? page : page + 1;
+        if (other < others_end && (same || others_end == end))
+            space_map(ARCH_VMAP_BASE + (other << PAGE_SHIFT), (others_end - other) << PAGE_SHIFT,
+                      phys + ((other - first) << PAGE_SHIFT), prot);
+        if (same)
+            other = page + 1;
+    }
+    mem_unpoison((void *)(ARCH_VMAP_BASE + (first << PAGE_SHIFT)), (end - first) << PAGE_SHIFT);
+}
+
 static void apply_kept(uint64_t start, uint64_t bytes, uint64_t phys, int prot)
 {
-    uint64_t first = (start - ARCH_VMAP_BASE) >> PAGE_SHIFT, count = bytes >> PAGE_SHIFT;
-    if (prot != PROT_NONE && first + count > KEPT_PAGES)
+    uint64_t first = (start - ARCH_VMAP_BASE) >> PAGE_SHIFT, end = first + (bytes >> PAGE_SHIFT);
+    if (prot != PROT_NONE && end > KEPT_PAGES)
         panic("fake_arch: %#llx is beyond the mappings that are kept", (unsigned long long)start);
-    for (uint64_t i = 0; i < count && first + i < KEPT_PAGES; i++) {
-        uint64_t *kept = &kept_pages[first + i], at = i * PAGE_BYTES;
-        uint64_t wanted = (phys + at) >> PAGE_SHIFT << 2 | (prot & PROT_WRITE ? 3 : 1);
-        if (prot == PROT_NONE && !*kept)
-            continue;
-        if (!(*kept & KEPT_CHANGED))
-            changed_pages[changed_count++] = (uint32_t)(first + i);
-        if (prot == PROT_NONE) {
-            mem_poison((void *)(start + at), PAGE_BYTES);
-        } else {
-            if ((*kept & ~KEPT_CHANGED) != wanted) {
-                space_map(start + at, PAGE_BYTES, phys + at, prot);
-                *kept = wanted;
-            }
-            mem_unpoison((void *)(start + at), PAGE_BYTES);
-        }
-        *kept |= KEPT_CHANGED;
-    }
+    if (prot == PROT_NONE)
+        close_kept(first, end);
+    else
+        open_kept(first, end, phys, prot);
 }
 
 unsigned fake_mappings_changed(const uint32_t **pages)

@@ -15,6 +15,7 @@
 #include "arch_inline.h"
 
 static int file;
+void (*fake_space_changed)(uint64_t at, uint64_t bytes, uint64_t offset, int prot);
 
 void space_file(int memory_file) { file = memory_file; }
 
@@ -29,19 +30,23 @@ static void map(uint64_t at, uint64_t bytes, uint64_t offset, int prot)
     void *p = mmap((void *)at, bytes, prot, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, file, (off_t)offset);
     if (p == MAP_FAILED)
         die("mmap of fake physical memory");
+    if (fake_space_changed)
+        fake_space_changed(at, bytes, offset, prot);
 }
 
-static void protect(uint64_t at, uint64_t bytes, int prot)
+static void protect(uint64_t at, uint64_t bytes, uint64_t offset, int prot)
 {
     if (mprotect((void *)at, bytes, prot) != 0)
         die("mprotect of fake physical memory");
+    if (fake_space_changed)
+        fake_space_changed(at, bytes, offset, prot);
 }
 
 #ifndef FAKE_LOW_ADDRESSES
 
 void space_reset(void) {}                        /* windows and regions are reserved anew */
 void space_window(uint64_t window, uint64_t bytes) { map(window, bytes, 0, PROT_NONE); }
-void space_protect(uint64_t window, uint64_t offset, uint64_t bytes, int prot) { protect(window + offset, bytes, prot); }
+void space_protect(uint64_t window, uint64_t offset, uint64_t bytes, int prot) { protect(window + offset, bytes, offset, prot); }
 void space_region(uint64_t base, uint64_t bytes) { space_close(base, bytes); }
 void space_map(uint64_t at, uint64_t bytes, uint64_t offset, int prot) { map(at, bytes, offset, prot); }
 void space_close(uint64_t at, uint64_t bytes)
@@ -93,7 +98,7 @@ void space_protect(uint64_t window, uint64_t offset, uint64_t bytes, int prot)
         mark(first, whole);
     }
     for (at = window + offset; next_run(true, &at, end, &run_end); at = run_end)
-        protect(at, run_end - at, prot);
+        protect(at, run_end - at, at - window, prot);
 }
 
 void space_map(uint64_t at, uint64_t bytes, uint64_t offset, int prot)

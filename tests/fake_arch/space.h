@@ -15,3 +15,5 @@ void space_protect(uint64_t window, uint64_t offset, uint64_t bytes, int prot);
 void space_region(uint64_t base, uint64_t bytes);
 void space_map(uint64_t at, uint64_t bytes, uint64_t offset, int prot);
 void space_close(uint64_t at, uint64_t bytes);
+/* Set: told of every change of a mapping or its protection; offset is the place in the memory file. */
+extern void (*fake_space_changed)(uint64_t at, uint64_t bytes, uint64_t offset, int prot);

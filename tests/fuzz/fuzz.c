@@ -21,6 +21,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes);
 void __sanitizer_start_switch_fiber(void **save, const void *bottom, size_t bytes);
 void __sanitizer_finish_switch_fiber(void *save, const void **bottom, size_t *bytes);
 
+bool fuzz_thorough;
+
+static bool always_thorough;
 static void *back[5];                          /* __builtin_setjmp's */
 static const struct task *main_task;
 
@@ -48,6 +51,7 @@ int LLVMFuzzerInitialize(int *argc UNUSED, char ***argv UNUSED)
 {
     if (!fuzz_target.setup)
         return 0;
+    always_thorough = getenv("FUZZ_THOROUGH") != NULL;
     fuzz_target.setup();
     main_task = task_self();
     fake_end_hook = orderly_end;
@@ -72,6 +76,16 @@ static __attribute__((noinline)) void run(struct input *in)
         fuzz_fail(__FILE__, __LINE__, "one execution takes no longer than the target's limit");
 }
 
+/* FNV-1a, of 32 bits. */
+static bool is_thorough(const uint8_t *data, size_t bytes)
+{
+    uint32_t hash = 0x811C9DC5;
+
+    for (size_t i = 0; i < bytes; i++)
+        hash = (hash ^ data[i]) * 0x01000193;
+    return hash >> 30 == 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
 {
     struct input in = {data, bytes};
@@ -80,6 +94,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
         fuzz_target.run(&in);
         return 0;
     }
+    fuzz_thorough = always_thorough || is_thorough(data, bytes);
     run(&in);
     snapshot_restore();
     return 0;

@@ -26,6 +26,10 @@ struct fuzz_target {
 };
 extern const struct fuzz_target fuzz_target;
 
+/* Whether this execution also looks at what is left when its devices are gone, and whether the guest serves new ones:
+ * one in four, by the bytes of its input, and all of them under FUZZ_THOROUGH=1. */
+extern bool fuzz_thorough;
+
 /* Ends the process as a finding. */
 NORETURN void fuzz_fail(const char *file, int line, const char *what);
 #define FUZZ_CHECK(c) do { if (!(c)) fuzz_fail(__FILE__, __LINE__, #c); } while (0)

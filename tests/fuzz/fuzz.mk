@@ -17,7 +17,7 @@ FGUIDE   = $(if $(filter $(FGUIDED) $(FPARSED),$(1)),-fsanitize-coverage=inline-
            $(filter $(FPARSED),$(1)),$(COMMA)trace-cmp) $(FPROF))
 FUZZERS := $(patsubst tests/fuzz/fuzz_%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 FUZZ_OBJS := $(patsubst %,$(FZ)/obj/%.o,$(basename $(subst fake_arch/$(HOSTED_FOR)/,fake_arch/$(MACHINE)/,$(HOSTED_SRC))))
-FUZZ_CORE := $(FZ)/obj/tests/fuzz/snapshot.o $(FZ)/obj/tests/fuzz/fuzz.o
+FUZZ_CORE := $(FZ)/obj/tests/fuzz/snapshot.o $(FZ)/obj/tests/fuzz/watch.o $(FZ)/obj/tests/fuzz/fuzz.o
 FWRAP   := $(patsubst %,-Wl$(COMMA)--wrap=%,__asan_poison_memory_region __asan_unpoison_memory_region \
            vring_publish_write vsynic_post_message)
 
@@ -27,7 +27,7 @@ define fuzz_object
 	$(Q)$(FCLANG) $(FFLAGS) $(1) $(WARN) $(DEFS_$(notdir $*)) -c $< -o $@
 	$(Q)objcopy --rename-section .data=guest_data --rename-section .bss=guest_bss $@
 endef
-$(FZ)/obj/tests/fuzz/snapshot.o: tests/fuzz/snapshot.c
+$(FZ)/obj/tests/fuzz/snapshot.o $(FZ)/obj/tests/fuzz/watch.o: $(FZ)/obj/%.o: %.c
 	@mkdir -p $(@D)
 	$(Q)$(FCLANG) $(FFLAGS) -fno-builtin -O3 $(WARN) -D__SANITIZE_ADDRESS__=1 -c $< -o $@
 $(FZ)/obj/tests/fuzz/fuzz.o: tests/fuzz/fuzz.c

@@ -55,7 +55,7 @@ static void run(struct input *in)
         if (n == 8 && device_newest)
             device_round(device_newest, 64);
     }
-    if (first & 128)                           /* looked at no further */
+    if (first & 128 || !fuzz_thorough)         /* looked at no further */
         return;
     if (rc == 0 && first & 8) {
         vchan_rescind(ch);

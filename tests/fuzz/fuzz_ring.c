@@ -124,7 +124,7 @@ static void run(struct input *in)
         }
     }
     machine_run_us(1000);
-    if (stays)
+    if (stays || !fuzz_thorough)
         return;
     if (!chan->rescinded)
         vchan_rescind(chan);

@@ -162,6 +162,8 @@ static void run(struct input *in)
         blk_put(d);
     }
     say(s);
+    if (!fuzz_thorough)                        /* it stays */
+        return;
     if (first & 2)
         machine_run_us(1000000);               /* a scan may go on */
     host_remove_scsi(machine_host, s);

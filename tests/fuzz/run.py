@@ -97,7 +97,7 @@ def fuzz_one(target, seconds, learned):
 def check_target(target):
     lines, failed = [], 0
     inputs = known(target)
-    status, output = run(target, ["-runs=0", *inputs], 120) if inputs else (0, "")
+    status, output = run(target, ["-runs=0", *inputs], 120, FUZZ_THOROUGH="1") if inputs else (0, "")
     if status != 0:
         failed += 1
         lines.append(f"FAIL: fuzz_{target}_known: one of {len(inputs)} known inputs:\n{the_point(output)}")

@@ -5,11 +5,11 @@
  * A machine is, in order of being set back:
  *
  *   variables    of the guest's rooms, the fake architecture, the model and the target. Their objects were given section
- *                names of their own (fuzz.mk), so that they are two blocks; this file's, the sanitizers' and libFuzzer's
- *                own are elsewhere and go on
+ *                names of their own (fuzz.mk), so that they are two blocks; this file's, watch.c's, the sanitizers' and
+ *                libFuzzer's own are elsewhere and go on
  *   the arena    the model's heap, up to where it reached
  *   memory       pages that were in use and had been written when the snapshot was taken. What free memory holds is
- *                nobody's business
+ *                nobody's business. Of these three only what was ever written since (watch.c)
  *   mappings     in the vmap region: those that changed are realised again from the page tables, now the old ones
  *   marks        of the address sanitizer: on memory where somebody poisoned or unpoisoned since, on stacks and whatever
  *                else was mapped in the vmap region
@@ -20,7 +20,6 @@
  */
 #define _GNU_SOURCE
 #include "tests/fuzz/snapshot.h"
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -29,10 +28,9 @@
 #include "mm/internal.h"
 #include "tests/fake_arch/internal.h"
 #include "tests/fuzz/fuzz.h"
+#include "tests/fuzz/watch.h"
 
 #define ARENA_BYTES (64u << 20)
-#define VMAP_LOOKED (1u << 16)                 /* pages of the vmap region that a machine at rest may use */
-#define RAM_LOOKED  (256ull << 20)
 
 extern char __start_guest_data[], __stop_guest_data[], __start_guest_bss[], __stop_guest_bss[];
 void __asan_get_shadow_mapping(size_t *scale, size_t *offset);
@@ -49,6 +47,7 @@ static size_t piece_count, piece_room, first_mark;   /* from first_mark on: mark
 static size_t shadow_scale, shadow_offset;
 static char *arena;
 static size_t arena_used, arena_at_snapshot;
+static bool check_each;                        /* execution has left nothing behind */
 
 /* Direct map: the marks as they were, and the pages whose marks somebody changed since. */
 static char *marks_saved;
@@ -65,13 +64,13 @@ static void *must(void *p)
     return p;
 }
 
-static void *fresh(size_t bytes)
+void *snapshot_fresh(size_t bytes)
 {
     return must(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
 }
 
 /* Not memcpy, which the sanitizer has replaced by one that looks at marks. */
-static void copy(char *to, const char *from, size_t bytes)
+void snapshot_copy(char *to, const char *from, size_t bytes)
 {
     uint64_t *t = (void *)to;
     const uint64_t *f = (const void *)from;
@@ -85,7 +84,7 @@ static void copy(char *to, const char *from, size_t bytes)
 
 static char *shadow_of(uint64_t address) { return (char *)((address >> shadow_scale) + shadow_offset); }
 
-static void remember(char *at, size_t bytes)
+void snapshot_remember(char *at, size_t bytes)
 {
     if (bytes == 0)
         return;
@@ -94,8 +93,8 @@ static void remember(char *at, size_t bytes)
         pieces = must(realloc(pieces, piece_room * sizeof(*pieces)));
     }
     struct piece *p = &pieces[piece_count++];
-    *p = (struct piece){at, fresh(bytes), bytes};
-    copy(p->saved, at, bytes);
+    *p = (struct piece){at, snapshot_fresh(bytes), bytes};
+    snapshot_copy(p->saved, at, bytes);
 }
 
 /* ---- marks ---- */
@@ -127,63 +126,6 @@ void __wrap___asan_unpoison_memory_region(const volatile void *start, size_t byt
     __real___asan_unpoison_memory_region(start, bytes);
 }
 
-/* ---- memory that is watched: set back from the first time on that a page of it is written ---- */
-
-static struct watched { char *at, *end, *saved; } watched[4];
-static unsigned watched_count;
-static struct piece *written;
-static size_t written_count;
-static struct sigaction handler_before;
-
-static struct watched *watched_at(const char *address)
-{
-    for (unsigned i = 0; i < watched_count; i++)
-        if (address >= watched[i].at && address < watched[i].end)
-            return &watched[i];
-    return NULL;
-}
-
-static void on_fault(int number, siginfo_t *info, void *context)
-{
-    struct watched *w = watched_at(info->si_addr);
-
-    if (!w) {
-        handler_before.sa_sigaction(number, info, context);
-        return;
-    }
-    char *page = (char *)ALIGN_DOWN((uintptr_t)info->si_addr, PAGE_BYTES);
-    char *from = MAX(page, w->at), *to = MIN(page + PAGE_BYTES, w->end);
-    written[written_count++] = (struct piece){from, w->saved + (from - w->at), (size_t)(to - from)};
-    if (mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE) != 0)
-        abort();
-}
-
-/* Whole pages of it are closed; what lies in the first and last one only partly is remembered as others are. */
-static void watch(char *at, size_t bytes)
-{
-    char *first = (char *)ALIGN_UP((uintptr_t)at, PAGE_BYTES), *end = (char *)ALIGN_DOWN((uintptr_t)at + bytes, PAGE_BYTES);
-
-    remember(at, (size_t)(first - at));
-    remember(end, (size_t)(at + bytes - end));
-    watched[watched_count] = (struct watched){first, end, fresh((size_t)(end - first))};
-    copy(watched[watched_count++].saved, first, (size_t)(end - first));
-}
-
-static void close_watched(void)
-{
-    struct sigaction ours = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
-    size_t pages = 0;
-
-    for (unsigned i = 0; i < watched_count; i++)
-        pages += (size_t)(watched[i].end - watched[i].at) >> PAGE_SHIFT;
-    written = fresh(pages * sizeof(*written));
-    if (sigaction(SIGSEGV, &ours, &handler_before) != 0)
-        abort();
-    for (unsigned i = 0; i < watched_count; i++)
-        if (mprotect(watched[i].at, (size_t)(watched[i].end - watched[i].at), PROT_READ) != 0)
-            abort();
-}
-
 /* ---- the model's heap: size classes, never given back ---- */
 
 struct block { struct block *next; size_t class; };
@@ -200,7 +142,7 @@ void *arena_calloc(size_t count, size_t bytes)
     if (class == CLASSES)
         return NULL;
     if (!arena)
-        arena = fresh(ARENA_BYTES);
+        arena = snapshot_fresh(ARENA_BYTES);
     struct block *b = free_blocks[class];
     size_t step = sizeof(*b) + ((size_t)1 << class);
     if (b) {
@@ -254,30 +196,27 @@ static uint64_t block_at(uint64_t page, bool *is_free)
     return state && (*state & (FREE | USED)) ? 1ull << (*state & 31) : 1;
 }
 
-/* Of a free block only what the page allocator keeps in it. Pages that were never written hold nothing. */
+static bool holds_data(uint64_t page)
+{
+    off_t at = (off_t)(page << PAGE_SHIFT);
+    return lseek(fake_memory_file(), at, SEEK_DATA) == at;
+}
+
+/* Of a free block only what the page allocator keeps in it. Outside of RAM, pages that were never written hold nothing. */
 static void remember_memory(void)
 {
-    int file = fake_memory_file();
-    uint64_t block_end = 0, pages = RAM_LOOKED >> PAGE_SHIFT, start = 0, end = 0;
+    uint64_t block_end = 0, count;
     bool is_free = false;
 
-    for (uint64_t page = 0; page < pages; page++) {
+    for (uint64_t page = 0; page < RAM_LOOKED >> PAGE_SHIFT; page++) {
         if (page >= block_end) {
             block_end = page + block_at(page, &is_free);
             if (is_free)
-                remember(fake_phys(page << PAGE_SHIFT), sizeof(struct list));
+                snapshot_remember(fake_phys(page << PAGE_SHIFT), sizeof(struct list));
         }
-        if (is_free || unused[page] || lseek(file, (off_t)(page << PAGE_SHIFT), SEEK_DATA) != (off_t)(page << PAGE_SHIFT))
-            continue;
-        if (page != end) {
-            if (end > start)
-                remember(fake_phys(start << PAGE_SHIFT), (size_t)(end - start) << PAGE_SHIFT);
-            start = page;
-        }
-        end = page + 1;
+        if (!is_free && !unused[page] && (page_states(page, &count) || holds_data(page)))
+            watch_page(page);
     }
-    if (end > start)
-        remember(fake_phys(start << PAGE_SHIFT), (size_t)(end - start) << PAGE_SHIFT);
 }
 
 static void remember_vmap_marks(void)
@@ -286,7 +225,7 @@ static void remember_vmap_marks(void)
         uint64_t address = ARCH_VMAP_BASE + (page << PAGE_SHIFT);
         paddr_t p;
         if (map_lookup(&kernel_space, va(address), &p, NULL, NULL) && !(p.v < RAM_LOOKED && unused[p.v >> PAGE_SHIFT]))
-            remember(shadow_of(address), PAGE_BYTES >> shadow_scale);
+            snapshot_remember(shadow_of(address), PAGE_BYTES >> shadow_scale);
     }
 }
 
@@ -299,23 +238,25 @@ void snapshot_take(void)
     if (snapshot_prepare)
         snapshot_prepare();
     __asan_get_shadow_mapping(&shadow_scale, &shadow_offset);
-    marked = fresh((RAM_LOOKED >> PAGE_SHIFT) * sizeof(*marked));
-    is_marked = fresh(RAM_LOOKED >> PAGE_SHIFT);
+    marked = snapshot_fresh((RAM_LOOKED >> PAGE_SHIFT) * sizeof(*marked));
+    is_marked = snapshot_fresh(RAM_LOOKED >> PAGE_SHIFT);
     fake_mappings_changed(&changed);
-    watch(__start_guest_data, (size_t)(__stop_guest_data - __start_guest_data));
-    watch(__start_guest_bss, (size_t)(__stop_guest_bss - __start_guest_bss));
+    watch_begin();
+    watch_variables(__start_guest_data, (size_t)(__stop_guest_data - __start_guest_data));
+    watch_variables(__start_guest_bss, (size_t)(__stop_guest_bss - __start_guest_bss));
     if (arena)
-        watch(arena, arena_used);
+        watch_variables(arena, arena_used);
     arena_at_snapshot = arena_used;
     for (unsigned i = 0; i < CLASSES; i++)
         free_at_snapshot[i] = free_blocks[i];
     remember_memory();
     first_mark = piece_count;
     remember_vmap_marks();
-    marks_saved = fresh(marks);
-    copy(marks_saved, shadow_of(ARCH_DIRECT_BASE), marks);
+    marks_saved = snapshot_fresh(marks);
+    snapshot_copy(marks_saved, shadow_of(ARCH_DIRECT_BASE), marks);
+    check_each = getenv("FUZZ_THOROUGH") != NULL;
     if (getenv("FUZZ_VERBOSE")) {
-        size_t total = 0;
+        size_t total = watch_bytes();
         for (size_t i = 0; i < piece_count; i++) {
             total += pieces[i].bytes;
             if (pieces[i].bytes > 65536)
@@ -323,7 +264,7 @@ void snapshot_take(void)
         }
         fprintf(stderr, "fuzz: a machine of %zu bytes in %zu pieces\n", total, piece_count);
     }
-    close_watched();
+    watch_close();
 }
 
 /* ---- setting back ---- */
@@ -331,7 +272,7 @@ void snapshot_take(void)
 static void set_back(const struct piece *p, size_t count)
 {
     for (size_t i = 0; i < count; i++)
-        copy(p[i].at, p[i].saved, p[i].bytes);
+        snapshot_copy(p[i].at, p[i].saved, p[i].bytes);
 }
 
 void snapshot_restore(void)
@@ -340,17 +281,22 @@ void snapshot_restore(void)
     unsigned count = fake_mappings_changed(&changed);
 
     set_back(pieces, first_mark);
-    set_back(written, written_count);
+    watch_set_back();
+    if (check_each)
+        watch_check();
     arena_used = arena_at_snapshot;
     for (unsigned i = 0; i < CLASSES; i++)
         free_blocks[i] = free_at_snapshot[i];
-    for (unsigned i = 0; i < count; i++)
-        arch_pt_sync(va(ARCH_VMAP_BASE + ((uint64_t)changed[i] << PAGE_SHIFT)), PAGE_BYTES);
+    for (unsigned i = 0, run; i < count; i += run) {
+        for (run = 1; i + run < count && changed[i + run] == changed[i] + run; run++)
+            ;
+        arch_pt_sync(va(ARCH_VMAP_BASE + ((uint64_t)changed[i] << PAGE_SHIFT)), run * PAGE_BYTES);
+    }
     fake_mappings_changed(&changed);
     set_back(pieces + first_mark, piece_count - first_mark);
     for (size_t i = 0; i < marked_count; i++) {
         size_t at = ((size_t)marked[i] << PAGE_SHIFT) >> 3;
-        copy(shadow_of(ARCH_DIRECT_BASE) + at, marks_saved + at, PAGE_BYTES >> 3);
+        snapshot_copy(shadow_of(ARCH_DIRECT_BASE) + at, marks_saved + at, PAGE_BYTES >> 3);
         is_marked[marked[i]] = false;
     }
     marked_count = 0;
