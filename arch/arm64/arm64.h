@@ -217,6 +217,7 @@ static inline bool arm64_has_hypervisor(void) { return arm64_entry_el == 1; }
 #define ARM64_TABLE_EMPTY      6     /* stays empty: between two sets of tables */
 #define ARM64_TABLE_POOL       7     /* from here on: tables of the direct map, as boot needs them */
 #define ARM64_TABLES           24    /* linker.ld has the same number */
+#define ARM64_IMAGE_TABLES     4     /* the last of them at most: pages of an image that is not aligned to 2 MiB */
 
 /* ---- HCR_EL2 ---- */
 #define HCR_VM_BIT           0

@@ -4,7 +4,8 @@
  * kernel_main().
  *
  * Runs on the boot stack and boot tables (entry.h). The console is known once the device tree was read, but nothing is
- * printed here: what is odd goes into the note, which kernel_main logs.
+ * printed here: what is odd goes into the note, which kernel_main logs. Only a fault is reported here, if the console
+ * is known by then: a loader's addresses are believed, and some lead nowhere.
  */
 #include "boot/arm64/entry.h"
 #include "arch/arm64/arm64.h"
@@ -76,11 +77,27 @@ static void map_low_memory(struct boot_info *boot)
     }
 }
 
+static void write_console(struct log_sink *sink, const char *text, size_t bytes)
+{
+    (void)sink;
+    arch_console_write(text, bytes);
+}
+
+/* Whoever panics before kernel_main: what was said to nobody comes out now. */
+static void end_early(void)
+{
+    static struct log_sink console = {.write = write_console};
+    if (arch_console_init())
+        log_add_sink(&console);
+}
+
 void boot_enter(unsigned kind, uint64_t device_tree, uint64_t image_phys, uint64_t counter, unsigned el)
 {
     struct boot_info *boot = &boot_info;
     image_phys_base = image_phys;
     arm64_entry_el = el;
+    arch_cpu_init();
+    panic_set_end(end_early);
     if (boot->entry_counter == 0)        /* else the UEFI loader has stamped its own beginning */
         boot->entry_counter = counter;
     if (kind == BOOT_KIND_LINUX) {
@@ -99,5 +116,6 @@ void boot_enter(unsigned kind, uint64_t device_tree, uint64_t image_phys, uint64
         boot_console_from_acpi(boot->acpi_rsdp.v);
     boot_add_region(boot, image_phys, (uint64_t)image_end - IMAGE_VIRT_BASE, MM_KERNEL);
     map_low_memory(boot);
+    panic_set_end(NULL);
     kernel_main(boot);
 }

@@ -10,8 +10,9 @@
  * there, the extensions on; without them it goes down to EL1 and leaves a stub that answers every HVC with "not
  * supported". start.S finds where the image lies, builds the boot tables, and calls boot_enter() on the boot stack at
  * virtual addresses, .bss cleared (but for the UEFI entry, whose boot_info lies there). The boot tables map:
- *   identity         the 2 MiB with the header and start.S, as long as TTBR0 is on
- *   kernel virtual   the image at IMAGE_VIRT_BASE, writable and executable until mm_init replaces the tables
+ *   identity         the 2 MiB with the header and start.S (or twice as much), as long as TTBR0 is on
+ *   kernel virtual   the image at IMAGE_VIRT_BASE, writable and executable until mm_init replaces the tables: by
+ *                    blocks when it lies at a multiple of 2 MiB, as loaders are asked to place it, else by pages
  *   direct map       what the loader left, piece by piece as it is asked for, then all RAM below BOOT_MAP_BYTES
  *
  * Depends on lib/, arch/arm64 and boot_info.h alone, so that the lab's hypervisor links the same entries.

@@ -14,7 +14,11 @@
 
 #define PTE_TABLE        3
 #define PTE_BLOCK        0x701       /* valid block, MAIR_NORMAL, inner shareable, accessed; writable, executable */
+#define PTE_PAGE         0x702       /* what a page has besides */
 #define BLOCK_SHIFT      21
+#define BLOCK_MASK       0x1FFFFF
+#define PAGE_MASK        0xFFF
+#define GIB_SHIFT        30
 
 /* Registers by number, for compilers without their extension. */
 #define ICC_SRE_EL2      s3_4_c12_c9_5
@@ -41,6 +45,9 @@ entered:
     msr daifset, #15
     isb
     mrs x22, cntvct_el0
+    adr x0, image_header
+    tst x0, #PAGE_MASK                      /* a loader that knows no pages: no address here is what it should be */
+    b.ne hang
     adrp x19, image_header
     mrs x23, CurrentEL
     ubfx x23, x23, #2, #2
@@ -103,14 +110,20 @@ hang:
     wfi
     b hang
 
-    /* ---- the tables: those that are used here; tables.c clears the others. The loader may have left their addresses
+    /* ---- the tables: those that are used here, which are all when the image does not lie at a multiple of 2 MiB;
+     * tables.c clears the others. The loader may have left their addresses
      * in caches, so out with them before memory is written past the caches; what others that share them may have
      * fetched meanwhile goes again before the MMU looks. All else is touched with caches on alone. ---- */
 at_kernel_level:
     msr spsel, #1
+    adr x0, el2_stub                        /* until C has vectors: who faults stays where he is */
+    msr vbar_el1, x0
     adrp x10, boot_tables_start
     adrp x11, boot_tables_start + ARM64_TABLE_POOL * 4096
-    mrs x2, ctr_el0
+    tst x19, #BLOCK_MASK
+    b.eq 1f
+    adrp x11, boot_tables_start + ARM64_TABLES * 4096
+1:  mrs x2, ctr_el0
     ubfx x2, x2, #16, #4                    /* DminLine: log2 of the words of a line */
     mov x12, #4
     lsl x12, x12, x2
@@ -131,7 +144,7 @@ at_kernel_level:
     b.lo 2b
 
     mov x9, #PTE_BLOCK
-    adrp x0, boot_tables_start + ARM64_TABLE_ID_L0 * 4096           /* identity: one block */
+    adrp x0, boot_tables_start + ARM64_TABLE_ID_L0 * 4096           /* identity: one block, or two */
     adrp x1, boot_tables_start + ARM64_TABLE_ID_L1 * 4096
     adrp x2, boot_tables_start + ARM64_TABLE_ID_L2 * 4096
     orr x3, x1, #PTE_TABLE
@@ -140,8 +153,17 @@ at_kernel_level:
     orr x3, x2, #PTE_TABLE
     ubfx x4, x19, #30, #9
     str x3, [x1, x4, lsl #3]
-    orr x3, x19, x9
+    and x5, x19, #~BLOCK_MASK
+    orr x3, x5, x9
     ubfx x4, x19, #BLOCK_SHIFT, #9
+    str x3, [x2, x4, lsl #3]
+    adr x6, boot_code_end - 1
+    lsr x4, x6, #GIB_SHIFT
+    cmp x4, x19, lsr #GIB_SHIFT
+    b.ne hang                               /* in two GiBs: not worth the code */
+    and x5, x6, #~BLOCK_MASK
+    orr x3, x5, x9
+    ubfx x4, x6, #BLOCK_SHIFT, #9
     str x3, [x2, x4, lsl #3]
 
     adrp x0, boot_tables_start + ARM64_TABLE_KERNEL_L0 * 4096       /* the image at IMAGE_VIRT: entry 1 of its GiB on */
@@ -151,9 +173,11 @@ at_kernel_level:
     str x3, [x0, #511 * 8]
     orr x3, x2, #PTE_TABLE
     str x3, [x1, #510 * 8]
-    orr x3, x19, x9
     adrp x4, image_end
     add x5, x2, #8
+    tst x19, #BLOCK_MASK
+    b.ne by_pages
+    orr x3, x19, x9
     mov x6, x19
     mov x7, #1 << BLOCK_SHIFT
 3:  str x3, [x5], #8
@@ -161,6 +185,30 @@ at_kernel_level:
     add x6, x6, x7
     cmp x6, x4
     b.lo 3b
+    b tables_made
+
+by_pages:
+    sub x6, x4, x19
+    lsr x6, x6, #12                         /* pages */
+    add x7, x6, #511
+    lsr x7, x7, #9                          /* tables for them, the last ones */
+    cmp x7, #ARM64_IMAGE_TABLES
+    b.hi hang
+    sub x8, x11, x7, lsl #12
+    orr x3, x8, #PTE_TABLE
+3:  str x3, [x5], #8
+    add x3, x3, #4096
+    subs x7, x7, #1
+    b.ne 3b
+    orr x3, x19, x9
+    mov x7, #PTE_PAGE
+    orr x3, x3, x7
+4:  str x3, [x8], #8
+    add x3, x3, #4096
+    subs x6, x6, #1
+    b.ne 4b
+
+tables_made:
     dsb sy
     mov x0, x10
 4:  dc ivac, x0

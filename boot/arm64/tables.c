@@ -17,6 +17,7 @@
 #define PTE_XN        (3ull << 53)       /* nobody executes it */
 
 extern uint64_t boot_tables_start[ARM64_TABLES][ENTRIES];
+extern char image_end[];
 
 /* The tables are part of the image: virtual and physical address differ by a constant. */
 static uint64_t phys_of(const uint64_t *table) { return va_of(table).v - IMAGE_VIRT_BASE + image_phys_base; }
@@ -33,12 +34,20 @@ static void settle(void)
     arm64_isb();
 }
 
+/* Tables that the pool has; those at the end may be the image's. */
+static unsigned pool_end(void)
+{
+    uint64_t image_bytes = (uint64_t)image_end - IMAGE_VIRT_BASE;
+    bool blocks = IS_ALIGNED(image_phys_base, BLOCK_BYTES);
+    return ARM64_TABLES - (blocks ? 0 : (unsigned)DIV_UP(image_bytes, BLOCK_BYTES));
+}
+
 /* The table below an entry, made when there is none; NULL when the pool is empty. */
 static uint64_t *table_below(uint64_t *entry)
 {
     static unsigned used = ARM64_TABLE_POOL;
     if (!(*entry & PTE_VALID)) {
-        if (used == ARM64_TABLES)
+        if (used == pool_end())
             return NULL;
         memset(boot_tables_start[used], 0, sizeof boot_tables_start[used]);
         publish(entry, phys_of(boot_tables_start[used++]) | PTE_TABLE);

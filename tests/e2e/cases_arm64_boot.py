@@ -96,6 +96,65 @@ def tree_of(t, options, cpu):
         return f.read()
 
 
+def with_property(tree, name, value):
+    """The tree with one more property of /chosen."""
+    words = list(struct.unpack_from(">10I", tree))
+    structs, strings, string_bytes = words[2], words[3], words[8]
+    at = tree.index(b"\0\0\0\1chosen\0\0", structs) + 12
+    added = struct.pack(">3I", 3, len(value), string_bytes) + value + bytes(-len(value) % 4)
+    text = name.encode() + b"\0"
+    words[1] = len(tree) + len(added) + len(text)
+    words[3], words[8], words[9] = strings + len(added), string_bytes + len(text), words[9] + len(added)
+    end = strings + string_bytes
+    return struct.pack(">10I", *words) + tree[40:at] + added + tree[at:end] + text + tree[end:]
+
+
+def by_stub(t, options, cpu, name, tree, dtb, image, memory="64M", extra=()):
+    """A loader of four instructions: image and tree lie wherever they are told to."""
+    patched, code = t.path(f"{name}.dtb"), t.path("start.bin")
+    with open(patched, "wb") as f:
+        f.write(tree)
+    with open(code, "wb") as f:                # ldr x0, tree; ldr x4, image; br x4; nop
+        f.write(struct.pack("<4I2Q", 0x58000080, 0x580000A4, 0xD61F0080, 0xD503201F, dtb, image))
+    return t.plain("image", HELLO, mem=memory, extra=[
+        *machine(options, cpu), "-bios", code, *extra, "-device", f"loader,file={HELLO},addr={image:#x},force-raw=on",
+        "-device", f"loader,file={patched},addr={dtb:#x},force-raw=on"])
+
+
+@case(limit_s=120, arch="arm64")
+def arm64_odd_places(t):
+    """Tree and RAM disk at odd addresses, the image in the middle of a block, in two, at the end of one: each boots."""
+    base, odd = 1 << 30, struct.pack(">Q", (1 << 30) + 0x2000003)
+    for options, cpu, el in LEVELS:
+        tree = with_property(tree_of(t, options, cpu), "bootargs", b"selftest=memory\0")
+        initrd = with_property(with_property(tree, "linux,initrd-start", odd), "linux,initrd-end",
+                               struct.pack(">Q", (1 << 30) + 0x2012345))
+        for what, given, dtb, image in (("tree + 4", tree, 0x3000004, 0x200000),
+                                        ("tree + 1", tree, 0x3000001, 0x200000),
+                                        ("RAM disk", initrd, 0x3000000, 0x200000),
+                                        ("image + 4 KiB", tree, 0x3000000, 0x201000),
+                                        ("image + 1.5 MiB", tree, 0x3000000, 0x580000),
+                                        ("image + 2 MiB - 4 KiB", tree, 0x3000000, 0x7FF000)):
+            vm = by_stub(t, options, cpu, what.replace(" ", "-"), given, base + dtb, base + image)
+            vm.expect(GREETING + "Linux boot protocol", 30)
+            t.check("self test memory: 0 faults" in vm.console and f", EL{el}" in vm.console, f"{what}: tables, level")
+            t.kill(vm)
+
+
+@case(limit_s=90, arch="arm64")
+def arm64_early_faults(t):
+    """A tree whose system table of UEFI lies where nothing answers: said on the console that the same tree names."""
+    for options, cpu, el in LEVELS:
+        nowhere = struct.pack(">Q", 0x3FFFFFF000)
+        tree = with_property(tree_of(t, options, cpu), "linux,uefi-system-table", nowhere)
+        vm = by_stub(t, options, cpu, "nowhere", tree, 0x43000000, 0x40200000)
+        vm.panicked = lambda: None
+        vm.expect(r"^panic: page fault: read of not answering \(external abort\) address", 30)
+        vm.expect(r"boot_efi_acpi\+", 10)
+        t.check(f"at EL{el}" in vm.console, "the report says at which level")
+        t.kill(vm)
+
+
 @case(limit_s=90, arch="arm64")
 def arm64_high_memory(t):
     """All memory above 4 GiB, or above 512 GiB: the kernel, the tree and its first pages lie there. QEMU's own memory
@@ -105,16 +164,9 @@ def arm64_high_memory(t):
         tree, old = tree_of(t, "virtualization=off", cpu), struct.pack(">QQ", 1 << 30, 64 << 20)
         t.equal(tree.count(old), 1, "the tree has one range of memory")
         new = struct.pack(">QQ", base, size)
-        patched, code = t.path("high.dtb"), t.path("start.bin")
-        with open(patched, "wb") as f:
-            f.write(tree.replace(old, new))
-        with open(code, "wb") as f:            # ldr x0, tree; ldr x4, image; br x4; nop
-            f.write(struct.pack("<4I2Q", 0x58000080, 0x580000A4, 0xD61F0080, 0xD503201F, dtb, image))
-        vm = t.plain("image", HELLO, mem="64M", extra=[
-            *machine("virtualization=off", cpu), "-bios", code, "-m", f"slots=1,maxmem={(base + size >> 20) + 1024}M",
-            "-object", f"memory-backend-ram,id=high,size={size}", "-device", f"pc-dimm,memdev=high,addr={base:#x}",
-            "-device", f"loader,file={HELLO},addr={image:#x},force-raw=on",
-            "-device", f"loader,file={patched},addr={dtb:#x},force-raw=on"])
+        vm = by_stub(t, "virtualization=off", cpu, "high", tree.replace(old, new), dtb, image, extra=[
+            "-m", f"slots=1,maxmem={(base + size >> 20) + 1024}M",
+            "-object", f"memory-backend-ram,id=high,size={size}", "-device", f"pc-dimm,memdev=high,addr={base:#x}"])
         vm.expect(GREETING + "Linux boot protocol", 30)
         t.check("mm: 254 MiB of RAM" in vm.console, f"memory at {base >> 30} GiB: all of it")
         t.kill(vm)
