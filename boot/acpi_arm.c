@@ -76,7 +76,8 @@ void acpi_arm_madt(const uint8_t *table, uint32_t bytes, struct arch_platform *p
         at += n;
     }
     if (left_out > 0)                    /* the boot processor's usually comes first */
-        log_warn("the MADT has redistributors in more than %u places: the last %u are left out", ARCH_GIC_RANGES, left_out);
+        log_warn("the MADT has redistributors in more than %u places: the last %u are left out", ARCH_GIC_RANGES,
+                 left_out);
 }
 
 void acpi_arm_gtdt(const uint8_t *table, uint32_t bytes, struct arch_platform *platform)

@@ -162,9 +162,10 @@ def bad_reach(t):
 if not X86:
     @case(limit_s=90)
     def bad_interrupts(t):
-        """More interrupts at once than list registers, pending and active, ended in one step or two; a latch that stays; and
-        the older form of hypercalls."""
-        said = {"storm": r"badguest: 32 interrupts, 0 of them wrong", "two-steps": r"badguest: 0 of them wrong in two steps",
+        """More interrupts at once than list registers, pending and active, ended in one step or two; a latch that stays;
+        and the older form of hypercalls."""
+        said = {"storm": r"badguest: 32 interrupts, 0 of them wrong",
+                "two-steps": r"badguest: 0 of them wrong in two steps",
                 "latch": r"badguest: interrupt 20 came, then none",
                 "forms": r"badguest: result 0x100000000, the same version, x14 0x1414"}
         for way, text in said.items():
@@ -174,8 +175,9 @@ if not X86:
 
     @case(limit_s=120)
     def bad_processor(t):
-        """The emulator's own calls reach nobody; PSCI's answers; the last processor off; extensions and 32-bit programs."""
-        said = {"emulator": r"badguest: the emulator is not to be called", "psci": r"badguest: 0 answers of PSCI are wrong",
+        """The emulator's own calls reach nobody; PSCI's answers; the last processor off; extensions, 32-bit programs."""
+        said = {"emulator": r"badguest: the emulator is not to be called",
+                "psci": r"badguest: 0 answers of PSCI are wrong",
                 "devices": r"badguest: goes on after "}
         for way, text in said.items():
             vm = bad_guest(t, way)
@@ -205,7 +207,7 @@ if not X86:
 
     @case(limit_s=90)
     def bad_images(t):
-        """Images that break the rules of Linux's header are refused, each with its line, and so is what is too short."""
+        """Images that break the rules of Linux's header are refused, each with its line; so is what is too short."""
         with open(IMAGE, "rb") as f:
             good = f.read()
         bad = {"short": (good[:63], "no flat arm64 image")}
