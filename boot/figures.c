@@ -17,6 +17,7 @@ static void add_stats(struct vmbus_channel *ch, void *sum)
     all->packets_out += one.packets_out;
     all->packets_in += one.packets_in;
     all->ring_full += one.ring_full;
+    all->signals_refused += one.signals_refused;
 }
 
 /* Of the channels there are now; offset: of the field in struct vmbus_channel_stats. */
@@ -56,6 +57,7 @@ static struct metric figures[] = {
     COUNTER("vmbus_rescinds", vmbus_counters.rescinds, "Offers withdrawn"),
     COUNTER("vmbus_ring_errors", vmbus_counters.ring_errors, "Rings that the host broke"),
     CHANNELS(signals, "Signals sent, all channels there are now"),
+    CHANNELS(signals_refused, "Signals that the hypervisor refused, all channels there are now"),
     CHANNELS(interrupts, "Interrupts taken, all channels there are now"),
     CHANNELS(packets_out, "Packets sent, all channels there are now"),
     CHANNELS(packets_in, "Packets received, all channels there are now"),

@@ -74,6 +74,8 @@ void channel_silence(struct vmbus_channel *ch)
     if (channel_current(ch))
         hv_set_event_handler(channel_relid(ch), NULL, NULL);
     event_cancel(&ch->event);
+    timer_cancel(&ch->signal_timer);
+    ch->signal_delay_us = 0;
     ch->on_readable = ch->on_writable = NULL;
 }
 
@@ -108,6 +110,7 @@ void channel_init(struct vmbus_channel *ch)
 {
     ch->state = CHANNEL_CLOSED;
     ch->event = (struct rt_event)RT_EVENT_INIT(channel_event, ch);
+    timer_init(&ch->signal_timer, channel_signal_again, ch);
     wait_queue_init(&ch->removal);
     list_init(&ch->node);
 }
@@ -280,11 +283,12 @@ void vmbus_dump_channel(const struct vmbus_channel *ch)
 {
     const struct vmbus_channel_stats *s = &ch->stats;
 
-    RT_LOG_SOME(8, LOG_INFO, "%s: relid %u, %s%s%s%s, driver %s; %llu signals, %llu interrupts, %llu out, %llu in",
-                ch->name,
+    RT_LOG_SOME(8, LOG_INFO, "%s: relid %u, %s%s%s%s, driver %s; %llu signals (%llu refused), %llu interrupts, "
+                "%llu out, %llu in", ch->name,
                   channel_relid(ch), channel_state_name(ch), ch->rescinded ? ", rescinded" : "",
                   ch->broken ? ", broken" : "", ch->probing ? ", probing" : "", ch->driver ? ch->driver->name : "none",
-                  (unsigned long long)s->signals, (unsigned long long)s->interrupts, (unsigned long long)s->packets_out,
+                  (unsigned long long)s->signals, (unsigned long long)s->signals_refused,
+                  (unsigned long long)s->interrupts, (unsigned long long)s->packets_out,
                   (unsigned long long)s->packets_in);
     if (ch->memory.virt) {
         dump_ring("send", &ch->out);

@@ -6,6 +6,24 @@
  * The hot path of every device: one test (`usable`) says that the channel may be used, ring.c decides about indices
  * and signals, nothing is allocated and nothing waits. Packets are received in event context or by the driver's task;
  * sends may come from either.
+ *
+ * No signal is lost, and none comes late. Whenever the host sleeps on a usable channel with something unread, one of
+ * these holds, and each ends in a look of the host's:
+ *
+ *   1. a vmbus_kick is to come: `unsignalled` is not 0. Who sends kicks in the same function, or at the end of the
+ *      drain that it is part of, or by an event that was raised with the first packet (blk.c, netvsc_tx.c)
+ *   2. the hypervisor has taken a signal since the oldest unread packet was published, and the host has not looked yet
+ *   3. the bit on the monitor page is set: the hypervisor looks there within its latency
+ *   4. the hypervisor refused the signal: `signal_timer` is armed, and what it calls ends in 2 or in 4
+ *
+ * A kick that needs no signal keeps that true: the host masks, so it does not sleep before it has looked again
+ * (ring.h); or something older is unread, for which 2, 3 or 4 held before. Therefore 4 must be seen to: a refusal that
+ * is forgotten would silence the channel for good, since all later packets trust in the first one's signal.
+ *
+ * How late: a turn of the event loop (rt/task.c) runs each raised event once, so a kick that is due goes out in this
+ * turn or the next. What a host sends on other channels makes a turn no longer than VMBUS_RECEIVE_BUDGET packets for
+ * each of them, and as many messages and timers as hv/synic.c and rt/timer.c take at once. Only interrupts without a
+ * pause take more: a host can take the processor in simpler ways.
  */
 #define LOG_ROOM "vmbus"
 #include "vmbus/vmbus_internal.h"
@@ -16,7 +34,23 @@
 
 /* ---- signals ---- */
 
-static void signal_host(struct vmbus_channel *ch)
+/* SynIC of the target off, its partition not running, no buffers: hosts have states that pass. */
+static __attribute__((noinline)) void signal_refused(struct vmbus_channel *ch, uint16_t status)
+{
+    static struct refusal refusal;
+    uint32_t delay = ch->signal_delay_us ? ch->signal_delay_us : SIGNAL_FIRST_DELAY_US;
+
+    ch->stats.signals_refused++;
+    if (refusal_speaks(&refusal))
+        log_warn("%s: a signal is refused (%s); it is sent again", ch->name, hv_status_name(status));
+    if (ch->signal_timer.armed)
+        return;
+    timer_arm_100ns(&ch->signal_timer, rt_now_100ns() + US_100NS(delay));
+    ch->signal_delay_us = MIN(2 * delay, SIGNAL_LAST_DELAY_US);
+}
+
+/* Inline: part of every request. */
+static inline __attribute__((always_inline)) void signal_host(struct vmbus_channel *ch)
 {
     uint32_t relid = channel_relid(ch);
 
@@ -31,7 +65,21 @@ static void signal_host(struct vmbus_channel *ch)
             __atomic_fetch_or(ch->monitor.pending, ch->monitor.bit, __ATOMIC_SEQ_CST);
         return;
     }
-    hv_signal_event(ch->offer.connection_id, 0);
+    uint16_t status = hv_signal_event(ch->offer.connection_id, 0);
+    if (UNLIKELY(status != HV_STATUS_SUCCESS))
+        signal_refused(ch, status);
+}
+
+/* Also when another signal was taken meanwhile: then this one finds the host awake and costs a hypercall. */
+void channel_signal_again(void *channel)
+{
+    struct vmbus_channel *ch = channel;
+
+    if (!ch->usable)
+        return;
+    signal_host(ch);
+    if (!ch->signal_timer.armed)
+        ch->signal_delay_us = 0;
 }
 
 void vmbus_kick(struct vmbus_channel *ch)
@@ -166,12 +214,16 @@ uint32_t vmbus_send_space(struct vmbus_channel *ch)
 
 /* ---- receiving ---- */
 
+static __attribute__((noinline)) void signal_room(struct vmbus_channel *ch)
+{
+    ch->in.signal_due = false;
+    signal_host(ch);
+}
+
 static inline void unblock_host(struct vmbus_channel *ch)
 {
-    if (UNLIKELY(ch->in.signal_due)) {
-        ch->in.signal_due = false;
-        signal_host(ch);
-    }
+    if (UNLIKELY(ch->in.signal_due))
+        signal_room(ch);
 }
 
 static inline void describe_packet(struct vmbus_channel *ch, const uint8_t *packet, uint32_t bytes)

@@ -92,7 +92,7 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t gpadl);
 /* ---- looking ---- */
 struct vmbus_counters { uint64_t messages_sent, messages_received, messages_dropped, offers, rescinds, ring_errors; };
 extern struct vmbus_counters vmbus_counters;
-struct vmbus_channel_stats { uint64_t signals, interrupts, packets_out, packets_in, ring_full; };
+struct vmbus_channel_stats { uint64_t signals, interrupts, packets_out, packets_in, ring_full, signals_refused; };
 void vmbus_channel_get_stats(const struct vmbus_channel *ch, struct vmbus_channel_stats *stats);
 void vmbus_for_each_channel(void (*fn)(struct vmbus_channel *ch, void *arg), void *arg);
 void vmbus_dump_channel(const struct vmbus_channel *ch); /* state and ring indices to the log */

@@ -26,6 +26,10 @@
 #define UNLOAD_LIMIT_US       100000000u   /* UNLOAD_RESPONSE: hosts flush disk caches first */
 #define UNLOAD_QUICK_LIMIT_US 5000000u     /* the same in a panic */
 
+/* A signal that the hypervisor refused is sent again, after twice as long each time, as long as the channel lives. */
+#define SIGNAL_FIRST_DELAY_US 1000u
+#define SIGNAL_LAST_DELAY_US  256000u
+
 /* A packet that does not fit stops the channel; the longest that Hyper-V's servers send are a fraction of it. */
 #define VMBUS_RECEIVE_BUFFER_MAX 65536u
 /* Packets per run of on_readable, so that a host that never stops sending does not own the event loop. */
@@ -117,6 +121,8 @@ struct vmbus_channel {
     uint32_t budget;
     struct vmbus_channel_stats stats;
     struct { uint32_t *pending; uint32_t bit; } monitor;   /* pending NULL: signal by hypercall */
+    uint32_t signal_delay_us;  /* 0, or: a signal was refused; how long signal_timer waits after its next try */
+    struct rt_timer signal_timer;
     struct rt_event event;
     void (*on_readable)(void *arg);
     void (*on_writable)(void *arg);
@@ -158,6 +164,9 @@ void channel_break(struct vmbus_channel *ch, const char *ring);   /* the host wr
 void channel_stop(struct vmbus_channel *ch);               /* the bus goes down */
 void channel_silence(struct vmbus_channel *ch);            /* no callback runs after this */
 const char *channel_state_name(const struct vmbus_channel *ch);
+
+/* packet.c */
+void channel_signal_again(void *channel);                  /* of signal_timer */
 
 /* offer.c */
 void offer_received(const struct vmbus_msg_offer_channel *m);

@@ -122,11 +122,11 @@ def lie_for_a_while(t, vm, honest, name, seed, rate, path):
     return told
 
 
-def devices(t, classes, seed):
+def devices(t, classes, seed, monitor=0):
     paths = [t.random_disk(f"disk{n}.img", 4, seed=n) for n in range(2)]
     vm = t.lab(disks=[Disk(paths[0]), Disk(paths[1], writable=True)], cmdline="nbd.write=disk1",
                net=[UserNet({"nbd": 10809, "http": 80}), UserNet({})],
-               lab={"malice.luns": 1, "malice.nics": 1})
+               lab={"malice.luns": 1, "malice.nics": 1, "vmbus.monitor": monitor})
     vm.expect(r"nic1: .*up", READY_S)
     honest = Reader(vm.ports["nbd"], "disk0", paths[0], seed)
     honest.start()
@@ -150,8 +150,8 @@ def malice_rings_and_packets(t):
 
 @case(limit_s=150)
 def malice_bus(t):
-    """Lies in messages, offers, page lists and handshakes, silence and storms: the same."""
-    devices(t, ("handshake", "offer", "rescind", "silence", "message", "refuse", "storm", "gpadl", "wiring"), 2)
+    """Lies in messages, offers, page lists and handshakes, silence and storms: the same; signals go by monitor pages."""
+    devices(t, ("handshake", "offer", "rescind", "silence", "message", "refuse", "storm", "gpadl", "wiring"), 2, monitor=1)
 
 
 def connects(t, disk, name, seed, rate):

@@ -142,6 +142,10 @@ struct host_chan {
     struct list work;
     uint64_t unread_since;                        /* audit: data waits in the ring without a signal */
     uint64_t space_since;                         /* audit: there is room for what is owed, no signal came */
+    /* malice, for as long as the channel is there, whatever is lied about by then: */
+    uint32_t lied;                                /* classes of lies about its device */
+    uint32_t told_connection, told_monitor;       /* by the offer */
+    bool wiped;                                   /* its bit was wiped off the monitor page, and no signal came since */
     uint32_t resume;                              /* netvsp: frames already sent of the packet that stalled */
     bool modifying;                               /* the answer to MODIFY_CHANNEL is on its way */
     uint32_t queue;                               /* netvsp, storvsp: index of the channel, 0 primary */
@@ -191,7 +195,6 @@ enum host_use {
 #define MALICE_PACKET_MAX 16384u                  /* longest packet that is lied about */
 #define MALICE_IDS        8u
 #define MALICE_DEVICES    16u
-#define MALICE_WIRED      16u
 
 struct malice {                                   /* malice.c */
     struct host_malice cfg;
@@ -211,9 +214,7 @@ struct malice {                                   /* malice.c */
     uint32_t late_bytes;                          /* of a message that comes much later; 0: none */
     uint8_t late[HV_MESSAGE_PAYLOAD_MAX];
     struct host_alarm late_alarm;
-    uint32_t wired[MALICE_WIRED], wired_count;    /* connection ids that were told wrongly, the newest */
-    bool monitor[VMBUS_MONITOR_COUNT];            /* ids that were */
-    bool scribbled;                               /* monitor pages */
+    bool scribbled;                               /* the page of pending signals, since it was last looked at */
     uint32_t chances;                             /* for malice_deaf */
     uint8_t packet[MALICE_PACKET_MAX] __attribute__((aligned(8)));
     uint8_t held[MALICE_PACKET_MAX] __attribute__((aligned(8)));
@@ -353,7 +354,8 @@ void vserver_audit(struct host *h);
 /* Queues a message for the guest. reply: counts as an answer for faults; bytes includes the header. After
  * HOST_FAULT_ERROR the guest believes that nothing was done, so the caller undoes it. */
 enum host_fault_kind vserver_send(struct host *h, const void *msg, uint32_t bytes, bool reply);
-void vserver_free_monitor(struct host *h, uint8_t id);        /* VMBUS_OFFER_MONITOR_NONE: nothing */
+struct host_chan *vserver_monitor_owner(struct host *h, uint32_t id);
+void vserver_free_monitor(struct host_chan *ch);
 bool vserver_all_idle(const struct host *h);
 
 /* primary NULL, sub_index 0: of a new device. Offered at once when the guest has asked for offers. */
@@ -468,6 +470,8 @@ void malice_told(struct host *h, const char *fmt, ...) HOST_PRINTF(2, 3);
 /* The guest was told lies of these classes about that device (NULL: about the bus), which lead a correct guest to what
  * the caller has found. */
 bool malice_excuses(struct host *h, uint32_t classes, const void *device);
+/* The same for what lasts as long as the channel: what lies made of its rings, and where its guest signals. */
+bool malice_misled(const struct host_chan *ch, uint32_t classes);
 bool malice_invented(const struct host *h, uint32_t relid);   /* offered, and no channel was behind it */
 /* A message on its way to the guest: it may be changed. How often it goes. *refused: it says now that nothing was done,
  * so the caller undoes it. */
@@ -480,8 +484,9 @@ unsigned malice_gpadl(struct host *h, uint8_t *msg, uint32_t bytes, const void *
 void malice_wire(struct host *h, struct vmbus_msg_offer_channel *msg, const void *device);
 void malice_gpadl_begun(struct host *h, const struct host_gpadl *g);    /* its first message came */
 void malice_scribble(struct host *h);
+void malice_offered(struct host_chan *ch, const uint8_t *msg);          /* the message about it, as it is sent */
 bool malice_miswired(const struct host *h, uint32_t connection);        /* somebody was told to signal there */
-bool malice_monitored(const struct host *h, uint32_t id);
+bool malice_monitored(const struct host *h, uint32_t id);     /* or with that bit */
 void malice_setup_init(struct host *h);
 void malice_setup_honest(struct host *h);
 uint16_t malice_post(struct host *h);                         /* HV_STATUS_SUCCESS: it is taken */

@@ -90,7 +90,7 @@ static uint32_t theirs(struct host_ring *r, const uint32_t *at)
 
 bool vring_misled(const struct host_chan *ch)
 {
-    return malice_excuses(ch->h, HOST_MALICE_RING, ch->device);
+    return malice_misled(ch, HOST_MALICE_RING);
 }
 
 bool vring_readable(struct host *h, struct host_chan *ch, uint32_t *bytes)

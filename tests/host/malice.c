@@ -56,9 +56,6 @@ void host_set_malice(struct host *h, const struct host_malice *m)
     h->malice.numbered = h->malice.told_count = 0;
     h->malice.counters = (struct host_malice_counters){0};
     memcpy(h->malice.once, h->malice.invented, sizeof(h->malice.once));
-    memset(h->malice.monitor, 0, sizeof(h->malice.monitor));
-    h->malice.wired_count = 0;
-    h->malice.scribbled = false;
     h->malice.on = m->classes != 0;
 }
 
@@ -68,9 +65,16 @@ void host_get_malice(const struct host *h, struct host_malice_counters *counters
 }
 
 /* More liars than there is room for: the lies about the last ones are no excuse. */
-static void remember_lie(struct malice *m, uint32_t classes, const void *device)
+static void remember_lie(struct host *h, uint32_t classes, const void *device)
 {
+    struct malice *m = &h->malice;
     uint32_t i = 0;
+
+    for (uint32_t relid = 1; device != NULL && relid <= VMBUS_RELID_MAX; relid++) {
+        struct host_chan *ch = h->vmbus.channel[relid];
+        if (ch != NULL && ch->device == device)
+            ch->lied |= classes;
+    }
 
     while (i < m->told_count && m->told[i].device != device)
         i++;
@@ -97,7 +101,7 @@ bool malice_occasion(struct host *h, uint32_t classes, const void *device)
     if (m->cfg.first != 0 && (m->numbered < m->cfg.first || m->numbered > m->cfg.last))
         return false;
     m->counters.lies++;
-    remember_lie(m, m->cfg.classes & classes, device);
+    remember_lie(h, m->cfg.classes & classes, device);
     m->bits = mix(bits);
     return true;
 }
@@ -142,6 +146,14 @@ bool malice_excuses(struct host *h, uint32_t classes, const void *device)
         }
     }
     return false;
+}
+
+bool malice_misled(const struct host_chan *ch, uint32_t classes)
+{
+    if (!(ch->lied & classes))
+        return false;
+    ch->h->malice.counters.excused++;
+    return true;
 }
 
 bool malice_invented(const struct host *h, uint32_t relid)

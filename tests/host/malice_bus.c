@@ -149,16 +149,13 @@ static bool says_no(const uint8_t *msg, uint32_t bytes, const uint8_t *truth)
            memcmp(msg, truth, 16) == 0 && malice_word(msg, 16) != 0 && malice_word(truth, 16) == 0;
 }
 
-unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply, bool *refused)
+static unsigned lie_in_message(struct host *h, struct host_chan *ch, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes,
+                               bool reply, bool *refused)
 {
-    struct host_chan *ch = about(h, msg);
     const void *device = ch != NULL ? ch->device : NULL;
     uint8_t truth[VMBUS_MESSAGE_MAX];
     unsigned copies;
 
-    *refused = false;
-    if (!h->malice.on)
-        return 1;
     copies = malice_connect(h, msg, bytes, device, refused);
     if (copies != 1 || *refused)
         return copies;
@@ -186,6 +183,19 @@ unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t
     memcpy(truth, msg, sizeof(truth));
     copies = bend(h, msg, bytes);
     *refused = says_no(msg, *bytes, truth);
+    return copies;
+}
+
+unsigned malice_message(struct host *h, uint8_t msg[VMBUS_MESSAGE_MAX], uint32_t *bytes, bool reply, bool *refused)
+{
+    struct host_chan *ch = about(h, msg);
+    unsigned copies = 1;
+
+    *refused = false;
+    if (h->malice.on)
+        copies = lie_in_message(h, ch, msg, bytes, reply, refused);
+    if (ch != NULL)
+        malice_offered(ch, msg);
     return copies;
 }
 

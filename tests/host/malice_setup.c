@@ -143,17 +143,23 @@ unsigned malice_connect(struct host *h, uint8_t *msg, uint32_t *bytes, const voi
 
 /* ---- wiring ----------------------------------------------------------------------------------------- */
 
-static void expect_signal(struct malice *m, uint32_t connection)
+void malice_offered(struct host_chan *ch, const uint8_t *msg)
 {
-    m->wired[m->wired_count++ % MALICE_WIRED] = connection;
+    struct vmbus_msg_offer_channel offer;
+
+    memcpy(&offer, msg, sizeof(offer));
+    if (offer.header.type != VMBUS_MSG_OFFER_CHANNEL || offer.relid != ch->relid)
+        return;
+    ch->told_connection = offer.connection_id;
+    ch->told_monitor = offer.monitor_allocated & VMBUS_OFFER_MONITOR_ALLOCATED ? offer.monitor_id
+                                                                               : VMBUS_OFFER_MONITOR_NONE;
 }
 
 bool malice_miswired(const struct host *h, uint32_t connection)
 {
-    const struct malice *m = &h->malice;
-
-    for (uint32_t i = 0; i < m->wired_count && i < MALICE_WIRED; i++) {
-        if (m->wired[i] == connection)
+    for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
+        const struct host_chan *ch = h->vmbus.channel[i];
+        if (ch != NULL && ch->told_connection == connection && connection != ch->connection_id)
             return true;
     }
     return false;
@@ -161,13 +167,18 @@ bool malice_miswired(const struct host *h, uint32_t connection)
 
 bool malice_monitored(const struct host *h, uint32_t id)
 {
-    return h->malice.scribbled || (id < VMBUS_MONITOR_COUNT && h->malice.monitor[id]);
+    if (h->malice.scribbled)
+        return true;
+    for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
+        const struct host_chan *ch = h->vmbus.channel[i];
+        if (ch != NULL && ch->told_monitor == id && id != ch->monitor_id)
+            return true;
+    }
+    return false;
 }
 
 void malice_wire(struct host *h, struct vmbus_msg_offer_channel *msg, const void *device)
 {
-    struct malice *m = &h->malice;
-
     if (!malice_occasion(h, HOST_MALICE_WIRING, device))
         return;
     switch (malice_pick(h, 5)) {
@@ -175,15 +186,12 @@ void malice_wire(struct host *h, struct vmbus_msg_offer_channel *msg, const void
     case 1:
         msg->connection_id = malice_pick(h, 2) ? malice_value(h)
                                                : HOST_CHANNEL_CONNECTION(1 + (uint32_t)malice_pick(h, 16));
-        expect_signal(m, msg->connection_id);
         malice_told(h, "channel %u has connection id %#x", msg->relid, msg->connection_id);
         break;
     case 2:
     case 3:
         msg->monitor_allocated = (uint8_t)malice_pick(h, 4);
         msg->monitor_id = (uint8_t)malice_pick(h, 256);
-        if (msg->monitor_id < VMBUS_MONITOR_COUNT)
-            m->monitor[msg->monitor_id] = true;
         malice_told(h, "channel %u has monitor id %u (%u)", msg->relid, msg->monitor_id, msg->monitor_allocated);
         break;
     default:
@@ -197,10 +205,25 @@ void malice_wire(struct host *h, struct vmbus_msg_offer_channel *msg, const void
     }
 }
 
+/* Signals of the guest's that were on the page and are no more. */
+static void wipe(struct host *h, uint32_t at, uint32_t lost)
+{
+    uint32_t group = (at - (uint32_t)offsetof(struct vmbus_monitor_page, groups)) / sizeof(struct vmbus_monitor_group);
+
+    if (at < offsetof(struct vmbus_monitor_page, groups) || group >= VMBUS_MONITOR_GROUPS || at % 8 != 0)
+        return;
+    for (; lost != 0; lost &= lost - 1) {
+        struct host_chan *ch = vserver_monitor_owner(h, group * VMBUS_MONITOR_GROUP_BITS +
+                                                        (uint32_t)__builtin_ctz(lost));
+        if (ch != NULL)
+            ch->wiped = true;
+    }
+}
+
 void malice_scribble(struct host *h)
 {
     uint8_t *page;
-    uint32_t which, at, v;
+    uint32_t which, at, v, old;
 
     if (h->vmbus.monitor == NULL || !malice_occasion(h, HOST_MALICE_WIRING, NULL))
         return;
@@ -211,10 +234,12 @@ void malice_scribble(struct host *h)
     for (uint64_t left = 1 + malice_pick(h, 16); left > 0; left--) {
         at = 4 * (uint32_t)malice_pick(h, malice_pick(h, 2) ? 10 : HV_PAGE_SIZE / 4);
         v = malice_value(h);
-        __atomic_store_n((uint32_t *)(void *)(page + at), v, __ATOMIC_RELAXED);
+        old = __atomic_exchange_n((uint32_t *)(void *)(page + at), v, __ATOMIC_SEQ_CST);
+        if (which == 1)
+            wipe(h, at, old & ~v);
     }
     host_unmap(h, USE_MONITOR_PAGE, h->vmbus.monitor_gpa[which], HV_PAGE_SIZE);
-    h->malice.scribbled = true;
+    h->malice.scribbled |= which == 1;
     malice_told(h, "monitor page %u scribbled over", which + 1);
 }
 

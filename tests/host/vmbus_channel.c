@@ -77,6 +77,8 @@ static struct host_chan *new_channel(struct host *h, const struct host_dev_ops *
     ch->interface_type = *interface_type;
     ch->wants_monitor = wants_monitor;
     ch->monitor_id = VMBUS_OFFER_MONITOR_NONE;
+    ch->told_connection = ch->connection_id;
+    ch->told_monitor = VMBUS_OFFER_MONITOR_NONE;
     ch->owed_tail = &ch->owed;
     make_instance(ch);
     h->vmbus.channel[relid] = ch;
@@ -105,7 +107,7 @@ void vchan_free(struct host_chan *ch)
         if (h->vmbus.channel[i] != NULL && h->vmbus.channel[i]->primary == ch)
             h->vmbus.channel[i]->primary = NULL;
     }
-    vserver_free_monitor(h, ch->monitor_id);
+    vserver_free_monitor(ch);
     vchan_drop_owed(ch);
     h->vmbus.channel[ch->relid] = NULL;
     h->vmbus.channels--;
@@ -183,6 +185,7 @@ void vchan_offer(struct host_chan *ch)
     if (ch->offered || ch->rescinded || !h->vmbus.offers_requested)
         return;
     give_monitor(ch);
+    ch->lied = 0;
     msg.monitor_id = ch->monitor_id;
     msg.monitor_allocated = ch->monitor_id != VMBUS_OFFER_MONITOR_NONE ? VMBUS_OFFER_MONITOR_ALLOCATED : 0;
     if (msg.flags & VMBUS_OFFER_NAMED_PIPE_MODE)
@@ -266,6 +269,7 @@ void vchan_msg_open(struct host *h, const struct vmbus_msg_open_channel *msg)
     ch->resume = 0;
     ch->modifying = false;
     ch->unread_since = ch->space_since = 0;
+    ch->wiped = false;
     ch->open = true;
     if (!ch->dev->open(ch)) {
         ch->open = false;

@@ -484,6 +484,7 @@ uint16_t vserver_post(struct host *h, uint32_t connection, uint32_t type, const 
 static void mark_signalled(struct host_chan *ch)
 {
     ch->signalled = true;
+    ch->wiped = false;
     ch->unread_since = ch->space_since = 0;
     vchan_queue(ch);
 }
@@ -517,15 +518,17 @@ uint16_t vserver_signal(struct host *h, uint32_t connection, uint16_t flag)
             host_strict(h, &connection, 4, "signal: channel %u is not open", relid);
         return HV_STATUS_INVALID_CONNECTION_ID;
     }
-    if (malice_signal_fails(h, ch))
+    if (malice_signal_fails(h, ch)) {
+        ch->unread_since = ch->space_since = 0;  /* it is for the guest to send it again, as soon as any other signal */
         return HV_STATUS_INSUFFICIENT_BUFFERS;
+    }
     if (!needed(ch))
         h->counters.signals_unneeded++;
     mark_signalled(ch);
     return HV_STATUS_SUCCESS;
 }
 
-static struct host_chan *monitor_owner(struct host *h, uint32_t id)
+struct host_chan *vserver_monitor_owner(struct host *h, uint32_t id)
 {
     for (uint32_t i = 1; i <= VMBUS_RELID_MAX; i++) {
         struct host_chan *ch = h->vmbus.channel[i];
@@ -546,7 +549,7 @@ static void scan_monitor(struct host *h)
         uint32_t pending = __atomic_exchange_n(MONITOR_GROUP_WORD(page, g), 0, __ATOMIC_SEQ_CST);
         while (pending != 0) {
             uint32_t bit = (uint32_t)__builtin_ctz(pending);
-            struct host_chan *ch = monitor_owner(h, g * VMBUS_MONITOR_GROUP_BITS + bit);
+            struct host_chan *ch = vserver_monitor_owner(h, g * VMBUS_MONITOR_GROUP_BITS + bit);
             pending &= pending - 1;
             if (ch == NULL && malice_monitored(h, g * VMBUS_MONITOR_GROUP_BITS + bit)) {
                 continue;
@@ -559,17 +562,27 @@ static void scan_monitor(struct host *h)
             }
         }
     }
+    h->malice.scribbled = false;                 /* what it left there is served now, whomever it meant */
 }
 
-void vserver_free_monitor(struct host *h, uint8_t id)
+/* A signal that crossed with the end of a channel is for nobody, not for the next to have the id. */
+static void forget_signal(struct host *h, uint32_t id)
 {
-    if (id == VMBUS_OFFER_MONITOR_NONE)
-        return;
-    h->vmbus.monitor_used[id] = 0;
-    /* A signal that crossed with the end of the channel is for nobody, not for the next to have the id. */
-    if (h->vmbus.monitor != NULL)
+    if (h->vmbus.monitor != NULL && id < VMBUS_MONITOR_COUNT)
         __atomic_fetch_and(MONITOR_GROUP_WORD(h->vmbus.monitor, id / VMBUS_MONITOR_GROUP_BITS),
                            ~(1u << id % VMBUS_MONITOR_GROUP_BITS), __ATOMIC_SEQ_CST);
+}
+
+void vserver_free_monitor(struct host_chan *ch)
+{
+    struct host *h = ch->h;
+
+    if (ch->monitor_id != VMBUS_OFFER_MONITOR_NONE) {
+        h->vmbus.monitor_used[ch->monitor_id] = 0;
+        forget_signal(h, ch->monitor_id);
+    }
+    if (vserver_monitor_owner(h, ch->told_monitor) == NULL)
+        forget_signal(h, ch->told_monitor);      /* what a lie told its guest to use */
 }
 
 static bool monitors_in_use(const struct host *h)
@@ -605,12 +618,15 @@ bool vserver_poll(struct host *h)
     return false;
 }
 
-/* Lies about where to signal, or about what is in the ring; or the signal was refused, or wiped off the monitor page. */
-static bool signal_lost(const struct host_chan *ch)
+/* Lies about where to signal, or about what is in the ring, or the signal was wiped off the monitor page. Nothing else: a
+ * signal that was refused is sent again by a guest that wants an answer, and events that nothing asked for, of whatever
+ * channel and however many, are no reason to forget one. */
+static bool signal_lost(struct host_chan *ch)
 {
-    /* A guest in a storm of events may need longer than the audit waits to come to its signals, of any channel. */
-    return malice_excuses(ch->h, HOST_MALICE_RING | HOST_MALICE_REFUSE | HOST_MALICE_WIRING, ch->device) ||
-           malice_excuses(ch->h, HOST_MALICE_STORM, NULL) || malice_monitored(ch->h, ch->monitor_id);
+    if (!ch->wiped)
+        return malice_misled(ch, HOST_MALICE_RING | HOST_MALICE_WIRING);
+    ch->h->malice.counters.excused++;
+    return true;
 }
 
 /* A packet waits for room that the guest has made: it was asked for a signal. */

@@ -591,6 +591,8 @@ static void batch(void *arg)
     const struct batch *b = arg;
     struct books before;
 
+    /* Classes take turns, and so do the batches of one: the truthful host's devices are signalled by bits or by calls. */
+    honest.monitor = ((b->first - 1) / LIVES + (unsigned)__builtin_ctz(b->classes)) & 1;
     begin_lives(&before);
     for (uint64_t seed = b->first; seed < b->first + b->count && !test_failures_here; seed++) {
         struct life l = {b->classes, seed, b->rate, before};

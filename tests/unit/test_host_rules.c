@@ -314,9 +314,34 @@ RULE(room_signal_forgotten, with_disk, "the signal for it was forgotten", {
     a_while();
 })
 
-/* ---- rings: 11 to 14 --------------------------------------------------------------------------------- */
-
 static void kick(void) { call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, 0x2000u + relid, 0); }
+
+/* A liar refuses signals. The guest sends them again, within the second that it has for any signal; or it does not. Nor is
+ * a refusal forgotten when the host lies about other things next: what it led to stays the guest's to put right. */
+static void refused_signals(unsigned seconds, bool again)
+{
+    struct host_malice refuse = {.classes = HOST_MALICE_REFUSE, .seed = 1, .rate = 1};
+    struct host_malice other = {.classes = HOST_MALICE_STATUS, .seed = 1, .rate = 1};
+
+    CHECK(opened());
+    poll_all();
+    control_page(0)->write_index = 64;
+    for (unsigned s = 0; s < seconds; s++) {
+        host_set_malice(host, &refuse);
+        if (s == 0 || again)
+            kick();
+        host_set_malice(host, &other);
+        now += 9000000;
+        host_audit(host);
+    }
+    CHECK_EQ(violations > 0, !again);
+    CHECK_EQ(strstr(all_violations, "the signal was forgotten") != NULL, !again);
+    host_destroy(host);
+}
+TEST(refused_signal_sent_again) { refused_signals(9, true); }
+TEST(refused_signal_not_sent_again) { refused_signals(5, false); }
+
+/* ---- rings: 11 to 14 --------------------------------------------------------------------------------- */
 
 static void raw_packet(struct vmbus_packet_header head, uint64_t first, uint64_t second, uint32_t bytes)
 {

@@ -48,7 +48,7 @@ void host_violation(struct host *h UNUSED, const void *bytes UNUSED, size_t len 
 {
     __atomic_store_n(&wrong, fmt, __ATOMIC_RELEASE);
 }
-bool malice_excuses(struct host *h UNUSED, uint32_t classes UNUSED, const void *device UNUSED) { return false; }
+bool malice_misled(const struct host_chan *ch UNUSED, uint32_t classes UNUSED) { return false; }
 
 static bool is_over(void) { return __atomic_load_n(&over, __ATOMIC_ACQUIRE); }
 static bool is_wrong(void) { return __atomic_load_n(&wrong, __ATOMIC_ACQUIRE); }

@@ -306,6 +306,137 @@ TEST(vmbus_thousands_of_offers)
     stop();
 }
 
+/* ---- signals that the hypervisor refuses, and signals of a channel while another is flooded ---- */
+
+static unsigned refusals_left, signals_refused;
+static uint16_t refused_with;
+
+static bool refuse_signals(uint64_t control, uint64_t in UNUSED, uint64_t out UNUSED, uint64_t *result)
+{
+    if ((uint16_t)control != HVCALL_SIGNAL_EVENT || refusals_left == 0)
+        return false;
+    refusals_left--;
+    signals_refused++;
+    *result = refused_with;
+    return true;
+}
+
+static void refused(unsigned times, uint16_t status)
+{
+    struct vmbus_channel_stats before, after;
+
+    boot();
+    struct host *h = start();
+    echo_add(h, false);
+    CHECK_EQ(vmbus_connect(), 0);
+    struct echo *e = echo_device;
+    CHECK_EQ(echo_round(e, 100, 1), 0);
+    hv_host.intercept = refuse_signals;
+    refused_with = status;
+    refusals_left = times;
+    signals_refused = 0;
+    vmbus_channel_get_stats(e->ch, &before);
+    uint64_t begun = rt_now_100ns(), done = e->completions;
+    for (unsigned i = 0; i < 3; i++) {           /* later packets have no signal of their own: they trust in the first's */
+        struct vmbus_piece piece = {&i, 4};
+        CHECK_EQ(vmbus_send(e->ch, &piece, 1, i + 1, true), 0);
+        vmbus_kick(e->ch);
+    }
+    CHECK(WAIT_UNTIL(&e->waiters, e->completions == done + 3, 5000000, "answers"));
+    CHECK(rt_now_100ns() - begun < (times == 1 ? MS_100NS(3) : S_100NS(1)));
+    CHECK_EQ(signals_refused, times);
+    vmbus_channel_get_stats(e->ch, &after);
+    CHECK_EQ(after.signals_refused - before.signals_refused, times);
+    CHECK(!e->ch->signal_timer.armed && !e->ch->signal_delay_us);
+    CHECK_EQ(echo_round(e, 100, 9), 0);
+    CHECK_EQ(host_counters(h)->signals_unneeded, 0);
+    vmbus_disconnect(false);
+    stop();
+}
+
+TEST(vmbus_refused_signal) { refused(1, HV_STATUS_INSUFFICIENT_BUFFERS); }
+TEST(vmbus_refused_signals) { refused(10, HV_STATUS_INVALID_SYNIC_STATE); }
+
+/* Nobody signals for a channel that is no more. */
+TEST(vmbus_refused_signals_end_with_the_channel)
+{
+    boot();
+    struct host *h = start();
+    uint32_t relid = echo_add(h, false)->relid;
+    CHECK_EQ(vmbus_connect(), 0);
+    struct echo *e = echo_device;
+    struct vmbus_piece piece = {&relid, 4};
+    hv_host.intercept = refuse_signals;
+    refused_with = HV_STATUS_INSUFFICIENT_BUFFERS;
+    refusals_left = UINT32_MAX;
+    CHECK_EQ(vmbus_send(e->ch, &piece, 1, 1, true), 0);
+    vmbus_kick(e->ch);
+    task_sleep_us(900000);
+    unsigned tries = signals_refused;
+    CHECK(tries >= 8 && tries <= 14);            /* 1, 2, 4 ms and so on; longer waits end at SIGNAL_LAST_DELAY_US */
+    rescind_later(h, relid, 10);
+    CHECK(relid_comes_back(h, relid));
+    tries = signals_refused;
+    task_sleep_us(900000);
+    CHECK_EQ(signals_refused, tries);
+    vmbus_disconnect(false);
+    stop();
+}
+
+static struct { struct echo *flooded, *other; struct rt_event kick; uint64_t raised_at, most; unsigned kicks; } crowd;
+
+static void crowd_kick(void *arg UNUSED)
+{
+    crowd.most = MAX(crowd.most, crowd.flooded->in_band - crowd.raised_at);
+    vmbus_kick(crowd.other->ch);
+    crowd.kicks++;
+}
+
+/* As a disk's requests are signalled: the event is raised with the packet, in the middle of whatever goes on. */
+static void crowd_send(void *arg UNUSED)
+{
+    struct vmbus_piece piece = {&crowd.kicks, 4};
+
+    crowd.raised_at = crowd.flooded->in_band;
+    CHECK_EQ(vmbus_send(crowd.other->ch, &piece, 1, 1, true), 0);
+    event_raise(&crowd.kick);
+}
+
+TEST(vmbus_flood_leaves_others_their_signals)
+{
+    struct rt_event send = RT_EVENT_INIT(crowd_send, NULL);
+
+    boot();
+    struct host *h = start();
+    echo_add(h, false);
+    CHECK_EQ(vmbus_connect(), 0);
+    crowd.flooded = echo_device;
+    echo_add(h, false);
+    hv_host_run();
+    task_sleep_us(100000);
+    crowd.other = echo_device;
+    CHECK(crowd.other != crowd.flooded);
+    crowd.kick = (struct rt_event)RT_EVENT_INIT(crowd_kick, NULL);
+    /* The host never stops: as soon as there is room it has the next packets. */
+    struct echo_flood flood = {ECHO_FLOOD, 200000, 8};
+    struct vmbus_piece piece = {&flood, sizeof(flood)};
+    CHECK_EQ(vmbus_send(crowd.flooded->ch, &piece, 1, 0, false), 0);
+    vmbus_kick(crowd.flooded->ch);
+    for (unsigned round = 0; round < 100; round++) {
+        uint64_t before = crowd.other->completions;
+        event_raise(&send);
+        for (unsigned turn = 0; turn < 4 && crowd.other->completions == before; turn++)
+            task_yield();
+        CHECK_EQ(crowd.other->completions, before + 1);
+    }
+    CHECK_EQ(crowd.kicks, 100);
+    CHECK(crowd.most > 0 && crowd.most <= VMBUS_RECEIVE_BUDGET);
+    CHECK(crowd.flooded->in_band < 200000);      /* all the time */
+    CHECK(WAIT_UNTIL(&crowd.flooded->waiters, crowd.flooded->in_band == 200000, 100000000, "flood"));
+    vmbus_disconnect(false);
+    stop();
+}
+
 /* The host writes nonsense into a ring: one message, the device goes, the machine and the bus stay. */
 static void corrupt(unsigned how)
 {

@@ -19,6 +19,7 @@ struct echo_flood { uint32_t magic, count, bytes; };
 
 /* ---- host ---- */
 static uint32_t echo_flood_left, echo_flood_bytes, echo_flood_sent;
+static const struct host_chan *echo_flood_channel;
 static uint64_t echo_packets, echo_pages_inverted;
 static bool echo_stall;
 
@@ -42,6 +43,7 @@ static enum host_take echo_packet(struct host_chan *ch, const struct host_packet
             echo_flood_left = flood.count;
             echo_flood_bytes = flood.bytes;
             echo_flood_sent = 0;
+            echo_flood_channel = ch;
         }
     }
     if (p->type == VMBUS_PACKET_GPA_DIRECT) {
@@ -66,7 +68,7 @@ static void echo_output(struct host_chan *ch)
     static uint8_t data[65536];
     struct host_piece payload = {data, echo_flood_bytes};
 
-    while (echo_flood_left && ch->owed == NULL) {
+    while (echo_flood_left && ch == echo_flood_channel && ch->owed == NULL) {
         memset(data, (int)(echo_flood_sent & 0xFF), sizeof(data));
         memcpy(data, &echo_flood_sent, 4);
         vchan_send(ch, VMBUS_PACKET_INBAND, 0, 0, NULL, &payload);
