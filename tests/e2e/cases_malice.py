@@ -150,8 +150,9 @@ def malice_rings_and_packets(t):
 
 @case(limit_s=150)
 def malice_bus(t):
-    """Lies in messages, offers, page lists and handshakes, silence and storms: the same; signals go by monitor pages."""
-    devices(t, ("handshake", "offer", "rescind", "silence", "message", "refuse", "storm", "gpadl", "wiring"), 2, monitor=1)
+    """Lies in messages, offers, page lists and handshakes, silence and storms, with monitor pages: the same."""
+    devices(t, ("handshake", "offer", "rescind", "silence", "message", "refuse", "storm", "gpadl", "wiring"), 2,
+            monitor=1)
 
 
 def connects(t, disk, name, seed, rate):

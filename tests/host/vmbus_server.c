@@ -618,9 +618,9 @@ bool vserver_poll(struct host *h)
     return false;
 }
 
-/* Lies about where to signal, or about what is in the ring, or the signal was wiped off the monitor page. Nothing else: a
- * signal that was refused is sent again by a guest that wants an answer, and events that nothing asked for, of whatever
- * channel and however many, are no reason to forget one. */
+/* Lies about where to signal, or about what is in the ring, or the signal was wiped off the monitor page. Nothing else:
+ * a signal that was refused is sent again by a guest that wants an answer, and events that nothing asked for, of
+ * whatever channel and however many, are no reason to forget one. */
 static bool signal_lost(struct host_chan *ch)
 {
     if (!ch->wiped)

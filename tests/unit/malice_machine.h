@@ -591,7 +591,7 @@ static void batch(void *arg)
     const struct batch *b = arg;
     struct books before;
 
-    /* Classes take turns, and so do the batches of one: the truthful host's devices are signalled by bits or by calls. */
+    /* By bits or by calls the truthful host's devices are signalled: classes take turns, and so do batches of one. */
     honest.monitor = ((b->first - 1) / LIVES + (unsigned)__builtin_ctz(b->classes)) & 1;
     begin_lives(&before);
     for (uint64_t seed = b->first; seed < b->first + b->count && !test_failures_here; seed++) {

@@ -316,8 +316,8 @@ RULE(room_signal_forgotten, with_disk, "the signal for it was forgotten", {
 
 static void kick(void) { call(HVCALL_SIGNAL_EVENT | HV_CONTROL_FAST, 0x2000u + relid, 0); }
 
-/* A liar refuses signals. The guest sends them again, within the second that it has for any signal; or it does not. Nor is
- * a refusal forgotten when the host lies about other things next: what it led to stays the guest's to put right. */
+/* A liar refuses signals. The guest sends them again, within the second that it has for any signal; or it does not. Nor
+ * is a refusal forgotten when the host lies about other things next: what it led to is the guest's to put right. */
 static void refused_signals(unsigned seconds, bool again)
 {
     struct host_malice refuse = {.classes = HOST_MALICE_REFUSE, .seed = 1, .rate = 1};

@@ -6,7 +6,9 @@
  */
 #include "drivers/drivers.h"
 #include "drivers/storvsc.h"
+#include "mm/internal.h"
 #include "tests/fake_arch/fake_arch.h"
+#include "tests/unit/child.h"
 #include "tests/unit/test.h"
 
 /* ---- the bus ---- */
@@ -25,6 +27,7 @@ static struct rt_event answer_event;
 static uint32_t ring_left = UINT32_MAX;          /* packets that still fit */
 
 static void host_answer(const struct vstor_packet *request, uint8_t *data, uint32_t bytes, struct vstor_packet *answer);
+static void host_announce(uint32_t operation, bool answered);
 
 static void deliver(void *arg)
 {
@@ -50,6 +53,7 @@ int vmbus_open(struct vmbus_channel *ch UNUSED, uint32_t send_bytes UNUSED, uint
     callback_arg = arg;
     answer_event = (struct rt_event)RT_EVENT_INIT(deliver, NULL);
     is_open = true;
+    host_announce(0, false);
     return 0;
 }
 
@@ -62,14 +66,16 @@ void vmbus_close(struct vmbus_channel *ch UNUSED)
 static int packet(const void *payload, uint32_t bytes, uint8_t *data, uint32_t data_bytes, uint64_t id)
 {
     struct vstor_packet request = {0}, answer;
-    struct queued *q = &answers[answers_in % ARRAY_SIZE(answers)];
+    struct queued *q;
 
     if (ring_left == 0)
         return -E_AGAIN;
     ring_left -= ring_left != UINT32_MAX;
+    memcpy(&request, payload, bytes);
+    host_announce(request.operation, false);
     if (answers_in - answers_out == ARRAY_SIZE(answers))
         abort();
-    memcpy(&request, payload, bytes);
+    q = &answers[answers_in % ARRAY_SIZE(answers)];
     answer = request;
     answer.operation = VSTOR_OP_COMPLETE_IO;
     answer.flags = 0;
@@ -78,6 +84,7 @@ static int packet(const void *payload, uint32_t bytes, uint8_t *data, uint32_t d
     q->p = (struct vmbus_packet){.type = VMBUS_PACKET_COMPLETION, .transaction_id = id, .payload = q->payload,
                                  .payload_bytes = bytes};
     answers_in++;
+    host_announce(request.operation, true);
     return 0;
 }
 
@@ -122,6 +129,9 @@ static struct {
     uint16_t sense_code;                                 /* of transfers, with sense_key; 0: they succeed */
     uint8_t sense_key;
     unsigned short_by;                                   /* transfers move less than asked */
+    /* The host says that units came or went: before or after its answer to that operation, 0: at once. */
+    bool announces, announces_after;
+    uint32_t announces_at, refuses;                      /* the operation that is answered with failure; 0: none */
 } h;
 static uint8_t disk[1 << 20];
 static unsigned seen[256], commands;
@@ -336,7 +346,7 @@ static void command(const struct vstor_srb *r, uint8_t *data, uint32_t bytes, st
 
 static void host_answer(const struct vstor_packet *request, uint8_t *data, uint32_t bytes, struct vstor_packet *answer)
 {
-    answer->status = NTSTATUS_SUCCESS;
+    answer->status = h.refuses && request->operation == h.refuses ? NTSTATUS_FAILURE : NTSTATUS_SUCCESS;
     switch (request->operation) {
     case VSTOR_OP_QUERY_PROTOCOL_VERSION:
         if (request->version.version > h.version)
@@ -355,6 +365,19 @@ static void host_answer(const struct vstor_packet *request, uint8_t *data, uint3
         break;
     default: break;
     }
+}
+
+static void host_announce(uint32_t operation, bool answered)
+{
+    struct queued *q = &answers[answers_in % ARRAY_SIZE(answers)];
+    struct vstor_packet told = {.operation = VSTOR_OP_ENUMERATE_BUS};
+
+    if (!h.announces || operation != h.announces_at || answered != h.announces_after)
+        return;
+    memcpy(q->payload, &told, sizeof(told));
+    q->p = (struct vmbus_packet){.type = VMBUS_PACKET_INBAND, .payload = q->payload, .payload_bytes = sizeof(told)};
+    answers_in++;
+    event_raise(&answer_event);
 }
 
 /* ---- tests ---- */
@@ -414,6 +437,57 @@ TEST(a_plain_host)
     CHECK(d->has_discard && d->max_discard_sectors == 1000 && d->discard_granularity_sectors == 8);
     CHECK(d->has_write_zeroes && d->max_write_zeroes_sectors == 500);
     finish();
+}
+
+/* Units are looked for when the handshake has ended well, whatever the host says before: a look at a controller that is
+ * then given up would leave its disks behind. */
+struct announcement { uint32_t at, refuses; bool after; };
+
+static void announced(void *arg)
+{
+    const struct announcement *a = arg;
+    struct mm_stats before, now;
+
+    prepare();
+    storvsc_register();
+    heap_trim();
+    mm_get_stats(&before);
+    h.announces = true;
+    h.announces_at = a->at;
+    h.announces_after = a->after;
+    h.refuses = a->refuses;
+    int e = driver->probe(&channel);
+    CHECK_EQ(e == 0, a->refuses == 0);
+    task_sleep_us(3000000);
+    d = blk_get_index(0);
+    CHECK_EQ(d != NULL, e == 0);
+    CHECK_EQ(commands > 0, e == 0);
+    if (e == 0) {
+        CHECK(!blk_get_index(1));
+        reads_and_writes();
+        finish();
+    } else {
+        heap_trim();
+        mm_get_stats(&now);
+        CHECK_EQ(now.heap_bytes, before.heap_bytes);
+    }
+    if (test_failures_here)
+        fprintf(stderr, "  announced %s operation %u, %u refused\n", a->after ? "after" : "before", a->at, a->refuses);
+}
+
+TEST(units_that_come_during_the_handshake)
+{
+    static const uint32_t steps[] = {
+        0, VSTOR_OP_BEGIN_INITIALIZATION, VSTOR_OP_QUERY_PROTOCOL_VERSION, VSTOR_OP_QUERY_PROPERTIES,
+        VSTOR_OP_END_INITIALIZATION,
+    };
+
+    for (unsigned at = 0; at < ARRAY_SIZE(steps); at++)
+        for (unsigned refused = 0; refused < ARRAY_SIZE(steps); refused++)
+            for (unsigned after = 0; after < 2; after++) {
+                struct announcement a = {steps[at], steps[refused], after};
+                CHECK_EQ(in_child(announced, &a), FAKE_RETURNED);
+            }
 }
 
 TEST(old_hosts_without_the_newer_commands)

@@ -337,7 +337,7 @@ static void refused(unsigned times, uint16_t status)
     signals_refused = 0;
     vmbus_channel_get_stats(e->ch, &before);
     uint64_t begun = rt_now_100ns(), done = e->completions;
-    for (unsigned i = 0; i < 3; i++) {           /* later packets have no signal of their own: they trust in the first's */
+    for (unsigned i = 0; i < 3; i++) {           /* the later ones trust in the first one's signal */
         struct vmbus_piece piece = {&i, 4};
         CHECK_EQ(vmbus_send(e->ch, &piece, 1, i + 1, true), 0);
         vmbus_kick(e->ch);
