@@ -14,7 +14,8 @@
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
 #   LINUX_PACKAGE   another package than the two above, or that of one version: linux-image-6.1.0-56-amd64
 #   LINUX_BACKPORT  not empty: the newer one of the release's backports, if these have one
-#   LINUX_ARCH      amd64, or arm64: then with busybox-static, which that kernel's machine needs of its own kind
+#   LINUX_ARCH      amd64, or arm64: then with programs of that kind that tests run on it: busybox-static, and ethtool with
+#                   its libraries
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
@@ -33,14 +34,16 @@ case "${LINUX_PACKAGE:-} $ID $ID_LIKE " in
 *)            die "only Debian and Ubuntu are known here" ;;
 esac
 
-busybox=
-[ "$arch" = amd64 ] || busybox=busybox-static
+programs= libraries='linux-image'
+[ "$arch" = amd64 ] || programs='busybox-static ethtool' libraries='lib'
+# Whether a folder has what is there besides the kernel.
+whole() { [ -d "$1/boot" ] && { [ -z "$programs" ] || [ -e "$1/sbin/ethtool" ] || [ -e "$1/usr/sbin/ethtool" ]; }; }
 
 # A folder appears under its last name only when it is whole.
 place=$cache/linux/${LINUX_BACKPORT:+backport-}$meta
 [ "$arch" = amd64 ] || place=$cache/linux/$arch/${LINUX_BACKPORT:+backport-}$meta
 for dir in "$place"-[0-9]*; do
-    [ -d "$dir/boot" ] && newest=$dir
+    whole "$dir" && newest=$dir
 done
 if [ -n "${newest:-}" ]; then
     echo "$newest"
@@ -61,7 +64,7 @@ candidate() { [ -z "$1" ] || apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Ca
 
 # The packages, and those they depend on, directly or not, that hold a part of the kernel.
 packages() {
-    todo="$meta $busybox" seen=
+    todo="$meta $programs" seen=
     [ -z "$(candidate "$daemons")" ] || todo="$todo $daemons"
     while [ -n "$todo" ]; do
         next=
@@ -70,7 +73,7 @@ packages() {
             seen="$seen $name"
             next="$next $(apt-cache depends --no-recommends --no-suggests --no-enhances --no-conflicts --no-breaks \
                           --no-replaces --important "$name" 2>/dev/null |
-                          sed -n 's/^ *|\{0,1\}Depends: \(linux-\(image\|modules\|cloud-tools\)[a-z0-9.+-]*\)$/\1/p' |
+                          sed -n 's/^ *|\{0,1\}Depends: \(\(linux-image\|linux-modules\|linux-cloud-tools\|'$libraries'\)[a-z0-9.+-]*\)$/\1/p' |
                           grep -v -- -unsigned | tr '\n' ' ')"
         done
         todo=$(echo $next)
@@ -128,6 +131,7 @@ done
 ls "$work"/tree/boot/vmlinuz-* > /dev/null 2>&1 || die "$meta $version holds no boot/vmlinuz"
 rm -rf "$work/tree/usr/share"
 dir=$place-$(echo "$version" | tr '/:~' '___')
+[ ! -d "$dir" ] || whole "$dir" || rm -rf "$dir"       # of a time when less belonged to it
 # Two may fetch at once: the first to finish wins, and both find a whole tree.
 mv -T "$work/tree" "$dir" 2>/dev/null || [ -d "$dir/boot" ] || die "cannot move the kernel to $dir"
 echo "fetch-linux: $meta $version unpacked" >&2

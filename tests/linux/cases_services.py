@@ -74,7 +74,7 @@ def check_keys(t, guest):
 def daemon_files(linux):
     """What the daemon needs, or nothing where the distribution has none for this kernel."""
     program = linux.program("hv_kvp_daemon")
-    if not program or linuximage.DEBIAN_NAMES[ARCH] != linuximage.machine_name():
+    if not program:
         return {}
     files = linuximage.with_libraries([program])
     files["/sbin/hv_kvp_daemon"] = files.pop(program)

@@ -275,6 +275,45 @@ class Archive:
         return b"".join(self.parts)
 
 
+def linked_with(path):
+    """What a dynamically linked program or library names: (its loader's path or "", [libraries])."""
+    with open(path, "rb") as f:
+        elf = f.read()
+    dynamic, strings = elf_section(elf, ".dynamic"), elf_section(elf, ".dynstr")
+    needed = [value for tag, value in struct.iter_unpack("<QQ", dynamic) if tag == 1]
+    return (elf_section(elf, ".interp").rstrip(b"\0").decode(),
+            [strings[at:strings.index(b"\0", at)].decode() for at in needed])
+
+
+def fetched_with_libraries(programs):
+    """with_libraries() of another architecture's programs; they or at least the libraries come with its kernel."""
+    folder = fetch()
+    places = [(f"{top}/{name}", f"{folder}{top}/{name}") for top in ("/lib", "/usr/lib") if os.path.isdir(folder + top)
+              for name in sorted(os.listdir(folder + top)) if name.endswith("-linux-gnu")]
+    files, todo = {}, []
+
+    def add(name, candidates, wanted_by=""):
+        found = next(((path, here) for path, here in candidates if os.path.isfile(here)), None)
+        if not found:
+            raise Unavailable(f"{name}{wanted_by} is not among what was fetched for {ARCH}: {folder}")
+        if found[0] not in files:
+            files[found[0]] = found[1]
+            todo.append(found)
+        return found[1]
+
+    for program in programs:
+        add(program, [(program, program)] if "/" in program else
+            [(f"/{top}/{program}", f"{folder}/{top}/{program}") for top in ("usr/sbin", "sbin", "usr/bin", "bin")])
+    while todo:
+        path, here = todo.pop()
+        loader, libraries = linked_with(here)
+        for name in libraries + ([os.path.basename(loader)] if loader else []):
+            library = add(name, [(f"{guest}/{name}", f"{there}/{name}") for guest, there in places], f", for {path},")
+            if name == os.path.basename(loader):
+                files[loader] = library
+    return files
+
+
 def with_libraries(programs):
     """{path in the guest: path here} of dynamically linked programs and all libraries these are linked with.
 
@@ -282,7 +321,7 @@ def with_libraries(programs):
     """
     files = {}
     if DEBIAN_NAMES[ARCH] != machine_name():
-        raise Unavailable(f"programs for {ARCH} are not on this machine")
+        return fetched_with_libraries(programs)
     for program in programs:
         where = program if "/" in program else shutil.which(program, path=PROGRAMS)
         if not where or not os.path.exists(where):
