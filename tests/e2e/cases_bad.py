@@ -178,7 +178,7 @@ if not X86:
         """The emulator's own calls reach nobody; PSCI's answers; the last processor off; extensions, 32-bit programs."""
         said = {"emulator": r"badguest: the emulator is not to be called",
                 "psci": r"badguest: 0 answers of PSCI are wrong",
-                "devices": r"badguest: goes on after "}
+                "devices": r"badguest: goes on after ", "watch": r"badguest: watches the lab"}
         for way, text in said.items():
             vm = bad_guest(t, way)
             vm.expect(text, READY_S)

@@ -230,6 +230,6 @@ void machine_sleep(void) { arm64_wfi(); }
 const struct bad_way machine_ways[] = {
     {"el2", touch_el2}, {"silence", silence_interrupts}, {"pair", load_pair}, {"walk", walk_outside}, {"storm", storm},
     {"two-steps", end_in_two_steps}, {"latch", keep_latch}, {"forms", call_forms}, {"emulator", call_emulator},
-    {"psci", call_psci}, {"off", stop_last}, {"thumb", run_thumb}, {"devices", miss_devices}, {"extensions", stream},
+    {"psci", call_psci}, {"off", stop_last}, {"thumb", run_thumb}, {"devices", miss_devices}, {"watch", watch_lab}, {"extensions", stream},
     {"", NULL},
 };

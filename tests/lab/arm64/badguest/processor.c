@@ -159,6 +159,24 @@ void miss_devices(void)
     kprintf("badguest: goes on after %s\n", faults == 0 ? "no fault" : "faults of its own");
 }
 
+/* ---- debug registers ---- */
+#define WCR_EL2_ALONE  (1u | 3u << 3 | 0xFFu << 5 | 1u << 13 | 3u << 14 | 31u << 24)   /* loads and stores, in 2 GiB */
+#define MDSCR_KDE_MDE  (1ull << 13 | 1ull << 15)
+
+/* The lab is linked where the guest is: a watchpoint on all that it touches, if it let itself be watched. */
+void watch_lab(void)
+{
+    sysreg_write(oslar_el1, 0);
+    sysreg_write(dbgwvr0_el1, EARLY_DEVICE_BASE);
+    sysreg_write(dbgwcr0_el1, WCR_EL2_ALONE);
+    sysreg_write(mdscr_el1, MDSCR_KDE_MDE);
+    arm64_isb();
+    bool set = sysreg_read(dbgwcr0_el1) == WCR_EL2_ALONE;
+    for (unsigned i = 0; i < 100; i++)
+        psci(PSCI_VERSION, 0, 0, 0);
+    kprintf("badguest: %s the lab\n", set ? "watches" : "can't watch");
+}
+
 /* ---- what the ID registers do not show: undefined, on processors that have it, too ---- */
 #define CPACR_ALL   (3ull << 24 | 3ull << 20 | 3ull << 16)      /* SME, vectors, SVE: no traps */
 

@@ -6,4 +6,5 @@ void call_psci(void);
 void stop_last(void);
 void run_thumb(void);
 void miss_devices(void);
+void watch_lab(void);
 void stream(void);
