@@ -14,8 +14,8 @@
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
 #   LINUX_PACKAGE   another package than the two above, or that of one version: linux-image-6.1.0-56-amd64
 #   LINUX_BACKPORT  not empty: the newer one of the release's backports, if these have one
-#   LINUX_ARCH      amd64, or arm64: then with programs of that kind that tests run on it: busybox-static, and ethtool with
-#                   its libraries
+#   LINUX_ARCH      amd64, or arm64: then with programs of that kind that tests run on it: busybox-static, and ethtool
+#                   with its libraries
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)

@@ -97,8 +97,8 @@ def move_channels(t, guest, device, cpu):
 
 def callbacks(guest):
     """The bus's interrupts by processor: callbacks of the hypervisor on x86_64, a line of the GIC on arm64."""
-    found = re.search(r"^ *(?:HYP|\d+):((?:\s+\d+)+) .*(?:Hypervisor callback|VMbus)", guest.run("cat /proc/interrupts"),
-                      re.M)
+    line = r"^ *(?:HYP|\d+):((?:\s+\d+)+) .*(?:Hypervisor callback|VMbus)"
+    found = re.search(line, guest.run("cat /proc/interrupts"), re.M)
     return [int(n) for n in found[1].split()]
 
 
