@@ -3,6 +3,9 @@
  * The registers of the guest's distributor and redistributors, at the addresses of the machine's own. Reserved ones
  * read as zero and ignore writes.
  *
+ * What another vcpu has in its list registers at that moment is neither seen nor changed by way of its frame: no guest
+ * has been met that meddles with the interrupts of a processor that runs.
+ *
  * Everything is read and written in words of 32 bits; of wider registers each half is one, of narrower accesses
  * (allowed to priorities only) the word is made up. Source: Arm GIC Architecture Specification v3/v4 (IHI 0069),
  * chapter 12.
