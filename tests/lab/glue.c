@@ -63,6 +63,15 @@ static void op_raise(void *ctx, uint32_t vp, uint32_t vector, bool auto_eoi)
     vcpu_raise(vcpu_at(vp), vector, auto_eoi);
 }
 
+/* What the guest's processors are asked to forget they forget altogether. */
+static void op_flush(void *ctx, const uint64_t *vps, const uint64_t *ranges, uint32_t count)
+{
+    (void)ctx;
+    (void)ranges;
+    (void)count;
+    machine_flush_guest(vps[0]);
+}
+
 static uint64_t op_now(void *ctx)
 {
     (void)ctx;
@@ -128,7 +137,7 @@ static void op_trace(void *ctx, enum host_trace category, const char *text)
 static const struct host_ops ops = {
     .alloc = op_alloc, .free = op_free, .gpa_map = op_gpa_map, .raise = op_raise, .now_100ns = op_now,
     .set_timer = op_set_timer, .log = op_log, .violation = op_violation, .guest_tsc = op_guest_tsc, .crash = op_crash,
-    .power = op_power, .trace = op_trace, .pages = balloon_pages,
+    .power = op_power, .trace = op_trace, .pages = balloon_pages, .flush = op_flush,
     .visibility = isolation_visibility,
 };
 

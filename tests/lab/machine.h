@@ -47,6 +47,9 @@ void vcpu_dump(const struct vcpu *v);                /* registers and the next i
 void vcpu_raise(struct vcpu *v, unsigned vector, bool auto_eoi);
 /* Its processor leaves the guest soon, and so sees new second-stage tables and new work. */
 void vcpu_kick(struct vcpu *v);
+/* Translations that the processors of these vcpus (a bit each) have of the guest's own tables: when this returns, no
+ * access of the guest uses one that was made before. */
+void machine_flush_guest(uint64_t vcpus);
 /* Copies up to n bytes of guest-virtual memory; returns how many were reachable. */
 size_t guest_fetch(const struct vcpu *v, uint64_t address, void *to, size_t n);
 /* One lock for everything but the time inside the guest. */

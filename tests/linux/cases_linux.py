@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Stock Linux on every way in, with its disks and networks, on hosts of every age."""
+import os
 import re
 
 import labvm
+import linuximage
 import network
 import storage
 from boards import ARCH
 from etherpeer import Peer
 from guest import MODULES, Guest
-from harness import case
+from harness import Skip, case
 from labvm import Disk, UserNet, WireNet
 
 MIB = 1 << 20
 FORWARD = {"http": 80}
+FLUSH_ROUNDS = 200
 
 
 # What the kernel says of what it found, and its clock; only on x86_64 it flushes and signals by hypercall.
@@ -96,6 +99,25 @@ def linux_two_cpus(t):
     counters = guest.vm.counters()
     if BY_HYPERCALL:
         t.check(counters["host_tlb_flushes"] > 0 and counters["host_ipis"] > 0, f"flushes and IPIs: {counters}")
+
+
+@case(limit_s=120, arch="x86_64")
+def linux_remote_flush(t):
+    """Two processors: a mapping that changes is changed for a thread on the other when the flush hypercall returns."""
+    program = t.path("staletlb")
+    t.run("cc", "-O2", "-Wall", "-Werror", "-pthread", "-o", program,
+          os.path.join(labvm.ROOT, "tests", "linux", "staletlb.c"))
+    try:
+        files = linuximage.with_libraries([program])
+    except linuximage.Unavailable as why:
+        raise Skip(str(why)) from None
+    guest = Guest(t, cpus=2, disks=[], modules=[], files={**files, "/bin/staletlb": files.pop(program)})
+    seen = guest.run(f"staletlb {FLUSH_ROUNDS}")
+    t.check(re.search(rf"^staletlb: {FLUSH_ROUNDS} rounds, \d+ reads, 0 stale$", seen, re.M), seen)
+    guest.check_log()
+    guest.power_off()
+    flushes = guest.vm.counters()["host_tlb_flushes"]
+    t.check(flushes >= FLUSH_ROUNDS, f"the flushes came as hypercalls: {flushes}")
 
 
 def by_firmware(t, cpus):

@@ -90,6 +90,13 @@ const struct pt_format *machine_nested_format(void)
     return &stage2_format;
 }
 
+/* Of all vcpus: the instruction is heard by every processor. */
+void machine_flush_guest(uint64_t vcpus)
+{
+    if (vcpus)
+        machine_nested_flush(0, UINT64_MAX);
+}
+
 unsigned machine_guest_address_bits(void) { return address_bits; }
 
 void stage2_cpu_init(void)

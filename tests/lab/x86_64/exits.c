@@ -285,6 +285,8 @@ void exit_npf(struct vcpu *v)
     struct lab_access access = {.gpa = gpa, .write = info & SVM_NPF_WRITE, .fetch = info & SVM_NPF_FETCH,
                                 .walk = !(info & SVM_NPF_FINAL), .present = info & SVM_NPF_PRESENT};
     struct mmio_op op;
+    if (!access.present && nested_mapped(gpa))
+        return;                         /* another processor was about to replace the entry */
     if (!balloon_gone(gpa) && isolation_fault(v, &access))
         return;
     if ((info & SVM_NPF_FETCH) || !(info & SVM_NPF_FINAL) || !mmio_decode(v, &op)) {

@@ -60,7 +60,8 @@ const struct pt_format *machine_nested_format(void)
     return &nested_format;
 }
 
-/* No flush anywhere: QEMU drops its translations at every VMRUN, and TLB_CONTROL asks real processors for the same. */
+/* No flush anywhere: every VMRUN begins without translations. QEMU drops its own, guest's and nested, and TLB_CONTROL
+ * asks real processors for the same. smp.c relies on that, too. */
 void machine_nested_flush(uint64_t gpa, uint64_t bytes)
 {
     (void)gpa;

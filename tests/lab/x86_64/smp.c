@@ -8,6 +8,12 @@
  *
  * A processor whose vcpu does not run sleeps in HLT with GIF open. A kick that comes between its last look and the HLT
  * would be lost, so who kicks it repeats until it has answered (apic.c).
+ *
+ * Flushing translations (machine_flush_guest). A processor enters the guest without any, so it has forgotten them once
+ * it has been outside. vcpu.runs says whether it is: counted up before VMRUN and after it, without the lock, which
+ * whoever flushes has. Either the flusher sees the odd number, or the processor enters later and sees the guest's new
+ * tables (both sides have a full fence between their write and their read). A kick between the count and VMRUN pends,
+ * as GIF is 0, and ends that run at once.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -16,6 +22,8 @@
 #define STACK_BYTES      16384u
 #define START_LIMIT_100NS 1000000u     /* 100 ms for a processor to report */
 #define INIT_SETTLE_100NS 1000u
+#define FLUSH_KICK_100NS 100000u       /* 10 ms between two kicks of a processor that stays in the guest */
+#define FLUSH_KICKS_MAX  3000u
 #define TSS_IST          0x24          /* seven 64-bit stack pointers, from 1 */
 #define IST_COUNT        7
 #define TSS_BYTES        0x68
@@ -48,6 +56,18 @@ void lab_lock(void)
 
 void lab_unlock(void) { __atomic_store_n(&lock_word, 0, __ATOMIC_RELEASE); }
 
+/* QEMU loses a kick now and then: the processor that leaves a guest takes requests off without its lock. */
+static void wait_outside(const struct vcpu *v, uint64_t run)
+{
+    for (unsigned kicks = 0; kicks < FLUSH_KICKS_MAX; kicks++) {
+        for (uint64_t until = clock_now_100ns() + FLUSH_KICK_100NS; clock_now_100ns() < until;)
+            if (__atomic_load_n(&v->runs, __ATOMIC_SEQ_CST) != run)
+                return;
+        vcpu_kick(&lab_vcpus[v->index]);
+    }
+    panic("vcpu %u does not leave the guest", v->index);
+}
+
 /* Memory types must be the same on all processors; firmware sees to it, and without firmware nobody has. */
 static void share_mtrrs(bool first)
 {
@@ -63,6 +83,20 @@ static void share_mtrrs(bool first)
         else if (x86_rdmsr(msr) != shared_mtrrs[i])
             x86_wrmsr(msr, shared_mtrrs[i]);
     }
+}
+
+void machine_flush_guest(uint64_t vcpus)
+{
+    uint64_t runs[LAB_MAX_VCPUS];
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    for (unsigned i = 0; i < lab_vcpu_count; i++) {
+        runs[i] = vcpus >> i & 1 ? __atomic_load_n(&lab_vcpus[i].runs, __ATOMIC_SEQ_CST) : 0;
+        if (runs[i] % 2)
+            vcpu_kick(&lab_vcpus[i]);
+    }
+    for (unsigned i = 0; i < lab_vcpu_count; i++)
+        if (runs[i] % 2)
+            wait_outside(&lab_vcpus[i], runs[i]);
 }
 
 /* ---- on the starting processor ---- */

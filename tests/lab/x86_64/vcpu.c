@@ -149,9 +149,25 @@ void exit_debug(struct vcpu *v)
     v->vmcb->save.rflags |= RFLAGS_RF;
 }
 
+/* Tables as they were when the dump began; other processors may change them while it is printed. */
+static void dump_walk(const struct vcpu *v, const char *what, const struct walk *then, unsigned n)
+{
+    struct walk now;
+    unsigned left = guest_walk(v, then->address, &now);
+    for (unsigned i = 0; i < n; i++)
+        log_err("  tables of %s: %#llx at %#llx", what, (unsigned long long)then->entry[i],
+                (unsigned long long)then->gpa[i]);
+    for (unsigned i = 0; i < left; i++)
+        if (i >= n || now.gpa[i] != then->gpa[i] || now.entry[i] != then->entry[i])
+            log_err("  tables of %s: %#llx at %#llx by now", what, (unsigned long long)now.entry[i],
+                    (unsigned long long)now.gpa[i]);
+}
+
 void vcpu_dump(const struct vcpu *v)
 {
     const struct svm_save *s = &v->vmcb->save;
+    struct walk code, data;
+    unsigned code_levels = guest_walk(v, s->rip, &code), data_levels = guest_walk(v, s->cr2, &data);
     const struct svm_control *c = &v->vmcb->control;
     const uint64_t *g = v->gprs;
     log_err("vcpu %u: exit %#llx info %#llx %#llx during %#llx, cpl %u", v->index, (unsigned long long)c->exit_code,
@@ -170,6 +186,8 @@ void vcpu_dump(const struct vcpu *v)
     log_err("  cr0 %llx cr2 %llx cr3 %llx cr4 %llx efer %llx gdt %llx idt %llx", (unsigned long long)s->cr0,
             (unsigned long long)s->cr2, (unsigned long long)s->cr3, (unsigned long long)s->cr4,
             (unsigned long long)s->efer, (unsigned long long)s->gdtr.base, (unsigned long long)s->idtr.base);
+    dump_walk(v, "rip", &code, code_levels);
+    dump_walk(v, "cr2", &data, data_levels);
     uint64_t words[8];
     size_t n = guest_fetch(v, s->rsp, words, sizeof(words)) / sizeof(words[0]);
     for (size_t i = 0; i + 1 < n; i += 2)
@@ -364,7 +382,9 @@ NORETURN void vcpu_run(struct vcpu *v)
         if (v->state == VCPU_RUNNING) {
             bool idle = v->idle_run;
             uint64_t halt_rip = v->vmcb->save.rip;
+            __atomic_fetch_add(&v->runs, 1, __ATOMIC_SEQ_CST);
             uint64_t spent = lab_vmrun(v->gprs, v->vmcb_pa.v, v->host_vmcb_pa.v);
+            __atomic_fetch_add(&v->runs, 1, __ATOMIC_SEQ_CST);
             lab_lock();
             c->event_injection = 0;
             lab_count(CNT_EXITS);

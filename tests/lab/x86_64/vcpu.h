@@ -36,6 +36,7 @@ struct vcpu {
     unsigned index, apic_id;
     enum vcpu_state state;
     bool idle_run;                 /* measure=1: this VMRUN is the guest's HLT, its time does not count */
+    uint64_t runs;                 /* odd while it is in the guest, or about to be (smp.c) */
     uint64_t guest_instructions;   /* what the counter advanced inside the guest; instructions under -icount */
     uint32_t sipi_vector;
     volatile bool init_pending, sipi_pending;
@@ -82,6 +83,10 @@ paddr_t msr_permission_map(void);
 /* ---- walk.c ---- */
 /* Guest-virtual to guest-physical by the guest's own tables (4 or 5 levels, PAE, 32-bit, none). */
 bool guest_translate(const struct vcpu *v, uint64_t address, uint64_t *gpa);
+/* The entries on the way to a guest-virtual address, from the top, for reports; how many there are. */
+#define WALK_LEVELS 5
+struct walk { uint64_t address, gpa[WALK_LEVELS], entry[WALK_LEVELS]; };
+unsigned guest_walk(const struct vcpu *v, uint64_t address, struct walk *w);
 /* One MMIO instruction at the guest's RIP. */
 struct mmio_op { bool write; unsigned bytes, reg, length; unsigned reg_bytes; bool sign, high_byte;
                  uint64_t value; };

@@ -65,6 +65,27 @@ bool guest_translate(const struct vcpu *v, uint64_t address, uint64_t *gpa)
     }
 }
 
+/* Of 64-bit tables alone. */
+unsigned guest_walk(const struct vcpu *v, uint64_t address, struct walk *w)
+{
+    const struct svm_save *s = &v->vmcb->save;
+    unsigned n = 0;
+    w->address = address;
+    if (!(s->cr0 & CR0_PG) || !(s->efer & EFER_LMA))
+        return 0;
+    uint64_t table = s->cr3 & PTE_ADDRESS;
+    for (int level = s->cr4 & CR4_LA57 ? 4 : 3; level >= 0; level--) {
+        w->gpa[n] = table + (address >> (PAGE_SHIFT + 9 * (unsigned)level) & 511) * 8;
+        if (!read_entry(w->gpa[n], 8, &w->entry[n]))
+            break;
+        uint64_t e = w->entry[n++];
+        if (!(e & PTE_P) || ((e & PTE_PS) && level > 0 && level <= 2))
+            break;
+        table = e & PTE_ADDRESS;
+    }
+    return n;
+}
+
 size_t guest_fetch(const struct vcpu *v, uint64_t address, void *to, size_t n)
 {
     uint8_t *out = to;
