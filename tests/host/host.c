@@ -276,6 +276,8 @@ struct host *host_create(const struct host_config *cfg, const struct host_ops *o
     h->cfg = *cfg;
     h->ops = *ops;
     h->ctx = ctx;
+    if (h->ops.flush == NULL)                         /* whoever can't do it must not be asked */
+        h->cfg.recommendations &= ~(uint32_t)HV_RECOMMEND_REMOTE_FLUSH;
     list_init(&h->memory);
     list_init(&h->work);
     list_init(&h->scsi);

@@ -164,8 +164,8 @@ struct host_ops {
     void (*crash)(void *ctx, const uint64_t params[5], const char *text);  /* text NULL: none was given */
     void (*power)(void *ctx, enum host_power kind);
     void (*trace)(void *ctx, enum host_trace category, const char *text);
-    /* TLB flush asked by hypercall: vps has one bit per VP; count 0: everything. Ranges are GVA | (pages -
-     * 1). */
+    /* TLB flush asked by hypercall, done when this returns: vps has one bit per VP; count 0: everything. Ranges
+     * are GVA | (pages - 1). NULL: flushing by hypercall is not recommended. */
     void (*flush)(void *ctx, const uint64_t *vps, const uint64_t *ranges, uint32_t count);
     /* LAPIC access by MSR (EOI, ICR, TPR) */
     bool (*apic_msr)(void *ctx, uint32_t vp, uint32_t msr, bool write, uint64_t *value);

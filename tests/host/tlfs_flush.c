@@ -105,9 +105,8 @@ uint64_t host_flush_call(struct host *h, uint32_t vp, uint64_t control, const ui
     }
     limit_set(h, &set);
     h->counters.tlb_flushes++;
-    if (h->ops.flush != NULL)
-        h->ops.flush(h->ctx, set.words, list ? (const uint64_t *)(const void *)(in + at + 8 * start) : NULL,
-                     list ? last - start : 0);
+    h->ops.flush(h->ctx, set.words, list ? (const uint64_t *)(const void *)(in + at + 8 * start) : NULL,
+                 list ? last - start : 0);
     return hv_result(HV_STATUS_SUCCESS, (uint16_t)(list ? last : 0));
 }
 
