@@ -104,8 +104,11 @@ struct arm64_frame {
 _Static_assert(sizeof(struct arm64_frame) == 38 * 8, "vectors.S pushes it");
 _Static_assert(sizeof(struct arm64_frame) % 16 == 0, "SP stays aligned");
 
+/* Faults and panics are reported from here on, SErrors not yet: of arch_cpu_init, for the entry. */
+void arm64_cpu_early(void);                                           /* cpu.c */
+
 /* ---- between the files of this folder ---- */
-void arm64_vectors_init(void);                            /* exceptions.c: VBAR, emergency stack; SErrors on */
+void arm64_vectors_init(void);                            /* exceptions.c: VBAR, emergency stack */
 void arm64_exception(struct arm64_frame *frame, unsigned vector);  /* exceptions.c; ARM64_VECTOR_* */
 void arm64_fault_caller(uint64_t pc, uint64_t return_address);     /* cpu.c */
 void arm64_irq(struct arm64_frame *frame);                /* irq.c */

@@ -70,11 +70,17 @@ static uint64_t frameless_caller(uint64_t ip, uint64_t sp)
     return symbol_find(fault_return - 1, NULL) != NULL ? fault_return : 0;
 }
 
-void arch_cpu_init(void)
+void arm64_cpu_early(void)
 {
     static const struct panic_machine machine = {arch_irq_disable, arch_backtrace, frameless_caller, arch_halt};
     panic_set_machine(&machine);
     arm64_vectors_init();
+}
+
+void arch_cpu_init(void)
+{
+    arm64_cpu_early();
+    __asm__ volatile("msr daifclr, #4" : : : "memory");     /* SErrors: an error that is left out is one that hides */
     if (arm64_field(sysreg_read(id_aa64mmfr1_el1), 20) != 0)
         sysreg_write_as(SYSREG_PAN, SPSR_PAN);      /* nothing of ours is EL0's; should that change, by mistake */
     read_model();

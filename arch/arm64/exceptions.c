@@ -16,7 +16,6 @@ void arm64_vectors_init(void)
 {
     sysreg_write(vbar_el1, va_of(arm64_el() == 2 ? arm64_vectors_el2 : arm64_vectors_el1).v);
     arm64_isb();
-    __asm__ volatile("msr daifclr, #4" : : : "memory");     /* SErrors: an error that is left out is one that hides */
 }
 
 static const char *class_name(unsigned ec)

@@ -96,7 +96,7 @@ void boot_enter(unsigned kind, uint64_t device_tree, uint64_t image_phys, uint64
     struct boot_info *boot = &boot_info;
     image_phys_base = image_phys;
     arm64_entry_el = el;
-    arch_cpu_init();
+    arm64_cpu_early();
     panic_set_end(end_early);
     if (boot->entry_counter == 0)        /* else the UEFI loader has stamped its own beginning */
         boot->entry_counter = counter;
