@@ -14,13 +14,11 @@
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+. "$top/scripts/aptroot.sh"
 suite=trixie
 lib=usr/lib/x86_64-linux-gnu
 loader=$lib/ld-linux-x86-64.so.2
 packages="cbmc minisat libc6 libstdc++6 libgcc-s1 zlib1g"
-
-die() { echo "fetch-cbmc: $*" >&2; exit 1; }
 
 # With its own loader and libraries; the programs it starts (gcc, for the preprocessor) run with the machine's.
 command_in() { echo "$1/$loader --library-path $1/$lib:$1/usr/lib $1/usr/bin/cbmc"; }
@@ -40,14 +38,8 @@ ID='' VERSION_CODENAME=''
 [ "$ID/$VERSION_CODENAME/$(uname -m)" = debian/bookworm/x86_64 ] || die "not installed (apt-get install cbmc)"
 [ "${1:-}" != --cached ] || die "the cache $cache holds no CBMC yet; run scripts/fetch-cbmc.sh once"
 
-for tool in apt-get apt-cache dpkg-deb; do
-    command -v $tool >/dev/null || die "$tool is missing"
-done
-mkdir -p "$cache/cbmc" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
-work=$(mktemp -d "$cache/cbmc/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-. "$top/scripts/aptroot.sh"
+apt_tools apt-get apt-cache dpkg-deb
+apt_work "$cache/cbmc"
 
 apt_root "$work"
 apt_only_entries "$work"
@@ -65,30 +57,17 @@ done < "$work/found" > "$work/parts/cbmc.sources"
 
 apt-get -q update > "$work/log" 2>&1 || true
 version=$(apt-cache madison cbmc 2>/dev/null | awk -F' *[|] *' 'NR == 1 { print $2 }')
-if [ -z "$version" ]; then
-    sed 's/^/  /' "$work/log" >&2
-    die "no cbmc in $suite of this machine's archives (apt's words above)"
-fi
+[ -n "$version" ] || apt_failed "no cbmc in $suite of this machine's archives (apt's words above)" "$work/log"
 # Word by word: those it needs to run, not the compiler that it would be installed with.
 # shellcheck disable=SC2086
-(cd "$work/archives" && apt-get -q download $packages) > "$work/log" 2>&1 || {
-    sed 's/^/  /' "$work/log" >&2
-    die "apt could not download cbmc $version (its words above)"
-}
-for deb in "$work"/archives/*.deb; do
-    dpkg-deb -x "$deb" "$work/tree" > "$work/log" 2>&1 || {
-        sed 's/^/  /' "$work/log" >&2
-        die "cannot unpack ${deb##*/} (dpkg-deb's words above)"
-    }
-done
+(cd "$work/archives" && apt-get -q download $packages) > "$work/log" 2>&1 ||
+    apt_failed "apt could not download cbmc $version (its words above)" "$work/log"
+apt_unpack "$work" "$work/archives"
 rm -rf "$work/tree/usr/share" "$work/tree/etc"
 find "$work/tree/usr/bin" -type f ! -name cbmc -delete
-$(command_in "$work/tree") --version > "$work/log" 2>&1 || {
-    sed 's/^/  /' "$work/log" >&2
-    die "cbmc $version does not run here (its words above)"
-}
+$(command_in "$work/tree") --version > "$work/log" 2>&1 ||
+    apt_failed "cbmc $version does not run here (its words above)" "$work/log"
 dir=$cache/cbmc/$suite-$(echo "$version" | tr '/:~' '___')
-# Two may fetch at once: the first to finish wins, and both find a whole tree.
-mv -T "$work/tree" "$dir" 2>/dev/null || [ -x "$dir/usr/bin/cbmc" ] || die "cannot move CBMC to $dir"
+apt_keep "$work/tree" "$dir" usr/bin/cbmc || die "cannot move CBMC to $dir"
 echo "fetch-cbmc: cbmc $version of $suite unpacked" >&2
 command_in "$dir"

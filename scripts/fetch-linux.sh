@@ -19,11 +19,9 @@
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+. "$top/scripts/aptroot.sh"
 
 arch=${LINUX_ARCH:-amd64}
-
-die() { echo "fetch-linux: $*" >&2; exit 1; }
 
 ID='' ID_LIKE='' daemons=''
 [ ! -r /etc/os-release ] || . /etc/os-release
@@ -51,14 +49,9 @@ if [ -n "${newest:-}" ]; then
 fi
 [ "${1:-}" != --cached ] || die "the cache $cache holds no $meta${LINUX_BACKPORT:+ of the backports} yet; run scripts/fetch-linux.sh once"
 
-for tool in apt-get apt-cache dpkg-deb; do
-    command -v $tool >/dev/null || die "$tool is missing"
-done
+apt_tools apt-get apt-cache dpkg-deb
 mkdir -p "${place%/*}" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
-work=$(mktemp -d "$cache/linux/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-. "$top/scripts/aptroot.sh"
+apt_work "$cache/linux"
 
 candidate() { [ -z "$1" ] || apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candidate: \([^(].*\)$/\1/p'; }
 
@@ -116,23 +109,14 @@ if [ -n "$own_lists" ] || ! download; then
     [ -z "${LINUX_BACKPORT:-}" ] || backports
     # An archive of somebody else's may be out of reach; what counts is whether the kernel is there afterwards.
     apt-get -q update > "$work/update.log" 2>&1 || true
-    download || {
-        cat "$work/update.log" "$work/log" | sed 's/^/  /' >&2
-        die "apt could not download $meta (its words above)"
-    }
+    download || apt_failed "apt could not download $meta (its words above)" "$work/update.log" "$work/log"
 fi
 
-for deb in "$work"/debs/*.deb; do
-    dpkg-deb -x "$deb" "$work/tree" > "$work/log" 2>&1 || {
-        sed 's/^/  /' "$work/log" >&2
-        die "cannot unpack ${deb##*/} (dpkg-deb's words above)"
-    }
-done
+apt_unpack "$work" "$work/debs"
 ls "$work"/tree/boot/vmlinuz-* > /dev/null 2>&1 || die "$meta $version holds no boot/vmlinuz"
 rm -rf "$work/tree/usr/share"
 dir=$place-$(echo "$version" | tr '/:~' '___')
 [ ! -d "$dir" ] || whole "$dir" || rm -rf "$dir"       # of a time when less belonged to it
-# Two may fetch at once: the first to finish wins, and both find a whole tree.
-mv -T "$work/tree" "$dir" 2>/dev/null || [ -d "$dir/boot" ] || die "cannot move the kernel to $dir"
+apt_keep "$work/tree" "$dir" boot || die "cannot move the kernel to $dir"
 echo "fetch-linux: $meta $version unpacked" >&2
 echo "$dir"

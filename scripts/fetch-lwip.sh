@@ -15,11 +15,9 @@
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+. "$top/scripts/aptroot.sh"
 probe=src/core/init.c
 oldest=2.2
-
-die() { echo "fetch-lwip: $*" >&2; exit 1; }
 
 link_and_exit() {
     mkdir -p "$top/build"
@@ -53,12 +51,7 @@ case " $ID $ID_LIKE " in
 *) die "only Debian and Ubuntu are known here; set LWIP_DIR to an unpacked lwIP 2.2 source" ;;
 esac
 
-mkdir -p "$cache" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
-work=$(mktemp -d "$cache/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-
-. "$top/scripts/aptroot.sh"
+apt_work "$cache"
 apt_archives "$component" > "$work/archives.txt"
 [ -s "$work/archives.txt" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d; set LWIP_DIR"
 apt_root "$work"
@@ -88,18 +81,13 @@ if [ -z "$version" ]; then
 fi
 
 cd "$work/unpack"
-apt-get source -q --download-only --only-source "lwip=$version" > "$work/log" 2>&1 || {
-    sed 's/^/  /' "$work/log" >&2
-    die "apt could not download lwip $version (its words above)"
-}
-dpkg-source --no-check -x lwip_*.dsc source > "$work/log" 2>&1 || {
-    sed 's/^/  /' "$work/log" >&2
-    die "dpkg-source could not unpack lwip $version (its words above)"
-}
+apt-get source -q --download-only --only-source "lwip=$version" > "$work/log" 2>&1 ||
+    apt_failed "apt could not download lwip $version (its words above)" "$work/log"
+dpkg-source --no-check -x lwip_*.dsc source > "$work/log" 2>&1 ||
+    apt_failed "dpkg-source could not unpack lwip $version (its words above)" "$work/log"
 [ -f "source/$probe" ] || die "the unpacked lwip $version holds no $probe"
 dir=$cache/lwip-${version%%[+-]*}
-# Two builds may fetch at once: the first to finish wins, and both find a whole tree.
-mv -T source "$dir" 2>/dev/null || [ -f "$dir/$probe" ] || die "cannot move the source to $dir"
+apt_keep source "$dir" "$probe" || die "cannot move the source to $dir"
 echo "fetch-lwip: lwip $version unpacked to $dir"
 rm -rf "$work"
 link_and_exit "$dir"

@@ -14,11 +14,9 @@
 set -eu
 
 top=$(cd "$(dirname "$0")/.." && pwd)
-cache=${CANDELA_CACHE:-${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/candela}
+. "$top/scripts/aptroot.sh"
 package=qemu-system-x86
 binary=usr/bin/qemu-system-x86_64
-
-die() { echo "fetch-qemu: $*" >&2; exit 1; }
 
 [ "$(uname -m)" = x86_64 ] || die "only for x86_64 machines"
 ID='' ID_LIKE='' VERSION_CODENAME=''
@@ -41,19 +39,12 @@ if [ -n "${newest:-}" ]; then
 fi
 [ "${1:-}" != --cached ] || die "the cache $cache holds no QEMU for $release yet; run scripts/fetch-qemu.sh once"
 
-for tool in apt-get apt-cache dpkg-deb; do
-    command -v $tool >/dev/null || die "$tool is missing"
-done
-mkdir -p "$cache/qemu" 2>/dev/null || die "cannot write to $cache; set CANDELA_CACHE"
-work=$(mktemp -d "$cache/qemu/fetch.XXXXXX") || die "cannot write to $cache; set CANDELA_CACHE"
-trap 'rm -rf "$work"' EXIT
-trap 'exit 1' HUP INT TERM
-. "$top/scripts/aptroot.sh"
+apt_tools apt-get apt-cache dpkg-deb
+apt_work "$cache/qemu"
 
 apt_root "$work"
 apt_only_entries "$work"
-# What is installed counts as there; it is read, and never written: its lock, which only root may take, is left alone.
-printf 'Dir::State::status "/var/lib/dpkg/status";\nDebug::NoLocking "true";\n' >> "$work/apt.conf"
+apt_installed "$work"
 apt_archives $component > "$work/found"
 [ -s "$work/found" ] || die "no $component archive in /etc/apt/sources.list or sources.list.d"
 while read -r uri key; do
@@ -65,25 +56,14 @@ done < "$work/found" > "$work/parts/qemu.sources"
 apt-get -q update > "$work/log" 2>&1 || true
 version=$(apt-cache madison $package 2>/dev/null | awk -F' *[|] *' -v suite="$release-backports/" \
           'index($3, suite) { print $2; exit }')
-if [ -z "$version" ]; then
-    sed 's/^/  /' "$work/log" >&2
-    die "no $package in $release-backports of this machine's archives (apt's words above)"
-fi
+[ -n "$version" ] ||
+    apt_failed "no $package in $release-backports of this machine's archives (apt's words above)" "$work/log"
 apt-get -q -y --no-install-recommends --download-only -t "$release-backports" install "$package=$version" \
-        > "$work/log" 2>&1 || {
-    sed 's/^/  /' "$work/log" >&2
-    die "apt could not download $package $version (its words above)"
-}
-for deb in "$work"/archives/*.deb; do
-    dpkg-deb -x "$deb" "$work/tree" > "$work/log" 2>&1 || {
-        sed 's/^/  /' "$work/log" >&2
-        die "cannot unpack ${deb##*/} (dpkg-deb's words above)"
-    }
-done
+        > "$work/log" 2>&1 || apt_failed "apt could not download $package $version (its words above)" "$work/log"
+apt_unpack "$work" "$work/archives"
 [ -x "$work/tree/$binary" ] || die "$package $version holds no $binary"
 rm -rf "$work/tree/usr/share/doc" "$work/tree/usr/share/man" "$work/tree/etc"
 dir=$cache/qemu/$release-$(echo "$version" | tr '/:~' '___')
-# Two may fetch at once: the first to finish wins, and both find a whole tree.
-mv -T "$work/tree" "$dir" 2>/dev/null || [ -x "$dir/$binary" ] || die "cannot move QEMU to $dir"
+apt_keep "$work/tree" "$dir" "$binary" || die "cannot move QEMU to $dir"
 echo "fetch-qemu: $package $version unpacked" >&2
 echo "$dir"
