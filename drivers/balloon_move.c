@@ -12,7 +12,8 @@
 #include "drivers/balloon.h"
 #include "mm/mm.h"
 
-#define MIB_PAGES 256u
+#define MIB_PAGES  256u
+#define LINES_MOST 8u                    /* of each kind in a while: every request could be worth one */
 
 static unsigned long long mib(uint64_t pages) { return pages / MIB_PAGES; }
 
@@ -91,9 +92,9 @@ void balloon_give(struct balloon *b)
         return;
     if (left)
         balloon_counters.partial++;
-    /* A host that asks again and again at the floor fills no log. */
-    log_line(left == asked ? LOG_DEBUG : LOG_INFO, LOG_ROOM, "%s: the host asked for %llu MiB and got %llu%s", b->name,
-             mib(asked), mib(asked - left), left ? ", the rest is needed here" : "");
+    /* A host that asks again and again, at the floor above all, fills no log. */
+    RT_LOG_SOME(LINES_MOST, left == asked ? LOG_DEBUG : LOG_INFO, "%s: the host asked for %llu MiB and got %llu%s",
+                b->name, mib(asked), mib(asked - left), left ? ", the rest is needed here" : "");
 }
 
 /* ---- unballoon ---- */
@@ -130,7 +131,7 @@ void balloon_take_back(struct balloon *b)
     }
     if (more)
         return;
-    log_info("%s: the host gave %llu MiB back", b->name, mib(b->returned_pages));
+    RT_LOG_SOME(LINES_MOST, LOG_INFO, "%s: the host gave %llu MiB back", b->name, mib(b->returned_pages));
     b->returned_pages = 0;
     balloon_send(b, &answer, sizeof(answer));
 }
@@ -198,13 +199,14 @@ void balloon_hot_add(struct balloon *b)
 
     balloon_counters.requests++;
     if (added < 0) {
-        log_warn("%s: %llu pages offered from page 0x%llx on: %s", b->name, (unsigned long long)asked.pages,
-                 (unsigned long long)asked.first, why_not((int)added));
+        log_warn_some("%s: %llu pages offered from page 0x%llx on: %s", b->name, (unsigned long long)asked.pages,
+                      (unsigned long long)asked.first, why_not((int)added));
         answer.result = added != -E_NOMEM;           /* that may change; the other reasons won't */
     } else {
         answer.pages = (uint32_t)added;
         balloon_counters.hot_added_pages += (uint64_t)added;
-        log_info("%s: the host added %llu MiB at %llu MiB", b->name, mib((uint64_t)added), mib(asked.first));
+        RT_LOG_SOME(LINES_MOST, LOG_INFO, "%s: the host added %llu MiB at %llu MiB", b->name, mib((uint64_t)added),
+                    mib(asked.first));
     }
     if ((uint64_t)answer.pages < asked.pages)
         balloon_counters.partial++;

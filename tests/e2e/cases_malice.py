@@ -14,6 +14,8 @@ import time
 import nbdclient as nbd
 from cases_disk import Reader, wait_for
 from cases_fault import ENDS_IN, boot_disk
+from cases_ic import components
+from cases_memory import ready, request, wait_memory
 from harness import READY_S, Failure, case
 from labvm import POWER_OFF, Disk, UserNet, VMError
 
@@ -153,6 +155,44 @@ def malice_bus(t):
     """Lies in messages, offers, page lists and handshakes, silence and storms, with monitor pages: the same."""
     devices(t, ("handshake", "offer", "rescind", "silence", "message", "refuse", "storm", "gpadl", "wiring"), 2,
             monitor=1)
+
+
+@case(limit_s=150)
+def malice_services(t):
+    """Lies of integration components and dynamic memory: the disk goes on, and with the truth so do all of them."""
+    path = t.random_disk("disk.img", 4, seed=5)
+    vm = t.lab(disks=[Disk(path)])
+    ready(vm)
+    honest = Reader(vm.ports["nbd"], "disk0", path, 5)
+    honest.start()
+    mark = len(vm.console)
+    for seed in range(1, 4):
+        vm.command(f"malice service,{seed},9", r"^lab-command: malice service.*: done")
+        for _ in range(4):
+            # Each is done or refused, whichever way the last lie has left things.
+            for command in ("renegotiate", "kvp-set key value", "kvp-enum 2", "kvp-ip", "time-sync", "balloon 3000",
+                            "unballoon 2000"):
+                vm.command(command, rf"^lab-command: {command}.*: (done|refused)")
+            time.sleep(WORK_S / 4)
+    vm.command("malice", r"^lab-malice: ")
+    told = int(re.findall(r"^lab-malice: .*lies=(\d+)", vm.lines["lab"].text, re.M)[-1])
+    vm.command("malice off", r"^lab-command: malice off.*: done")
+    vm.command("renegotiate", r"^lab-command: renegotiate.*: done")
+    before, reads = components(vm), honest.reads
+    t.check(told > 10, f"only {told} lies")
+    t.check(wait_for(lambda: all(int(components(vm)[name]["answers"]) > int(before[name]["answers"]) + 1
+                                 for name in ("heartbeat", "timesync")), BACK_S), f"answers: {before}")
+    wait_memory(vm, "an end of the last request", lambda m: not m["busy"])
+    t.equal(request(vm, "unballoon 1000000")["ballooned"], 0, "pages that are still the host's")
+    t.equal(request(vm, "balloon 3000")["moved"], 3000, "pages that the host got")
+    t.check(wait_for(lambda: honest.reads > reads + 20 or honest.error, BACK_S), "the disk goes on")
+    honest.stopping = True
+    honest.join(60)
+    t.check(honest.error is None and not honest.wrong, f"the disk: {honest.error}, wrong: {honest.wrong}")
+    t.check(not re.search(r"panic: ", vm.console), "no panic")
+    lines = vm.console.count("\n", mark)
+    t.check(lines <= 2 * LINES, f"{lines} lines on the console")
+    t.note(f"{told} lies of the last seed; {lines} lines")
 
 
 def connects(t, disk, name, seed, rate):

@@ -33,6 +33,8 @@ static enum host_fault_kind send(struct host_balloon *b, uint16_t type, uint32_t
     struct dm_header *header = (struct dm_header *)(void *)b->message;
     enum host_fault_kind fault = host_fault(b->h, HOST_FAULT_BALLOON);
 
+    if (fault == HOST_FAULT_NONE && (type == DM_VERSION_RESPONSE || type == DM_CAPABILITIES_RESPONSE))
+        fault = malice_memory_answer(b->h, b, &((struct dm_answer *)(void *)b->message)->flags);
     *header = (struct dm_header){.type = type, .size = (uint16_t)bytes, .transaction_id = id};
     host_trace(b->h, HOST_TRACE_BALLOON, "send type %u, %u bytes, id %u", type, bytes, id);
     switch (fault) {
@@ -91,7 +93,7 @@ static bool answer(struct host_balloon *b, const struct dm_header *asked, uint16
 
     m->flags = flags;
     fault = send(b, type, asked->transaction_id, sizeof(*m));
-    b->doubtful = fault != HOST_FAULT_NONE;
+    b->doubtful = fault != HOST_FAULT_NONE || m->flags != flags;
     return (flags & DM_ACCEPTED) && fault != HOST_FAULT_ERROR;
 }
 

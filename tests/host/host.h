@@ -510,7 +510,8 @@ enum host_malice_class {
     HOST_MALICE_CONNECT = 1 << 16,    /* the answer to a contact; offers and their end too early, too late, unasked for */
     HOST_MALICE_GPADL = 1 << 17,      /* page lists announced twice, with another's number, and gone when nobody asked */
     HOST_MALICE_WIRING = 1 << 18,     /* offers with another's connection or monitor id; scribbled monitor pages */
-    HOST_MALICE_ALL = 0x7FFFF,
+    HOST_MALICE_SERVICE = 1 << 19,    /* what integration components and dynamic memory ask and answer */
+    HOST_MALICE_ALL = 0xFFFFF,
 };
 #define HOST_MALICE_HONEST 10u
 

@@ -498,6 +498,9 @@ bool malice_send(struct host_chan *ch, const struct vmbus_packet_header *frame, 
 /* A completion. DROP: it is not sent; ERROR: it says now that nothing was done, so the caller undoes it. */
 enum host_fault_kind malice_complete(struct host_chan *ch, enum host_fault_point point, uint8_t *payload, uint32_t bytes,
                                      uint32_t error_at);
+void malice_memory(struct host *h);                           /* requests of dynamic memory that nobody made */
+/* The answer to a version or to capabilities: its flags; or what becomes of it. */
+enum host_fault_kind malice_memory_answer(struct host *h, const void *device, uint64_t *flags);
 bool malice_early(struct host_chan *ch, const struct host_packet *packet);    /* true: taken, not executed */
 bool malice_deaf(struct host_chan *ch);                       /* true: from now on nothing is read or sent */
 void malice_ring(struct host_chan *ch);                       /* the words that both sides share */

@@ -47,6 +47,7 @@ static void give_up(struct host_ic *ic)
         return;
     ic->waiting = false;
     ic->late[ic->asked.header.transaction]++;
+    ic->strays += ic->bent;
 }
 
 /* What a fault makes of a message; false: nothing is sent. */
@@ -75,6 +76,9 @@ static bool spoil(struct host_ic *ic, uint8_t *message, uint32_t *bytes)
         memset(message, 0xEE, *bytes);
         break;
     }
+    /* One without flags waits for nothing, so nothing could be said of its answer. */
+    ic->bent = fault == HOST_FAULT_NONE && ic->flags != 0 && malice_component(ic, message, bytes);
+    ic->spoiled |= ic->bent;
     if (fault == HOST_FAULT_TWICE) {
         struct host_piece payload = {message, *bytes};
         vchan_send(ic->ch, VMBUS_PACKET_INBAND, 0, 0, NULL, &payload);
@@ -150,6 +154,14 @@ static void ask_versions(struct host_ic *ic)
     ask(ic, IC_NEGOTIATE, at, MS_100NS(cfg->negotiate_limit_ms));
 }
 
+void ic_lost(struct host_ic *ic)
+{
+    if (ic->stage != IC_NEGOTIATING)
+        ic->kind->lost(ic, false);
+    if (ic->stage == IC_NEGOTIATING || ic->bent)
+        ic->stage = IC_NEW;
+}
+
 static void too_late(struct host_ic *ic)
 {
     ic->seen.missed++;
@@ -160,10 +172,7 @@ static void too_late(struct host_ic *ic)
     host_trace(ic->h, HOST_TRACE_IC, "%s: no answer to transaction %u", ic->kind->dev.name,
                ic->asked.header.transaction);
     give_up(ic);
-    if (ic->stage == IC_NEGOTIATING)
-        ic->stage = IC_NEW;
-    else
-        ic->kind->lost(ic, false);
+    ic_lost(ic);
 }
 
 /* What the component wants to ask now, if anything. */
@@ -220,8 +229,9 @@ bool ic_open(struct host_chan *ch)
 
     ic->stage = IC_NEW;
     ic->due = HOST_NEVER;
-    ic->waiting = ic->spoiled = ic->renegotiate = ic->wanted = ic->silent = false;
+    ic->waiting = ic->spoiled = ic->bent = ic->renegotiate = ic->wanted = ic->silent = false;
     memset(ic->late, 0, sizeof(ic->late));
+    ic->strays = 0;
     memset(&ic->asked, 0, sizeof(ic->asked));
     return true;
 }

@@ -51,6 +51,7 @@ struct host_ic {
     /* the request that waits for its answer */
     bool waiting;
     bool spoiled;                                 /* by a fault: its answer may be anything */
+    bool bent;                                    /* by malice: the guest may even have taken it for a negotiation */
     struct ic_message asked;
     uint32_t asked_bytes;                         /* of the packet's payload, padded */
     uint8_t body[IC_BODY_MAX];
@@ -58,6 +59,7 @@ struct host_ic {
     bool silent;                                  /* no answer came in time, and none since: said once */
     uint8_t last_transaction;
     uint16_t late[256];                           /* per transaction: given up, the answer may still come */
+    uint16_t strays;                              /* bent ones that were: their answers may say anything */
 
     struct host_ic_state seen;                    /* counters, versions, results */
 
@@ -92,6 +94,7 @@ extern const struct ic_kind ic_shutdown, ic_heartbeat, ic_timesync, ic_kvp, ic_v
 /* NULL: it is not there, or not ready for requests. */
 struct host_ic *ic_ready(struct host *h, enum host_ic_kind which);
 void ic_wake(struct host_ic *ic);                 /* it may have something to ask */
+void ic_lost(struct host_ic *ic);                 /* the request has no answer, or none that says anything */
 uint64_t ic_limit(const struct host_ic *ic);      /* answer_limit_ms */
 bool ic_open(struct host_chan *ch);
 void ic_close(struct host_chan *ch);
@@ -107,6 +110,10 @@ void ic_freed(struct host_chan *ch);
         .open = ic_open, .close = ic_close, .packet = ic_packet, .output = ic_output,                  \
         .in_flight = ic_in_flight, .freed = ic_freed                                                   \
     }
+
+/* malice_service.c: a message as it is sent; IC_MESSAGE_MAX bytes are there. True: it was bent, the answer may be
+ * anything. */
+bool malice_component(struct host_ic *ic, uint8_t *message, uint32_t *bytes);
 
 /* ---- ic_kvp.c, ic_kvp_ip.c, ic_text.c --------------------------------------------------------------- */
 

@@ -115,6 +115,16 @@ static bool belongs_to_late(struct host_ic *ic, const struct ic_message *m)
     return true;
 }
 
+/* The answer to a message that malice bent, and that was given up since? */
+static bool astray(struct host_ic *ic)
+{
+    if (ic->strays == 0)
+        return false;
+    ic->strays--;
+    ic->h->malice.counters.excused++;
+    return true;
+}
+
 static bool for_us(const struct host_ic *ic, const struct ic_message *m)
 {
     return ic->waiting && m->header.transaction == ic->asked.header.transaction &&
@@ -134,20 +144,19 @@ enum host_take ic_packet(struct host_chan *ch, const struct host_packet *p)
         if (error == NULL && belongs_to_late(ic, &m))
             return HOST_TAKEN;
         ic->waiting = ic->spoiled = false;
-        if (ic->stage == IC_NEGOTIATING)
-            ic->stage = IC_NEW;
-        else
-            ic->kind->lost(ic, false);
+        ic_lost(ic);
         return HOST_TAKEN;
     }
     if (error != NULL) {
+        if (astray(ic))
+            return HOST_TAKEN;
         host_violation(ic->h, p->data, p->bytes, "%s: an answer: %s", ic->kind->dev.name, error);
         return HOST_FATAL;
     }
     if (ic->asked.header.flags == 0 && m.header.type == ic->asked.header.type)
         return HOST_TAKEN;                        /* such a host does not even read it */
     if (!for_us(ic, &m)) {
-        if (belongs_to_late(ic, &m))
+        if (belongs_to_late(ic, &m) || astray(ic))
             return HOST_TAKEN;
         host_violation(ic->h, p->data, p->bytes, "%s: transaction %u of type %u is nobody's request",
                        ic->kind->dev.name, m.header.transaction, m.header.type);
@@ -157,7 +166,7 @@ enum host_take ic_packet(struct host_chan *ch, const struct host_packet *p)
                m.header.status);
     if (m.header.type != IC_NEGOTIATE &&
         !ic->kind->answer(ic, m.header.status, body, m.header.body_bytes, ic->body)) {
-        if (belongs_to_late(ic, &m))              /* numbers come again, or there are none */
+        if (belongs_to_late(ic, &m) || astray(ic))    /* numbers come again, or there are none */
             return HOST_TAKEN;
         host_violation(ic->h, p->data, p->bytes, "%s: transaction %u: the answer's body is another request's",
                        ic->kind->dev.name, m.header.transaction);

@@ -4,15 +4,16 @@
  *
  * Every place that could lie asks for an occasion. Occasions are numbered; the seed and the number decide whether a lie
  * is told and how it looks, whatever came before it, so that leaving a lie out (malice.first, malice.last) does not
- * change those that are drawn for the same occasions. malice_bus.c lies about the bus, malice_setup.c about how guest and
- * host come together, malice_packet.c about rings, packets and what is in them.
+ * change those that are drawn for the same occasions. malice_bus.c lies about the bus, malice_setup.c about how guest
+ * and host come together, malice_packet.c about rings, packets and what is in them, malice_service.c about the services
+ * of the bus.
  */
 #include "tests/host/host_internal.h"
 
 static const char *const names[] = {
     "ring", "frame", "id", "swap", "early", "length", "status", "handshake",
     "offer", "rescind", "silence", "message", "refuse", "rndis", "storm", "visibility",
-    "connect", "gpadl", "wiring",
+    "connect", "gpadl", "wiring", "service",
 };
 _Static_assert((1u << HOST_COUNT(names)) - 1 == HOST_MALICE_ALL, "a name for each class");
 

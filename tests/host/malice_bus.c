@@ -340,4 +340,5 @@ void malice_bus_poll(struct host *h)
     if (malice_occasion(h, HOST_MALICE_STORM, NULL))
         storm(h);
     malice_scribble(h);
+    malice_memory(h);
 }

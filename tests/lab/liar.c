@@ -9,8 +9,8 @@
  *                                  the bus never. Without either word it is honest about nothing
  *
  * The classes are those of enum host_malice_class: ring frame id swap early length status handshake offer rescind
- * silence message refuse rndis storm visibility connect gpadl wiring, and all (but for early and offer). The command
- * `malice renew` takes the liar's devices away and offers new ones; `malice` prints the line `lab-malice:`.
+ * silence message refuse rndis storm visibility connect gpadl wiring service, and all (but for early and offer). The
+ * command `malice renew` takes the liar's devices away and offers new ones; `malice` prints the line `lab-malice:`.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
