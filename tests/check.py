@@ -31,7 +31,7 @@ ARCHS = ("x86_64", "arm64")
 MACHINE = {"aarch64": "arm64"}.get(platform.machine(), platform.machine())
 arch = os.environ.get("ARCH") or ARCHS[0]
 # Programs for the other architecture run several times slower: fewer of what is only more of the same.
-EMULATED = {"MALICE_COUNT": "1"}
+EMULATED = {"MALICE_SEEDS": "1"}
 # One that allocates without end is a failed test, not a machine out of memory.
 ENVIRONMENT = dict(os.environ, ASAN_OPTIONS="hard_rss_limit_mb=6144:" + os.environ.get("ASAN_OPTIONS", ""))
 running = set()
