@@ -12,6 +12,7 @@ from guest import KernelTrace
 from harness import case
 
 HELD_S = 1
+MANY = 5
 
 
 def held(trace):
@@ -46,6 +47,30 @@ def trace_held_for_a_while(t):
     t.check("tracer: nop" in text, f"the text: {text[:200]!r}")
     t.equal(trace.left_over, None, "a word about what is left")
     t.check(not os.path.exists(trace.folder), "the folder is gone")
+
+
+@case(limit_s=60)
+def trace_many_at_once(t):
+    """Traces that are made at the same time, each of which removes left-overs first, do not remove each other."""
+    skip_unless_possible(t)
+    wrong = []
+
+    def make():
+        try:
+            for _ in range(MANY):
+                trace = KernelTrace([os.getpid()])
+                text = trace.finish(os.devnull)
+                if "tracer: nop" not in text or trace.left_over:
+                    wrong.append(trace.left_over or text[:200])
+        except OSError as error:
+            wrong.append(str(error))
+
+    threads = [threading.Thread(target=make) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    t.equal(wrong, [], "what went wrong")
 
 
 @case(limit_s=60)

@@ -34,6 +34,7 @@ TRACES = ("vmbus_*", "hv_balloon_*")
 QMP_LIMIT_S = 60
 TRACING = "/sys/kernel/tracing"
 REMOVE_LIMIT_S = 20
+PREFIX = "candela-"
 KERNEL_EVENTS = ("kvm_msr", "kvm_hv_*", "kvm_inj_exception")
 
 
@@ -138,25 +139,22 @@ class KernelTrace:
     """What KVM itself records of some of its virtual processors' threads. Needs root and a mounted tracefs.
 
     A folder of its own in tracefs ("instance"), which the kernel removes only while none of its files is open anywhere
-    (__remove_instance: EBUSY while the instance has references, one for each open file). That has two sides:
+    (__remove_instance: EBUSY while the instance has references, one for each open file).
 
     - A program that is being started holds copies of all our open files from fork to exec, and other cases start
       programs at any time. So the removal is tried again, for REMOVE_LIMIT_S; `left_over` says when it was in vain.
-    - One file stays open as long as the trace is in use. So whoever makes a trace may first try to remove every folder
-      of this name: those in use refuse, those that somebody left go.
+    - What had to stay is removed by the next one of this kind: each folder has its process's number in its name, and
+      those of processes that are gone, or of this one and not in use, go.
     """
+    in_use, guard = set(), threading.Lock()           # this process's folders
 
     def __init__(self, threads, tracing=TRACING, remove_limit_s=REMOVE_LIMIT_S):
         self.remove_limit_s, self.left_over = remove_limit_s, None
         instances = os.path.join(tracing, "instances")
-        self.remove_left_overs(instances)
-        while True:
-            self.folder = tempfile.mkdtemp(prefix="candela-", dir=instances)
-            try:
-                self.switch = open(os.path.join(self.folder, "tracing_on"), "w", encoding="ascii")
-                break
-            except FileNotFoundError:                 # somebody else took it for a left-over
-                continue
+        with self.guard:
+            self.remove_left_overs(instances)
+            self.folder = tempfile.mkdtemp(prefix=f"{PREFIX}{os.getpid()}-", dir=instances)
+            self.in_use.add(self.folder)
         try:
             self._write("buffer_size_kb", "4096")
             self._write("set_event_pid", " ".join(str(thread) for thread in threads))
@@ -171,12 +169,15 @@ class KernelTrace:
     def possible():
         return os.access(os.path.join(TRACING, "instances"), os.W_OK) and os.geteuid() == 0
 
-    @staticmethod
-    def remove_left_overs(instances):
-        for folder in glob.glob(os.path.join(glob.escape(instances), "candela-*")):
+    def remove_left_overs(self, instances):
+        for folder in glob.glob(os.path.join(glob.escape(instances), PREFIX + "*")):
+            owner = re.match(PREFIX + r"(\d+)-", os.path.basename(folder))
+            if not owner or folder in self.in_use or \
+                    (int(owner[1]) != os.getpid() and os.path.exists(f"/proc/{owner[1]}")):
+                continue
             try:
                 os.rmdir(folder)
-            except OSError:                           # in use, or another was quicker
+            except OSError:                           # still open somewhere, or another was quicker
                 pass
 
     def _write(self, name, text):
@@ -186,8 +187,7 @@ class KernelTrace:
     def finish(self, path):
         """Writes it to a file and returns the text."""
         try:
-            self.switch.write("0")
-            self.switch.flush()
+            self._write("tracing_on", "0")
             with open(os.path.join(self.folder, "trace"), encoding="utf-8", errors="replace") as f:
                 text = f.read()
             with open(path, "w", encoding="utf-8") as f:
@@ -198,17 +198,18 @@ class KernelTrace:
 
     def remove(self):
         """The folder; if it can't be, a line about it is in left_over, and that is all."""
-        self.switch.close()
         deadline = time.monotonic() + self.remove_limit_s
         while True:
             try:
                 os.rmdir(self.folder)
-                return
+                break
             except OSError as error:
                 if error.errno != errno.EBUSY or time.monotonic() > deadline:
                     self.left_over = f"{self.folder} stays: {error.strerror}"
-                    return
+                    break
             time.sleep(0.05)
+        with self.guard:
+            self.in_use.discard(self.folder)
 
 
 class KvmGuest(labvm.Machine):
