@@ -75,7 +75,8 @@ static NORETURN void die(const struct x86_frame *f)
              (unsigned)f->vector, exception_name(f->vector), U(f->error));
 }
 
-void x86_exception(struct x86_frame *f)
+/* Not inline, so that an interrupt passes through x86_trap without a frame. */
+__attribute__((noinline)) void x86_exception(struct x86_frame *f)
 {
     if (f->vector != X86_VECTOR_NMI && f->vector != X86_VECTOR_DF && f->vector != X86_VECTOR_MC &&
         arch_resume_at_fixup(&f->rip))
