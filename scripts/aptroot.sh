@@ -16,6 +16,7 @@
 #                            the key's file may be missing
 #   apt_entry TYPE URI SUITE COMPONENT KEY   prints an entry for WORK/parts/NAME.sources
 #   apt_only_entries WORK    from here on WORK/parts holds all entries: the machine's own are not read any more
+#   apt_of WORK ARCH         from here on packages of that architecture
 #   apt_installed WORK       from here on what the machine has installed counts as there
 #   apt_unpack WORK DEBS     unpacks all packages in the folder DEBS to WORK/tree
 #   apt_keep TREE DIR FILE   the folder TREE becomes DIR, unless somebody else's DIR is there and holds FILE; fails if
@@ -67,6 +68,10 @@ CONF
 apt_root_machine() {
     apt_root "$1"
     sed -i '/^Dir::State::lists/d' "$1/apt.conf"
+}
+
+apt_of() {
+    printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$2" "$2" >> "$1/apt.conf"
 }
 
 # It is read, and never written: its lock, which only root may take, is left alone.

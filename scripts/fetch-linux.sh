@@ -85,7 +85,7 @@ download() {
 # apt asks for packages of another architecture than the machine's; it has no lists of them.
 foreign() {
     apt_root "$work"
-    printf 'APT::Architecture "%s";\nAPT::Architectures { "%s"; };\n' "$arch" "$arch" >> "$work/apt.conf"
+    apt_of "$work" "$arch"
 }
 
 # Lists of our own, of the release and its backports, which come first.

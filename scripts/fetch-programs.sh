@@ -9,6 +9,7 @@
 # downloads them: by the package lists the machine has, or where these are missing or too old by fresh private ones.
 # Nothing outside the cache is changed and root is not needed. Exits at once when the cache holds them already.
 #
+#   PROGRAMS_ARCH   of another architecture than the machine's: arm64; then with all that they depend on
 #   CANDELA_CACHE   the cache, default ${XDG_CACHE_HOME:-$HOME/.cache}/candela
 set -eu
 
@@ -18,7 +19,8 @@ top=$(cd "$(dirname "$0")/.." && pwd)
 [ $# -gt 0 ] || die "which packages?"
 VERSION_CODENAME=''
 [ ! -r /etc/os-release ] || . /etc/os-release
-dir=$cache/programs/$(echo "${VERSION_CODENAME:-unknown} $*" | tr ' /' '--')
+arch=${PROGRAMS_ARCH:-}
+dir=$cache/programs/$(echo "${VERSION_CODENAME:-unknown} $arch${arch:+ }$*" | tr ' /' '--')
 if [ -d "$dir" ]; then
     echo "$dir"
     exit 0
@@ -30,11 +32,14 @@ download() {
     apt-get -q -y --no-install-recommends --download-only install "$@" > "$work/log" 2>&1
 }
 
-apt_root_machine "$work"
-apt_installed "$work"
-if ! download "$@"; then
-    apt_root "$work"
+# The machine has no lists of another architecture's packages, and nothing of it installed.
+if [ -z "$arch" ]; then
+    apt_root_machine "$work"
     apt_installed "$work"
+fi
+if [ -n "$arch" ] || ! download "$@"; then
+    apt_root "$work"
+    if [ -n "$arch" ]; then apt_of "$work" "$arch"; else apt_installed "$work"; fi
     # An archive of somebody else's may be out of reach; what counts is whether the packages are there afterwards.
     apt-get -q update > "$work/update.log" 2>&1 || true
     download "$@" || apt_failed "apt could not download $* (its words above)" "$work/update.log" "$work/log"

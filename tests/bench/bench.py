@@ -185,15 +185,8 @@ def size():
     show("efi_image_bytes", os.path.getsize(os.path.join(build, "BOOT-nbd.EFI")), "bytes")
 
 
-def linux():
-    if arch == "x86_64":
-        linux_column.figures()
-    else:
-        print(f"bench: linux: no column for {arch}, which has no I/O port to mark beginnings and ends by", file=sys.stderr)
-
-
 FIGURES = {"size": size, "ring": ring, "boot": boot, "disk": disk, "net": net, "nbd": nbd, "isolated": isolated,
-           "memory": memory, "linux": linux}
+           "memory": memory, "linux": linux_column.figures}
 
 
 def main():
@@ -215,7 +208,7 @@ def main():
             print(f"bench: {name}: {type(why).__name__}: {why}", file=sys.stderr)
             failed = True
     rows = comparison.rows(measure.shown)
-    comparison.show_ratios(rows)
+    comparison.show_ratios(rows, arch)
     print(comparison.table(rows), file=sys.stderr, end="")
     if not failed and not options.figures:
         if arch == "arm64":

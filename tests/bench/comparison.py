@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The two columns of `make bench` side by side: ratios, the table, and the chart in docs/; for arm64, where there is no
-Linux column, its figures beside those of the last table of x86_64.
+"""The two columns of `make bench` side by side: ratios, the table, and the chart in docs/; for arm64 the figures of the
+last table of x86_64 stand beside them.
 
 A ratio says how many times Candela's cost Linux needs. Where an aim was set, and Candela does not reach it, the table
 says so. docs/bench.md keeps its own words; the table between its two marks is replaced, and docs/bench.svg is written
@@ -61,9 +61,9 @@ def release(shown):
     return next((one["release"] for one in shown if "release" in one), "")
 
 
-def show_ratios(found):
+def show_ratios(found, arch):
     for row in found:
-        measure.show(row.figure, row.ratio, "ratio", system="linux/candela", **({"aim": row.aim} if row.aim else {}))
+        measure.show(row.figure, row.ratio, "ratio", system="linux/candela", arch=arch, **({"aim": row.aim} if row.aim else {}))
 
 
 def table(found):
@@ -164,13 +164,15 @@ def write_arm64(shown):
     with open(os.path.join(DOCS, "bench.md"), encoding="utf-8") as f:
         beside = dict(re.findall(r"^\| ([^|]+) \| ([0-9.,]+) \| [0-9.,]+ \|", f.read(), re.M))
     value = {one["figure"]: one["value"] for one in shown if one["system"] == "candela" and one["arch"] == "arm64"}
-    lines = ["| | arm64 | x86_64 | unit |", "|---|--:|--:|---|"]
-    for figure, label, unit, divisor, _ in FIGURES + MORE:
-        if value.get(figure) is not None:
-            text = Row(figure, label, unit, divisor, None, value[figure], value[figure]).text(value[figure])
-            if unit == "ratio":
-                text = f"{value[figure]:.3f}"
-            lines.append(f"| {label} | {text} | {beside.get(label, '')} | {unit} |")
+    linux = {one["figure"]: one["value"] for one in shown if one["system"] == "linux" and one["arch"] == "arm64"}
+    lines = [f"| | Candela | Linux {release(shown)} | unit | ratio | aim | Candela, x86_64 |", "|---|--:|--:|---|--:|--:|--:|"]
+    for figure, label, unit, divisor, aim in FIGURES + MORE:
+        if value.get(figure) is None:
+            continue
+        row = Row(figure, label, unit, divisor, aim, value[figure], linux.get(figure, 0))
+        text = f"{value[figure]:.3f}" if unit == "ratio" else row.text(row.candela)
+        there = [row.text(row.linux), unit, row.ratio_text(), row.verdict()] if figure in linux else ["", unit, "", ""]
+        lines.append(f"| {label} | {text} | {' | '.join(there)} | {beside.get(label, '')} |")
     path = os.path.join(DOCS, "bench-arm64.md")
     with open(path, encoding="utf-8") as f:
         words = f.read()

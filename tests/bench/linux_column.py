@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The Linux column of `make bench`: the distribution's own kernel in the same lab, doing what Candela's bench does.
 
-One machine boots once and goes through all workloads. It marks each beginning and end itself, by a byte to the lab's
-port of marks, and the counters are read there; each workload is done three times, to warm it up, with a small and with
+One machine boots once and goes through all workloads. It marks each beginning and end itself, by a byte to where the lab
+listens for marks, and the counters are read there; each workload is done three times, to warm it up, with a small and with
 a large count, and the figure is the difference of the last two. docs/bench.md says what was done in favour of Linux.
 
 The boot is that of an initramfs with nothing but busybox and the drivers. The programs of the workloads come later, as
 a cpio archive on a disk that is plugged in when the boot has been counted.
 """
 import contextlib
+import glob
 import os
 import subprocess
 import sys
@@ -21,20 +22,26 @@ from measure import RUN_LIMIT_S, ROOT, WORK, show
 sys.path[:0] = [os.path.join(ROOT, "tests", "e2e"), os.path.join(ROOT, "tests", "linux")]
 import labvm                                                  # noqa: E402
 import linuximage                                             # noqa: E402
+from boards import ARCH                                       # noqa: E402
 
 PACKAGES = ["fio", "nbdkit"]
 PLUGIN = "nbdkit/plugins/nbdkit-file-plugin.so"
 SECTOR_BYTES = 512
 MEM = "384M"
 TOOLS_LUN = 1                        # behind the lab's own disk
-PORT_MARK = 0x600
-# nokaslr: the kernel lies where it was linked to, so that its first instruction can be marked and runs repeat.
-KERNEL_ENTRY = 0x1000000
-CMDLINE = "console=ttyS0 quiet mitigations=off nokaslr cryptomgr.notests"
+# What marks: x86_64's by an I/O port (tests/lab/x86_64/load.h), arm64's by an address (tests/lab/arm64/board.h).
+MARK = {"x86_64": r'printf "\\$(printf %o $1)" | dd of=/dev/port bs=1 seek=1536 conv=notrunc 2>/dev/null',
+        "arm64": "devmem 0x09F00000 8 $1"}[ARCH]
+# nokaslr: the kernel lies where it was linked to, so that its first instruction can be marked and runs repeat. arm64's is
+# not compressed, and begins with that instruction.
+KERNEL_ENTRY = {"x86_64": 0x1000000, "arm64": None}[ARCH]
+LAB = {"x86_64": {"mark_at": KERNEL_ENTRY}, "arm64": {"acpi": 1}}[ARCH]    # not by device tree, which leads to no Hyper-V
+CONSOLE = {"x86_64": "console=ttyS0", "arm64": "console=ttyAMA0 acpi=force"}[ARCH]
+CMDLINE = CONSOLE + " quiet mitigations=off nokaslr cryptomgr.notests"
 
 # The drivers of disk and network come up side by side. The lease is what DHCP gives, written down by the usual script.
 INIT = """
-mark() { printf "\\\\$(printf %o $1)" | dd of=/dev/port bs=1 seek=PORT_MARK conv=notrunc 2>/dev/null; }
+mark() { MARK; }
 cd /lib/modules
 load() { for name in "$@"; do insmod $name.ko; done; }
 load VMBUS
@@ -130,13 +137,17 @@ def library_path(folders):
 
 def programs():
     """{path in the guest: path here} of the packages' programs and all they need."""
+    name = linuximage.DEBIAN_NAMES[ARCH]
+    own = name == linuximage.machine_name()
     done = subprocess.run(["sh", os.path.join(ROOT, "scripts", "fetch-programs.sh"), *PACKAGES], text=True,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False,
+                          env={**os.environ, "PROGRAMS_ARCH": "" if own else name})
     if done.returncode:
         raise linuximage.Unavailable((done.stderr.strip().splitlines() or ["fetch-programs.sh failed"])[-1])
     folder = done.stdout.strip()
     wanted, libraries = list(PACKAGES), set()
-    for place, _, names in [*os.walk(folder), *os.walk("/usr/lib/x86_64-linux-gnu/nbdkit")]:
+    places = [folder] + glob.glob("/usr/lib/*-linux-gnu/nbdkit") * own
+    for place, _, names in [found for top in places for found in os.walk(top)]:
         if place.startswith(folder) and any(".so" in name for name in names):
             libraries.add(place)
         for name in names:
@@ -145,15 +156,19 @@ def programs():
                 wanted[wanted.index(name)] = path
             elif path.endswith(PLUGIN):
                 wanted.append(path)
-    with library_path(sorted(libraries)):
-        files = linuximage.with_libraries(wanted)
+    if own:
+        with library_path(sorted(libraries)):
+            files = linuximage.with_libraries(wanted)
+    else:
+        files = linuximage.fetched_with_libraries(wanted, folder)
     return {path[len(folder):] if path.startswith(folder) else path: here for path, here in files.items()}
 
 
 def tools_disk(path, script):
     """A disk that is a cpio archive: programs, libraries, the load generator and the script."""
     load = os.path.join(WORK, "linux_load")
-    subprocess.run(["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", "tests/bench/linux_load.c", "-o", load],
+    compiler = {"x86_64": "x86_64-linux-gnu-gcc", "arm64": "aarch64-linux-gnu-gcc"}[ARCH]
+    subprocess.run([compiler, "-std=gnu11", "-O2", "-Wall", "-Wextra", "-static", "tests/bench/linux_load.c", "-o", load],
                    cwd=ROOT, check=True)
     archive = linuximage.Archive()
     for name, here in programs().items():
@@ -169,7 +184,7 @@ def tools_disk(path, script):
 def initramfs(linux, path):
     """Not compressed: unpacking is not what is measured."""
     parts = {"VMBUS": ["hv_vmbus"], "NETWORK": ["hv_netvsc"], "STORAGE": ["hv_storvsc", "sd_mod"]}
-    text, loaded = INIT.replace("PORT_MARK", str(PORT_MARK)), []
+    text, loaded = INIT.replace("MARK", MARK), []
     for word, names in parts.items():
         needed = [name for name, _ in linux.modules(names) if name not in loaded]
         loaded += needed
@@ -185,7 +200,7 @@ class Figures:
 
     def __init__(self, marks, works):
         at = {name: counters for name, counters in marks}
-        self.entry = next(counters for name, counters in marks if name.startswith("phase-"))
+        self.entry = next((counters for name, counters in marks if name.startswith("phase-")), None)
         self.up = at["port-1"]
         self.more = {}
         for n, work in enumerate(works):
@@ -205,7 +220,8 @@ def run():
     works = workloads(udp_sink.getsockname()[1], peers.stream_sink())
     script = START + "".join(one.shell() for one in works) + END
     ramdisk = initramfs(linux, os.path.join(work, "initramfs"))
-    lab = {**measure.LAB, "mark_at": KERNEL_ENTRY, "lun.absent": TOOLS_LUN}
+    lab = {**measure.LAB, "lun.absent": TOOLS_LUN}
+    lab.update(LAB)
     vm = labvm.LabVM(work, image=linux.kernel, disks=[tools_disk(os.path.join(work, "tools.cpio"), script)], mem=MEM,
                      forward={"udp": 7000, "tcp": 7001, "nbd": 10809}, cmdline=CMDLINE, lab=lab, icount=True,
                      extra=["-fw_cfg", f"name=opt/lab/initrd,file={labvm.option_path(ramdisk)}"])
@@ -231,10 +247,11 @@ def figures():
     release, found = run()
 
     def out(figure, value, unit="instructions"):
-        show(figure, value, unit, system="linux", release=release)
+        show(figure, value, unit, system="linux", arch=ARCH, release=release)
 
-    out("boot_instructions", found.up["guest_instructions"] - found.entry["guest_instructions"])
-    out("boot_instructions_decompression", found.entry["guest_instructions"])
+    if KERNEL_ENTRY:
+        out("boot_instructions_decompression", found.entry["guest_instructions"])
+    out("boot_instructions", found.up["guest_instructions"] - (found.entry["guest_instructions"] if KERNEL_ENTRY else 0))
     for depth in (1, 32):
         work = f"disk-{depth}"
         out(f"disk_read_4k_qd{depth}_instructions", found.per(work))

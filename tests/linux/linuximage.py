@@ -12,13 +12,14 @@
 
 The initramfs is a newc cpio archive, gzipped. Its /init is INIT_START, which mounts proc, sysfs and devtmpfs, makes
 the console the shell's and loads the modules named by `load` (None: all; [] none; later: `load_modules NAME...`),
-followed by the text given, run by busybox ash; all applets are at hand by their names (links that /init makes). Modules lie uncompressed as
-/lib/modules/NAME.ko; /lib/modules/NAME.order lists what NAME needs, and itself last. What a dynamically linked program
-needs to run goes into `files` by with_libraries(["/usr/bin/fio"]).
+followed by the text given, run by busybox ash; all applets are at hand by their names (links that /init makes).
+Modules lie uncompressed as /lib/modules/NAME.ko; /lib/modules/NAME.order lists what NAME needs, and itself last. What
+a dynamically linked program needs to run goes into `files` by with_libraries(["/usr/bin/fio"]).
 
 Nothing is taken from the machine's own kernel, and neither depmod nor cpio is needed. Unavailable is raised, with one
 line that says what is missing, when the kernel can't be had or busybox-static is not installed.
 """
+import glob
 import gzip
 import lzma
 import os
@@ -44,7 +45,7 @@ INIT_START = """#!/bin/busybox sh
 /bin/busybox mount -t sysfs sysfs /sys
 [ -c /dev/kmsg ] || /bin/busybox mount -t devtmpfs devtmpfs /dev
 /bin/busybox --install -s /bin
-for given in /sbin/*; do /bin/busybox rm -f /bin/${given##*/}; done
+for given in /sbin/*; do [ ! -e "$given" ] || /bin/busybox rm -f "/bin/${given##*/}"; done
 export PATH=/bin:/sbin:/usr/bin:/usr/sbin HOME=/root
 # One line for each module that is not loaded yet; 1 if any could not be.
 load_modules() {
@@ -285,11 +286,12 @@ def linked_with(path):
             [strings[at:strings.index(b"\0", at)].decode() for at in needed])
 
 
-def fetched_with_libraries(programs):
-    """with_libraries() of another architecture's programs; they or at least the libraries come with its kernel."""
-    folder = fetch()
-    places = [(f"{top}/{name}", f"{folder}{top}/{name}") for top in ("/lib", "/usr/lib") if os.path.isdir(folder + top)
-              for name in sorted(os.listdir(folder + top)) if name.endswith("-linux-gnu")]
+def fetched_with_libraries(programs, folder=None):
+    """with_libraries() of another architecture's programs: those in the folder, by default the one of its kernel."""
+    folder = folder or fetch()
+    # Some keep private libraries in a folder of their own below.
+    tops = glob.glob(folder + "/lib/*-linux-gnu") + glob.glob(folder + "/usr/lib/*-linux-gnu")
+    places = [(place.removeprefix(folder), place) for top in tops for place in [top, *sorted(glob.glob(top + "/*/"))]]
     files, todo = {}, []
 
     def add(name, candidates, wanted_by=""):
@@ -302,13 +304,14 @@ def fetched_with_libraries(programs):
         return found[1]
 
     for program in programs:
-        add(program, [(program, program)] if "/" in program else
+        add(program, [(program.removeprefix(folder), program)] if "/" in program else
             [(f"/{top}/{program}", f"{folder}/{top}/{program}") for top in ("usr/sbin", "sbin", "usr/bin", "bin")])
     while todo:
         path, here = todo.pop()
         loader, libraries = linked_with(here)
         for name in libraries + ([os.path.basename(loader)] if loader else []):
-            library = add(name, [(f"{guest}/{name}", f"{there}/{name}") for guest, there in places], f", for {path},")
+            found = [(os.path.join(guest, name), os.path.join(there, name)) for guest, there in places]
+            library = add(name, found, f", for {path},")
             if name == os.path.basename(loader):
                 files[loader] = library
     return files
