@@ -31,10 +31,10 @@ static bool look(struct lie_packet *p)
     memcpy(&range, p->header + 8, sizeof(range));
     if (!n || range.byte_offset > n->receive.pages * PAGE_BYTES)
         return false;
-    body_bytes = range.byte_count;
     p->body = (uint8_t *)n->receive.virt + range.byte_offset;
-    p->body_bytes = &body_bytes;
     p->body_room = (uint32_t)(n->receive.pages * PAGE_BYTES - range.byte_offset);
+    body_bytes = MIN(range.byte_count, p->body_room);      /* raw() writes any number there */
+    p->body_bytes = &body_bytes;
     return true;
 }
 
