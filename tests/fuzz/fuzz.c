@@ -13,6 +13,7 @@
 #include "tests/fake_arch/fake_arch.h"
 #include "tests/fuzz/fuzz.h"
 #include "tests/fuzz/snapshot.h"
+#include "tests/fuzz/watch.h"
 
 #define STACK_CLEARED (1u << 20)               /* no execution goes deeper into the main stack */
 
@@ -97,5 +98,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t bytes)
     fuzz_thorough = always_thorough || is_thorough(data, bytes);
     run(&in);
     snapshot_restore();
+    if (always_thorough)
+        watch_check();
     return 0;
 }

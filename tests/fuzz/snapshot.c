@@ -47,7 +47,6 @@ static size_t piece_count, piece_room, first_mark;   /* from first_mark on: mark
 static size_t shadow_scale, shadow_offset;
 static char *arena;
 static size_t arena_used, arena_at_snapshot;
-static bool check_each;                        /* execution has left nothing behind */
 
 /* Direct map: the marks as they were, and the pages whose marks somebody changed since. */
 static char *marks_saved;
@@ -254,7 +253,6 @@ void snapshot_take(void)
     remember_vmap_marks();
     marks_saved = snapshot_fresh(marks);
     snapshot_copy(marks_saved, shadow_of(ARCH_DIRECT_BASE), marks);
-    check_each = getenv("FUZZ_THOROUGH") != NULL;
     if (getenv("FUZZ_VERBOSE")) {
         size_t total = watch_bytes();
         for (size_t i = 0; i < piece_count; i++) {
@@ -282,8 +280,6 @@ void snapshot_restore(void)
 
     set_back(pieces, first_mark);
     watch_set_back();
-    if (check_each)
-        watch_check();
     arena_used = arena_at_snapshot;
     for (unsigned i = 0; i < CLASSES; i++)
         free_blocks[i] = free_at_snapshot[i];

@@ -21,7 +21,7 @@
 
 #define RAM_PAGES (RAM_LOOKED >> PAGE_SHIFT)
 
-struct written { char *at, *saved; size_t bytes; };
+struct written { char *page, *saved; };
 
 static struct variables { char *at, *end, *saved; } variables[4];
 static unsigned variables_count;
@@ -63,7 +63,7 @@ static void page_written(uint64_t page)
 {
     if (page >= RAM_PAGES || !saved[page] || on_list[page])
         return;
-    written[written_count++] = (struct written){fake_phys(page << PAGE_SHIFT), saved[page], PAGE_BYTES};
+    written[written_count++] = (struct written){fake_phys(page << PAGE_SHIFT), saved[page]};
     on_list[page] = 1;
 }
 
@@ -79,7 +79,7 @@ static bool variable_written(char *page)
         struct variables *v = &variables[i];
         if (page < v->at || page >= v->end)
             continue;
-        written[written_count++] = (struct written){page, v->saved + (page - v->at), PAGE_BYTES};
+        written[written_count++] = (struct written){page, v->saved + (page - v->at)};
         return true;
     }
     return false;
@@ -184,7 +184,7 @@ size_t watch_bytes(void) { return written_room << PAGE_SHIFT; }
 void watch_set_back(void)
 {
     for (size_t i = 0; i < written_count; i++)
-        snapshot_copy(written[i].at, written[i].saved, written[i].bytes);
+        snapshot_copy(written[i].page, written[i].saved, PAGE_BYTES);
 }
 
 static void same(const char *now, const char *before, size_t bytes, const char *what)
