@@ -120,10 +120,11 @@ static paddr_t table_alloc(bool must)
     return table;
 }
 
-static bool table_empty(const struct walk *w, const uint64_t *table)
+/* What is not present is 0: nothing else is ever written to an entry. */
+static bool table_empty(const uint64_t *table)
 {
     for (unsigned i = 0; i < ENTRIES; i++)
-        if (w->format->is_present(table[i]))
+        if (table[i] != 0)
             return false;
     return true;
 }
@@ -164,7 +165,7 @@ static void prune(struct walk *w, uint64_t *table, unsigned level, uint64_t virt
         }
         uint64_t *child = table_of(w->format->address(*entry, level));
         prune(w, child, level - 1, virt, step, leaves);
-        if (table_empty(w, child))
+        if (table_empty(child))
             table_unlink(w, entry, level);
     }
 }
