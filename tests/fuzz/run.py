@@ -85,7 +85,8 @@ def fuzz_one(target, seconds, learned):
     before = set(files_of(found))
     folders = [d for d in (f"tests/fuzz/corpus/{target}", f"tests/fuzz/findings/{target}") if os.path.isdir(d)]
     status, output = run(target, [f"-max_total_time={seconds}", f"-max_len={INPUT_BYTES.get(target, 4096)}",
-                                  "-print_final_stats=1", "-reload=0", f"-artifact_prefix={found}/", "-entropic=0",
+                                  "-print_final_stats=1", "-reload=0", f"-artifact_prefix={found}/",
+                                  "-entropic_scale_per_exec_time=1",
                                   learned, *folders], seconds + 120)
     edges = re.findall(r"cov: (\d+)", output)
     new = sorted(set(files_of(found)) - before)
