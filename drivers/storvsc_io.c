@@ -24,7 +24,8 @@ static void plan_transfer(struct plan *plan, struct vstor_srb *srb, const struct
 {
     bool write = r->op == BLK_WRITE;
 
-    srb->cdb_bytes = (uint8_t)scsi_cdb_transfer(srb->cdb, write, r->sector, (uint32_t)r->sectors, r->flags & BLK_FUA);
+    srb->cdb_bytes = (uint8_t)scsi_cdb_transfer(srb->cdb, write, r->sector, (uint32_t)r->sectors,
+                                                 write && (r->flags & BLK_FUA));
     srb->data_direction = write ? VSTOR_DATA_TO_DEVICE : VSTOR_DATA_FROM_DEVICE;
     srb->srb_flags = write ? SRB_FLAG_DATA_OUT : SRB_FLAG_DATA_IN;
     plan->direction = write ? DMA_TO_DEVICE : DMA_FROM_DEVICE;
@@ -248,7 +249,7 @@ void storvsc_expire_queued(struct storvsc *s)
                      (unsigned long long)r->sector, STORVSC_REQUEST_TICKS * STORVSC_TICK_S);
         STORVSC_COUNT(s, timeouts);
         list_remove(&r->node);
-        blk_complete(r, -E_TIMEOUT);
+        blk_complete(r, -E_BUSY);        /* the host does not have it: its memory is free */
         pos = s->queue.next;
     }
 }

@@ -8,7 +8,8 @@
  * and all write-zeroes, since the disk may refuse them yet and then zeroes are written.
  *
  * A parent is in the list while something of it can be handed out, in none while it waits for its pieces, and done
- * when the last of them is, with the first error.
+ * when the last of them is, with the first error; but with -E_TIMEOUT when one of them ended so, for then the host may
+ * still use the memory.
  */
 #include "rt/blk_internal.h"
 
@@ -168,7 +169,7 @@ void blk_piece_done(struct blk_request *r)
     if (r->status == -E_NOTSUP && r->op == BLK_WRITE_ZEROES && !d->has_write_zeroes) {
         /* The driver has just learnt that the disk can't: start over from here by writing. Zeroes twice do no harm. */
         parent->progress = MIN(parent->progress, r->sector - parent->sector);
-    } else if (r->status && parent->status == 0) {
+    } else if (r->status && (parent->status == 0 || r->status == -E_TIMEOUT)) {
         parent->status = r->status;
     }
     list_push_front(&d->own->free_pieces, &r->node);

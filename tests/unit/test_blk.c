@@ -433,6 +433,30 @@ TEST(removal_ends_everything)
     CHECK_EQ(released, 1);
 }
 
+/* The piece that the host may still write to is told, whatever else went wrong before or after. */
+TEST(a_piece_without_answer_is_told)
+{
+    static const int ends[][2] = {{-E_IO, -E_TIMEOUT}, {-E_TIMEOUT, -E_IO}, {-E_REMOVED, -E_TIMEOUT}, {-E_IO, -E_REMOVED}};
+    static struct many big;
+
+    start();
+    uint8_t *buf = kmalloc(256 * 512);
+    hold = true;
+    for (unsigned i = 0; i < ARRAY_SIZE(ends); i++) {
+        big.done = 0;
+        big.spans[0] = (struct blk_span){buf, 256 * 512};
+        big.r = (struct blk_request){.op = BLK_READ, .sectors = 256, .spans = big.spans, .span_count = 1,
+                                     .done = many_done, .arg = &big};
+        CHECK_EQ(blk_submit(&disk, &big.r), 0);
+        for (unsigned n = 0; n < 2; n++)
+            blk_complete(list_entry(list_pop_front(&submitted), struct blk_request, node), ends[i][n]);
+        while (!big.done)
+            task_yield();
+        CHECK_EQ(big.r.status, i == 3 ? -E_IO : -E_TIMEOUT);
+    }
+    kfree(buf);
+}
+
 TEST(no_memory_no_disk)
 {
     static struct blk_device a;

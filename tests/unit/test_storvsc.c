@@ -620,9 +620,13 @@ TEST(silence_fills_the_table_and_everything_still_ends)
     struct blk_device *d = blk_get("disk0");
     blk_mem_hold(backing[0], true, false);
     struct io *io = start_reads(d, 400, 8);
+    unsigned unanswered = 0;
     CHECK(RUN_UNTIL(ios_done == 400, 600));
-    for (unsigned i = 0; i < 400; i++)
-        CHECK_EQ(io[i].r.status, -E_TIMEOUT);
+    for (unsigned i = 0; i < 400; i++) {
+        unanswered += io[i].r.status == -E_TIMEOUT;
+        CHECK(io[i].r.status == -E_TIMEOUT || io[i].r.status == -E_BUSY);
+    }
+    CHECK(unanswered > 0 && unanswered < STORVSC_SLOTS);    /* whose memory the host has; the others' it never had */
     blk_put(d);
     host_remove_scsi(host, scsi);
     blk_mem_hold(backing[0], false, false);
