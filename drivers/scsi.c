@@ -131,15 +131,17 @@ void scsi_unmap_one(void *list, uint64_t lba, uint32_t blocks)
 
 struct scsi_sense_info scsi_sense_decode(const uint8_t *sense, unsigned bytes)
 {
-    struct scsi_sense_info info = {false, 0, 0};
+    struct scsi_sense_info info = {0};
     uint8_t format = bytes > 0 ? sense[0] & 0x7F : 0;
 
     /* SPC-3 4.5: 70h and 71h are fixed, 72h and 73h descriptor format (current and deferred errors). */
     if ((format == 0x70 || format == 0x71) && bytes > offsetof(struct scsi_sense, ascq)) {
         const struct scsi_sense *s = (const struct scsi_sense *)sense;
-        info = (struct scsi_sense_info){true, s->key & SCSI_SENSE_KEY_MASK, (uint16_t)((s->asc << 8) | s->ascq)};
+        info = (struct scsi_sense_info){true, format & 1, s->key & SCSI_SENSE_KEY_MASK,
+                                        (uint16_t)((s->asc << 8) | s->ascq)};
     } else if ((format == 0x72 || format == 0x73) && bytes >= 4) {
-        info = (struct scsi_sense_info){true, sense[1] & SCSI_SENSE_KEY_MASK, (uint16_t)((sense[2] << 8) | sense[3])};
+        info = (struct scsi_sense_info){true, format & 1, sense[1] & SCSI_SENSE_KEY_MASK,
+                                        (uint16_t)((sense[2] << 8) | sense[3])};
     }
     return info;
 }

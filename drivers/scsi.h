@@ -32,6 +32,7 @@ void scsi_unmap_one(void *list, uint64_t lba, uint32_t blocks);
 /* What sense data says; key and code 0 when there was none that could be read. */
 struct scsi_sense_info {
     bool valid;
+    bool deferred;                 /* of an earlier command; this one was not executed */
     uint8_t key;                   /* enum scsi_sense_key */
     uint16_t code;                 /* SCSI_ASC_*: additional sense code and qualifier */
 };

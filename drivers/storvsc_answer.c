@@ -49,7 +49,7 @@ static enum verdict judge_sense(struct storvsc *s, const struct scsi_sense_info 
     switch (sense->key) {
     case SCSI_KEY_NO_SENSE:
     case SCSI_KEY_RECOVERED_ERROR:
-        return VERDICT_OK;
+        return sense->deferred ? VERDICT_AGAIN : VERDICT_OK;
     case SCSI_KEY_UNIT_ATTENTION:
         if (sense->code == SCSI_ASC_CAPACITY_CHANGED || (sense->code >> 8) == 0x3F)
             storvsc_rescan(s);

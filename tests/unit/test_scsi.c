@@ -67,11 +67,16 @@ TEST(sense_in_both_formats)
     CHECK(!strcmp(text, "medium error: unrecovered read error, reallocation failed (3/11/04)"));
     info = scsi_sense_decode(descriptor, sizeof(descriptor));
     CHECK(info.valid && info.key == 6 && info.code == SCSI_ASC_CAPACITY_CHANGED);
+    for (unsigned format = 0x70; format <= 0x73; format++) {
+        uint8_t sense[18] = {(uint8_t)format};
+        info = scsi_sense_decode(sense, sizeof(sense));
+        CHECK(info.valid && info.deferred == (format == 0x71 || format == 0x73));
+    }
     info = scsi_sense_decode(descriptor, 3);
     CHECK(!info.valid);
     scsi_sense_text(&info, text, sizeof(text));
     CHECK(!strcmp(text, "no sense data"));
-    info = (struct scsi_sense_info){true, 5, 0x9999};
+    info = (struct scsi_sense_info){true, false, 5, 0x9999};
     scsi_sense_text(&info, text, sizeof(text));
     CHECK(!strcmp(text, "illegal request (5/99/99)"));
     scsi_sense_text(&info, text, 8);

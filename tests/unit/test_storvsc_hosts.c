@@ -121,7 +121,8 @@ static struct {
     uint8_t type, device_specific;
     uint32_t sector_bytes;
     uint64_t sectors;
-    unsigned attentions, busies, becoming_ready;         /* how many more commands get that */
+    unsigned attentions, busies, becoming_ready, deferred;   /* how many more commands get that */
+    uint8_t deferred_key;
     uint8_t busy_scsi, busy_srb;
     uint8_t luns[8];
     unsigned lun_count;
@@ -235,6 +236,12 @@ static bool transient(struct vstor_srb *a)
         a->scsi_status = h.busy_scsi;
         a->srb_status = h.busy_srb;
         a->data_bytes = 0;
+        return true;
+    }
+    if (h.deferred) {
+        h.deferred--;
+        sense(a, h.deferred_key, 0x0C00);
+        a->sense[0]++;
         return true;
     }
     if (h.becoming_ready) {
@@ -656,6 +663,23 @@ TEST(errors_are_told_apart)
     h.short_by = 8;
     CHECK_EQ(blk_read(d, 1, 8, page), -E_IO);
     h.short_by = 0;
+    reads_and_writes();
+    finish();
+}
+
+/* Sense of an earlier command: the one that collects it was not executed, so no success may be made of it. */
+TEST(deferred_errors)
+{
+    prepare();
+    probe();
+    for (unsigned i = 0; i < 4; i++) {
+        unsigned before = seen[SCSI_SYNCHRONIZE_CACHE_10];
+        h.descriptor_sense = i & 1;
+        h.deferred_key = i < 2 ? 1 : 3;
+        h.deferred = 1;
+        CHECK_EQ(blk_flush(d), i < 2 ? 0 : -E_IO);
+        CHECK_EQ(seen[SCSI_SYNCHRONIZE_CACHE_10] - before, i < 2 ? 2 : 1);
+    }
     reads_and_writes();
     finish();
 }
