@@ -150,10 +150,21 @@ static bool flush_disk(struct blk_device *d)
     return true;
 }
 
+/* The first disk with that number or a higher one, referenced. */
+static struct blk_device *disk_from(unsigned number)
+{
+    struct blk_device *d;
+    for (unsigned n = 0; (d = blk_get_index(n)) != NULL && d->number < number; n++)
+        blk_put(d);
+    return d;
+}
+
+/* By number: while one is waited for, another may go, and those behind it move up. */
 void shutdown_flush_disks(void *arg UNUSED)
 {
     struct blk_device *d;
-    for (unsigned n = 0; (d = blk_get_index(n)) != NULL; n++) {
+    for (unsigned number = 0; (d = disk_from(number)) != NULL;) {
+        number = d->number + 1;
         if (d->read_only || !d->has_flush || d->removed || flush_disk(d))
             blk_put(d);
     }

@@ -355,6 +355,22 @@ TEST(every_writable_disk_is_flushed_at_the_end)
     CHECK(!fake_log_contains("disk0: the last flush"));
 }
 
+static void take_away(void *arg) { blk_unregister(&((struct fake_disk *)arg)->d); }
+
+TEST(no_disk_misses_its_flush_when_another_goes)
+{
+    struct rt_timer timer;
+
+    fake_arch_boot(16 * MIB);
+    add_disks();
+    timer_init(&timer, take_away, &disks[0]);
+    timer_arm_100ns(&timer, rt_now_100ns() + MS_100NS(7));          /* while disk1 is flushed */
+    shutdown_flush_disks(NULL);
+    CHECK(disks[0].d.removed);
+    for (unsigned i = 0; i < ARRAY_SIZE(disks); i++)
+        CHECK_EQ(disks[i].flushes, 1);
+}
+
 TEST(a_disk_that_hangs_has_a_limit)
 {
     fake_arch_boot(16 * MIB);
