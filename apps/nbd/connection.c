@@ -276,7 +276,7 @@ static void run_event(void *arg)
         detach(pcb);
         if (tcp_close(pcb) != ERR_OK)
             tcp_abort(pcb);
-        log_info("%s: closed", c->session.peer);
+        log_info_some("%s: closed", c->session.peer);
         forget(c);
         return;
     }
@@ -286,13 +286,13 @@ static void run_event(void *arg)
 static void on_error(void *arg, err_t err)
 {
     struct conn *c = arg;
-    log_info("%s: connection %s", c->session.peer, err == ERR_RST ? "reset" : "lost");
+    log_info_some("%s: connection %s", c->session.peer, err == ERR_RST ? "reset" : "lost");
     forget(c);
 }
 
 static void drop(struct conn *c, const char *why)
 {
-    log_warn("%s: %s, dropped", c->session.peer, why);
+    log_warn_some("%s: %s, dropped", c->session.peer, why);
     c->abort_wanted = true;
     event_raise(&c->event);
 }

@@ -69,7 +69,8 @@ void nbd_submit(struct nbd_piece *piece)
 {
     piece->op->pieces++;
     piece->r.done = piece_done;
-    if (piece->op->flags & NBD_CMD_FLAG_FUA)
+    /* Allowed with every command; to a disk it means something for these. */
+    if ((piece->op->flags & NBD_CMD_FLAG_FUA) && (piece->r.op == BLK_WRITE || piece->r.op == BLK_WRITE_ZEROES))
         piece->r.flags |= BLK_FUA;
     int error = blk_submit(piece->session->disk, &piece->r);
     if (error)

@@ -21,6 +21,7 @@ static void small_sent(struct nbd_reply *r)
     struct nbd_session *s = small->session;
     kfree(small);
     s->references--;
+    nbd_buffers_wake();
     nbd_session_settle(s);
 }
 
@@ -30,7 +31,7 @@ static void send_bytes(struct nbd_session *s, const void *head, size_t head_byte
         return;
     struct small_reply *small = kmalloc(sizeof(*small) + head_bytes + data_bytes);
     if (!small) {
-        log_warn("%s: out of memory, closing", s->peer);
+        log_warn_some("%s: out of memory, closing", s->peer);
         nbd_session_close(s);
         return;
     }
@@ -176,7 +177,7 @@ static void option_export_name(struct nbd_session *s)
     static const uint8_t zeroes[NBD_EXPORT_NAME_ZEROES];
     struct blk_device *disk = find_export(s->option_data, s->option_bytes);
     if (!disk) {
-        log_info("%s: asked for a disk that is not there, closing", s->peer);
+        log_info_some("%s: asked for a disk that is not there, closing", s->peer);
         nbd_session_close(s);
         return;
     }
@@ -229,7 +230,7 @@ static void take_client_flags(struct nbd_session *s)
 {
     uint32_t flags = get_be32(s->header);
     if (flags & ~(uint32_t)(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES)) {
-        log_warn("%s: unknown client flags %#x, closing", s->peer, flags);
+        log_warn_some("%s: unknown client flags %#x, closing", s->peer, flags);
         nbd_session_close(s);
         return;
     }
@@ -240,7 +241,7 @@ static void take_client_flags(struct nbd_session *s)
 static void take_option_header(struct nbd_session *s)
 {
     if (get_be64(s->header) != NBD_OPTION_MAGIC) {
-        log_warn("%s: does not speak NBD, closing", s->peer);
+        log_warn_some("%s: does not speak NBD, closing", s->peer);
         nbd_session_close(s);
         return;
     }
@@ -283,6 +284,8 @@ size_t nbd_negotiate_input(struct nbd_session *s, const uint8_t *data, size_t by
                 take_client_flags(s);
             break;
         case NBD_OPTION:
+            if (nbd_session_is_full(s))
+                return given - bytes;
             if (nbd_collect(s, NBD_OPTION_HEADER_BYTES, &data, &bytes))
                 take_option_header(s);
             break;

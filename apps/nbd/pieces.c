@@ -93,5 +93,6 @@ void nbd_piece_free(struct nbd_piece *piece)
     nbd_piece_drop_buffer(piece, 0);
     nbd_descriptor_put(KIND_PIECE, piece);
     s->references--;
+    nbd_buffers_wake();
     nbd_session_settle(s);
 }

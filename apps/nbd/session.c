@@ -64,9 +64,19 @@ void nbd_session_close(struct nbd_session *s)
     nbd_session_settle(s);
 }
 
+bool nbd_session_is_full(struct nbd_session *s)
+{
+    if (s->op_count < NBD_OPS_MAX && s->references < NBD_HELD_MAX)
+        return false;
+    nbd_buffers_wait(s);
+    return true;
+}
+
 void nbd_session_eof(struct nbd_session *s)
 {
-    if (!s->disconnecting)
+    if (s->state == NBD_ISSUE)              /* it came whole */
+        s->finishing = true;
+    else if (!s->disconnecting)
         nbd_session_close(s);
 }
 
@@ -102,7 +112,7 @@ void nbd_session_tick(struct nbd_session *s)
         return;
     if (++s->removed_ticks < REMOVED_TICKS || s->op_count)
         return;
-    log_info("%s: %s was removed, closing", s->peer, s->disk->name);
+    log_info_some("%s: %s was removed, closing", s->peer, s->disk->name);
     nbd_session_close(s);
 }
 

@@ -11,8 +11,9 @@
  *   reply      bytes to be sent: a header of its own and data by reference; comes back through its sent function
  *
  * Backpressure, both ways, is one rule: nbd_session_input takes no more bytes while the session can't go on (no buffer,
- * too many operations), and transport->resume says when to try again. Buffers are limited (buffers.c) and come back
- * only when the client has acknowledged their bytes, so a client that does not read stops being read from.
+ * too many operations or replies), and transport->resume says when to try again. Buffers are limited (buffers.c). They
+ * and replies come back only when the client has acknowledged their bytes, so a client that does not read stops being
+ * read from.
  *
  * Promises: every request gets exactly one reply (or, structured, one chunk with DONE) unless the connection ends;
  * nothing the client sends is an error of ours. All functions run in the event loop or tasks; none blocks.
@@ -25,6 +26,7 @@
 #define NBD_MAX_PAYLOAD_BYTES (32u << 20)     /* announced as the maximum block size */
 #define NBD_PIECE_BYTES       (256u << 10)
 #define NBD_OPS_MAX           256             /* of one connection in flight */
+#define NBD_HELD_MAX          768             /* of it: operations, pieces and replies, unacknowledged ones included */
 
 struct nbd_session;
 struct nbd_op;
@@ -97,7 +99,7 @@ void nbd_session_init(struct nbd_session *s, const struct nbd_transport *transpo
 void nbd_session_start(struct nbd_session *s);
 /* Takes some of the client's bytes, returns how many; fewer than given: wait for transport->resume. */
 size_t nbd_session_input(struct nbd_session *s, const uint8_t *data, size_t bytes);
-/* The client will send no more: close when what is in flight is answered. */
+/* The client will send no more: close when what came whole is answered. */
 void nbd_session_eof(struct nbd_session *s);
 /* The server ends: the request that is being received or issued is still served, then it closes as after eof. */
 void nbd_session_finish(struct nbd_session *s);
@@ -113,6 +115,8 @@ size_t nbd_transmit_input(struct nbd_session *s, const uint8_t *data, size_t byt
 void nbd_transmit_begin(struct nbd_session *s, struct blk_device *disk);
 uint16_t nbd_transmission_flags(const struct nbd_session *s, const struct blk_device *disk);
 void nbd_session_close(struct nbd_session *s);
+/* It holds all that one client may: it takes nothing new, and is in the queue of those who are resumed. */
+bool nbd_session_is_full(struct nbd_session *s);
 /* The longest read or write: less where a read needs all its buffers at once. */
 uint32_t nbd_max_payload(const struct nbd_session *s);
 /* Collects up to want bytes in s->header; true when complete, and the next begins anew. Advances *data, *bytes. */

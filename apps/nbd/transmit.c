@@ -42,7 +42,7 @@ void nbd_transmit_begin(struct nbd_session *s, struct blk_device *disk)
     s->block_bytes = disk->sector_bytes;
     s->size_bytes = disk->sectors * disk->sector_bytes;
     s->state = NBD_REQUEST;
-    log_info("%s: serving %s, %s", s->peer, disk->name, s->read_only ? "read-only" : "writable");
+    log_info_some("%s: serving %s, %s", s->peer, disk->name, s->read_only ? "read-only" : "writable");
 }
 
 /* ---- checks: 0 or the error to answer with ---- */
@@ -133,14 +133,12 @@ static void start(struct nbd_session *s, struct nbd_op *op)
 /* ---- input ---- */
 static bool take_request(struct nbd_session *s, const uint8_t **data, size_t *bytes)
 {
-    if (s->op_count >= NBD_OPS_MAX) {
-        nbd_buffers_wait(s);
+    if (nbd_session_is_full(s))
         return false;
-    }
     if (!nbd_collect(s, NBD_REQUEST_BYTES, data, bytes))
         return true;
     if (get_be32(s->header) != NBD_REQUEST_MAGIC) {
-        log_warn("%s: not an NBD request (magic %08x), closing", s->peer, get_be32(s->header));
+        log_warn_some("%s: not an NBD request (magic %08x), closing", s->peer, get_be32(s->header));
         nbd_session_close(s);
         return true;
     }

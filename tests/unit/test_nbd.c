@@ -532,10 +532,12 @@ TEST(writes_flush_trim_and_zeroes_reach_the_disk)
     request(0, NBD_CMD_FLUSH, 3, 0, 0);
     request(0, NBD_CMD_TRIM, 4, 2 * MIB, 65536);
     request(NBD_CMD_FLAG_NO_HOLE, NBD_CMD_WRITE_ZEROES, 5, 3 * MIB, MIB);
+    request(NBD_CMD_FLAG_FUA, NBD_CMD_READ, 6, 0, 4096);
+    request(NBD_CMD_FLAG_FUA, NBD_CMD_FLUSH, 7, 0, 0);
     play();
     CHECK(in_transmission(true));
     read_replies(&seen, NULL);
-    for (unsigned i = 1; i <= 5; i++)
+    for (unsigned i = 1; i <= 7; i++)
         CHECK(seen.done[i] == 1 && seen.error[i] == 0);
     for (uint32_t i = 0; i < 8192; i++)
         CHECK(disks[0].bytes[4096 + i] == payload_byte(4096 + i, 9));
@@ -543,7 +545,7 @@ TEST(writes_flush_trim_and_zeroes_reach_the_disk)
         CHECK(disks[0].bytes[MIB + i] == payload_byte(MIB + i, 5));
     for (uint32_t i = 0; i < MIB; i++)
         CHECK(disks[0].bytes[3 * MIB + i] == 0);
-    CHECK(disks[0].fua_seen >= 1 && disks[0].flushes == 1 && disks[0].discards == 1 && disks[0].zeroes_seen >= 1);
+    CHECK(disks[0].fua_seen == 1 && disks[0].flushes == 2 && disks[0].discards == 1 && disks[0].zeroes_seen >= 1);
     CHECK(ended_clean());
 }
 
@@ -706,6 +708,76 @@ TEST(a_client_that_does_not_read_is_not_read_from)
     CHECK(!seen.wrong);
     for (unsigned i = 0; i < 60; i++)
         CHECK(seen.done[i] == 1 && seen.error[i] == 0 && seen.data_bytes[i] == 128 * 1024);
+    CHECK(ended_clean());
+}
+
+/* Requests that are answered at once: the answers wait for a client that doesn't take them, not without bound. */
+TEST(answers_that_are_not_taken_are_bounded)
+{
+    struct seen seen;
+    unsigned done = 0;
+    start();
+    hello(true, "disk0");
+    for (unsigned i = 0; i < 5000; i++)
+        request(0, i % 2 ? NBD_CMD_READ : 77, i, 0, 0);
+    conn.hold_acks = true;
+    play();
+    CHECK(conn.fed < conn.input_bytes && conn.s.references <= NBD_HELD_MAX);
+    conn.hold_acks = false;
+    run();
+    CHECK_EQ(conn.fed, conn.input_bytes);
+    CHECK(in_transmission(true));
+    read_replies(&seen, NULL);
+    for (unsigned i = 0; i < 64; i++)
+        done += seen.done[i] + (seen.error[i] == NBD_EINVAL && seen.done[i] == 0);
+    CHECK(!seen.wrong && done >= 2500 && ended_clean());
+}
+
+TEST(options_whose_answers_are_not_taken_are_bounded)
+{
+    start();
+    begin();
+    put(NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES, 4);
+    for (unsigned i = 0; i < 2000; i++)
+        option(i % 2 ? NBD_OPT_LIST : 99, 0);
+    conn.hold_acks = true;
+    play();
+    CHECK(conn.fed < conn.input_bytes && conn.s.references <= NBD_HELD_MAX + ARRAY_SIZE(disks) + 1);
+    conn.hold_acks = false;
+    run();
+    CHECK_EQ(conn.fed, conn.input_bytes);
+    const uint8_t *data;
+    uint32_t bytes, answers = 0;
+    CHECK(greeting());
+    while (unread()) {
+        bool list = answers % 4 != 0;
+        uint32_t type = option_reply(list ? NBD_OPT_LIST : 99, &data, &bytes);
+        CHECK_EQ(type, !list ? NBD_REP_ERR_UNSUP : answers % 4 == 3 ? NBD_REP_ACK : NBD_REP_SERVER);
+        answers++;
+    }
+    CHECK_EQ(answers, 4000);
+    CHECK(ended_clean());
+}
+
+/* The last request waits for buffers when the client ends its side: it came whole, so it is served whole. */
+TEST(a_half_closed_client_gets_all_it_asked_for)
+{
+    struct seen seen;
+    start_with(64u * MIB, 4u * MIB, 512);
+    hello(true, "disk0");
+    request(0, NBD_CMD_READ, 1, 0, 4u * MIB);
+    conn.hold_acks = true;
+    play();
+    CHECK_EQ(conn.fed, conn.input_bytes);
+    CHECK_EQ(conn.s.state, NBD_ISSUE);
+    nbd_session_eof(&conn.s);
+    run();
+    CHECK(!conn.closed);
+    conn.hold_acks = false;
+    run();
+    CHECK(conn.closed && in_transmission(true));
+    read_replies(&seen, disks[0].bytes);
+    CHECK(!seen.wrong && seen.done[1] == 1 && seen.error[1] == 0 && seen.data_bytes[1] == 4u * MIB);
     CHECK(ended_clean());
 }
 
