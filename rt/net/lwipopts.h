@@ -37,8 +37,8 @@
 #define MEM_CUSTOM_CALLOC               net_calloc
 #define MEM_CUSTOM_FREE                 net_free
 #endif
-#define MEMP_NUM_PBUF                   4096  /* pieces sent by reference */
-#define MEMP_NUM_TCP_SEG                4096
+#define MEMP_NUM_PBUF                   8192  /* pieces sent by reference */
+#define MEMP_NUM_TCP_SEG                8192
 #define MEMP_NUM_TCP_PCB                128
 #define MEMP_NUM_TCP_PCB_LISTEN         16
 #define MEMP_NUM_UDP_PCB                32
@@ -57,11 +57,12 @@
 #define TCP_RCV_SCALE                   3
 #define TCP_WND                         (256 * 1024)
 #define TCP_SND_BUF                     (512 * 1024)
-#define TCP_SND_QUEUELEN                2048
+#define TCP_SND_QUEUELEN                1024  /* pbufs: a full send buffer in segments of 1460, and some */
 #define TCP_SNDLOWAT                    16384
-#define TCP_SNDQUEUELOWAT               1024
+#define TCP_SNDQUEUELOWAT               512
 #define TCP_OVERSIZE                    512   /* room kept behind a small copied write, for the next small write */
 #define TCP_QUEUE_OOSEQ                 1
+#define TCP_OOSEQ_MAX_PBUFS             192   /* a window in segments of 1460; tiny ones would empty everybody's pool */
 #define LWIP_TCP_SACK_OUT               1
 #define LWIP_TCP_KEEPALIVE              1
 #define TCP_LISTEN_BACKLOG              1
