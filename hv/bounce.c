@@ -31,6 +31,7 @@
 #define CHUNKS_SEARCHED 8u                  /* for one run, before several serve as well */
 #define RESERVE_LIMIT   S_100NS(1)
 #define GROWTH_PAUSE    S_100NS(1)          /* after memory for a chunk was not to be had */
+#define GROWTH_REFUSALS 8u                  /* by the host: each may leave pages with it, so it is not asked for ever */
 
 struct chunk {
     struct shmem memory;
@@ -44,7 +45,7 @@ struct dma_stats dma_stats;
 
 static struct {
     struct chunk **chunk;
-    unsigned chunks, chunks_max;
+    unsigned chunks, chunks_max, refusals;
     unsigned rover;                         /* chunk that the last request was served from */
     size_t free_pages;
     size_t reserved;                        /* pages that the first refused request needs */
@@ -91,7 +92,9 @@ static __attribute__((noinline)) bool grow(void)
     rc = add_chunk();
     if (rc) {
         pool.grow_from = rt_now_100ns() + GROWTH_PAUSE;
-        log_warn("bounce memory stays at %u MiB: %s", (unsigned)(pool.chunks * CHUNK_BYTES >> 20), error_name(rc));
+        if (rc == -E_REFUSED && ++pool.refusals == GROWTH_REFUSALS)
+            pool.chunks_max = pool.chunks;
+        log_warn_some("bounce memory stays at %u MiB: %s", (unsigned)(pool.chunks * CHUNK_BYTES >> 20), error_name(rc));
     }
     return rc == 0;
 }

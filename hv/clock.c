@@ -131,6 +131,7 @@ static void resync(void)
     if (!arch_hv_reg_read(HV_X64_MSR_TIME_REF_COUNT, &reference))
         return;
     if (reference > hv_time.base_100ns && reference - hv_time.base_100ns >= RATE_WINDOW_100NS &&
+        counter > hv_time.base_counter &&
         counter - hv_time.base_counter > (reference - hv_time.base_100ns) >> 8) {
         hv_time.rate = rate_of(reference - hv_time.base_100ns, counter - hv_time.base_counter);
         hv_time.resync_cycles = divide_128(RESYNC_100NS >> (64 - RATE_SHIFT), RESYNC_100NS << RATE_SHIFT, hv_time.rate);
@@ -148,6 +149,9 @@ static uint64_t counter_now(void)
     if (hv_time.kind == CLOCK_REFERENCE_COUNTER && counter - hv_time.base_counter > hv_time.resync_cycles) {
         resync();
         counter = arch_counter();
+    } else if (counter < hv_time.base_counter) {   /* the machine was moved or restored: time goes on from here */
+        hv_time.base_100ns = hv_time.newest_100ns;
+        hv_time.base_counter = counter;
     }
     uint64_t now = counter_at(counter);
     if (now < hv_time.newest_100ns)

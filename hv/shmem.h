@@ -31,7 +31,8 @@ int shmem_alloc(struct shmem *s, size_t pages, enum shmem_layout layout, size_t 
 gpa_t shmem_gpa(const struct shmem *s, size_t page);
 /* Gives the pages back; those the host will not return to private are leaked knowingly and counted. */
 void shmem_free(struct shmem *s);
-/* Claims of the host on the pages, made and dropped by vmbus/gpadl.c: with one left, shmem_free leaks the pages. */
+/* Claims of the host on the pages: with one left, shmem_free leaks them. vmbus/gpadl.c makes and drops them; what the
+ * host never said that it let go of (the bus's own pages, lent bounce pages) is claimed for good. */
 void shmem_hold(const struct shmem *s);
 void shmem_release(const struct shmem *s);
 struct shmem_stats { uint64_t pages_shared, pages_leaked, allocations; };

@@ -35,6 +35,7 @@
 extern bool fake_irqs_on;
 extern uint32_t fake_irqs_pending;            /* bit n: enum arch_irq_use n */
 void fake_irq_deliver(void);                  /* runs the handlers of what is pending */
+extern uint64_t fake_counter_offset;          /* of what the guest reads */
 uint64_t fake_counter_advance(void);          /* a read of the counter takes time too: loops that wait for it end */
 
 static inline bool arch_irq_enabled(void) { return fake_irqs_on; }
@@ -57,7 +58,7 @@ static inline void arch_irq_restore(uint64_t state)
         arch_irq_enable();
 }
 static inline void arch_cpu_relax(void) {}
-static inline uint64_t arch_counter(void) { return fake_counter_advance(); }
+static inline uint64_t arch_counter(void) { return fake_counter_advance() + fake_counter_offset; }
 
 static inline void arch_fence_ord(void) { __atomic_thread_fence(__ATOMIC_SEQ_CST); }
 static inline void arch_fence_ord_read(void) { __atomic_thread_fence(__ATOMIC_ACQUIRE); }

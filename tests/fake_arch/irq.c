@@ -9,7 +9,7 @@ bool fake_irqs_on;
 uint32_t fake_irqs_pending;
 bool (*fake_arch_idle_hook)(void);
 uint64_t (*fake_arch_deadline_hook)(void);
-uint64_t fake_now_100ns, fake_counter_step = 20;
+uint64_t fake_now_100ns, fake_counter_step = 20, fake_counter_offset;
 uint64_t fake_idle_count, fake_clock_arm_count;
 static uint64_t counter_fraction;              /* counter units beyond fake_now_100ns */
 static uint64_t local_timer, clock_timer;      /* deadlines of arch_timer_arm and of fake_clock */

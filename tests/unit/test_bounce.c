@@ -324,6 +324,35 @@ TEST(bounce_growth_refused_by_the_host)
     finish();
 }
 
+static unsigned asked;
+static enum host_fault_kind refuse_all(enum host_fault_point point UNUSED, uint64_t number UNUSED)
+{
+    asked++;
+    return HOST_FAULT_ERROR;
+}
+
+TEST(bounce_growth_is_not_asked_for_for_ever)
+{
+    unsigned n = 0;
+
+    start("hv.bounce=32M");
+    for (; n < 64; n++)
+        CHECK_EQ(take(&held[n], 8), 0);
+    hv_host.fault = refuse_all;
+    host_set_fault(hv_host.host, HOST_FAULT_VISIBILITY, 0, HOST_FAULT_NONE);
+    for (unsigned i = 0, before = 0; i < 20; i++, before = asked) {
+        CHECK_EQ(take(&held[n], 8), -E_AGAIN);
+        CHECK((asked > before) == (i < 8));
+        fake_time_advance(S_100NS(2));
+    }
+    hv_host.fault = NULL;
+    for (unsigned i = 0; i < n; i++)
+        give(&held[i]);
+    CHECK_EQ(take(&held[0], 8), 0);
+    give(&held[0]);
+    finish();
+}
+
 /* Not even the first part is to be had: the line names who is to blame. */
 static void first_part_fails(enum host_fault_kind fault, unsigned allocation)
 {

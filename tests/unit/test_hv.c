@@ -320,6 +320,45 @@ TEST(hv_reference_counter_without_frequency)
     hv_shutdown();
 }
 
+/* As after a restore or a move to another host. */
+TEST(hv_reference_counter_while_the_cpu_counter_steps_back)
+{
+    static const uint64_t after_ms[] = {100, 499, 500, 600, 900, 999, 1000, 1001, 1100, 5000, 60000};
+
+    boot();
+    cfg.access &= ~HV_ACCESS_REFERENCE_TSC;
+    start();
+    fake_counter_offset = 1ull << 60;
+    rt_now_100ns();
+    for (unsigned i = 0; i < 2 * ARRAY_SIZE(after_ms); i++) {
+        fake_now_100ns += MS_100NS(after_ms[i / 2]);
+        if (i & 1)
+            fake_now_100ns += S_100NS(2), rt_now_100ns();
+        fake_counter_offset -= 1ull << (30 + i);
+        clock_agrees("reference counter", 2000);
+    }
+    hv_shutdown();
+}
+
+TEST(hv_cpu_counter_steps_back)
+{
+    boot();
+    config_parse("hv.tsc_page=0 hv.reference_counter=0");
+    fake_counter_offset = 1ull << 60;
+    start();
+    for (unsigned i = 0; i < 10; i++) {
+        fake_now_100ns += S_100NS(3);
+        uint64_t t = rt_now_100ns();
+        fake_counter_offset -= 1ull << (36 + i);
+        uint64_t now = rt_now_100ns();
+        CHECK(now >= t && now - t < MS_100NS(1));
+        fake_now_100ns += S_100NS(1);
+        now = rt_now_100ns();
+        CHECK(now - t >= MS_100NS(999) && now - t < MS_100NS(1001));
+    }
+    hv_shutdown();
+}
+
 TEST(hv_clock_by_configuration)
 {
     boot();
