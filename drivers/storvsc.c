@@ -145,11 +145,11 @@ void storvsc_release(struct storvsc *s)
 static void shut(struct storvsc *s)
 {
     s->closing = true;
-    vmbus_close(s->channel);
+    bool let_go = vmbus_close(s->channel);
     timer_cancel(&s->tick_timer);
     timer_cancel(&s->retry_timer);
     dma_wait_cancel(&s->bounce_room);
-    storvsc_end_outstanding(s);
+    storvsc_end_outstanding(s, let_go);
     wait_queue_wake_all(&s->wait);
 }
 
@@ -187,8 +187,8 @@ static void remove(struct vmbus_channel *ch)
 
     s->closing = true;                   /* first: no scan may add a disk any more */
     storvsc_drop_units(s);
-    if (!vmbus_channel_rescinded(ch) && !WAIT_UNTIL(&s->wait, s->in_flight == 0 && list_empty(&s->queue),
-                                                    STORVSC_DRAIN_LIMIT_US, "disk requests to end")) {
+    if (!WAIT_UNTIL(&s->wait, (s->in_flight == 0 && list_empty(&s->queue)) || vmbus_channel_rescinded(ch),
+                    STORVSC_DRAIN_LIMIT_US, "disk requests to end")) {
         log_warn_some("%s: %u requests not answered within %llu s, closed all the same", s->name, s->in_flight,
                       (unsigned long long)(STORVSC_DRAIN_LIMIT_US / 1000000));
         vmbus_dump_channel(ch);

@@ -166,8 +166,9 @@ void storvsc_tick(void *arg);
  * -E_TIMEOUT (the data page is replaced by a fresh one), -E_REMOVED, -E_NOMEM.
  */
 int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_t limit_us);
-/* The channel is closed: the host can't use any memory of ours, so everything outstanding ends with -E_REMOVED. */
-void storvsc_end_outstanding(struct storvsc *s);
+/* The channel is closed. Everything outstanding ends: with -E_REMOVED when the host let go of it, else with -E_TIMEOUT,
+ * and what memory it may still use is leaked on purpose. */
+void storvsc_end_outstanding(struct storvsc *s, bool let_go);
 
 /* ---- storvsc_io.c ---- */
 void storvsc_submit(struct blk_device *d, struct blk_request *r);

@@ -311,8 +311,19 @@ int storvsc_exchange(struct storvsc *s, struct storvsc_command *command, uint64_
 
 /* ---- the end ---- */
 
-void storvsc_end_outstanding(struct storvsc *s)
+/* The slot is free; what the host may still write to stays where it is. */
+static void slot_leak(struct storvsc *s, struct storvsc_slot *slot)
 {
+    if (slot->command && slot->command->data_bytes && !slot->map.bounce)
+        s->data_page = NULL;
+    slot->orphan = NULL;
+    storvsc_slot_free(s, slot);
+}
+
+void storvsc_end_outstanding(struct storvsc *s, bool let_go)
+{
+    unsigned leaked = 0;
+
     for (unsigned i = 0; i < STORVSC_SLOTS; i++) {
         struct storvsc_slot *slot = &s->slots[i];
         struct blk_request *r = slot->request;
@@ -321,9 +332,16 @@ void storvsc_end_outstanding(struct storvsc *s)
             continue;
         if (slot->state == SLOT_BUSY)
             s->in_flight--;
-        slot_drop(s, slot);
+        if (let_go) {
+            slot_drop(s, slot);
+        } else {
+            slot_leak(s, slot);
+            leaked++;
+        }
         if (r)
-            blk_complete(r, -E_REMOVED);
+            blk_complete(r, let_go ? -E_REMOVED : -E_TIMEOUT);
     }
+    if (leaked)
+        log_err_some("%s: the host did not end the channel: the memory of %u requests is given up", s->name, leaked);
     storvsc_fail_queued(s, NULL, -E_REMOVED);
 }

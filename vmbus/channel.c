@@ -190,8 +190,8 @@ static int send_open(struct vmbus_channel *ch, const void *user_data, uint32_t u
     return 0;
 }
 
-/* Every way out of GPADL, OPENING and OPEN. */
-static void close_rings(struct vmbus_channel *ch)
+/* Every way out of GPADL, OPENING and OPEN. False: the host did not say that it is done with the channel. */
+static bool close_rings(struct vmbus_channel *ch)
 {
     struct vmbus_msg_relid m = {.header.type = VMBUS_MSG_CLOSE_CHANNEL, .relid = channel_relid(ch)};
     /* An open without an answer counts: it may be open. A host that rescinded has closed it already. */
@@ -203,8 +203,7 @@ static void close_rings(struct vmbus_channel *ch)
     channel_silence(ch);
     if (host_open && !ch->rescinded && vmbus_post_message(&m, sizeof(m)) && !ch->rescinded)
         gpadl_keep(ch->ring_gpadl);    /* the host has it open and uses the ring: asking for its pages is no use */
-    if (ch->ring_gpadl)
-        vmbus_gpadl_teardown(ch, ch->ring_gpadl);
+    bool let_go = !ch->ring_gpadl || vmbus_gpadl_teardown(ch, ch->ring_gpadl);
     ch->ring_gpadl = 0;
     ch->monitor.pending = NULL;
     shmem_free(&ch->memory);
@@ -212,6 +211,7 @@ static void close_rings(struct vmbus_channel *ch)
     ch->receive_buffer = NULL;
     ch->state = CHANNEL_CLOSED;
     bus_wake();
+    return let_go;
 }
 
 int vmbus_open(struct vmbus_channel *ch, uint32_t send_ring_bytes, uint32_t recv_ring_bytes,
@@ -246,19 +246,18 @@ int vmbus_open(struct vmbus_channel *ch, uint32_t send_ring_bytes, uint32_t recv
     return 0;
 }
 
-void vmbus_close(struct vmbus_channel *ch)
+bool vmbus_close(struct vmbus_channel *ch)
 {
     KASSERT(task_can_block());
     if (ch->state == CHANNEL_GPADL || ch->state == CHANNEL_OPENING) {
         ch->abort_open = true;
         bus_wake();
     }
-    if (ch->state == CHANNEL_OPEN) {
-        close_rings(ch);
-        return;
-    }
+    if (ch->state == CHANNEL_OPEN)
+        return close_rings(ch);
     if (!BUS_WAIT(ch->state == CHANNEL_CLOSED, OPEN_LIMIT_US + GPADL_LIMIT_US + POST_LIMIT_US, "vmbus: channel closed"))
         vmbus_dump_channel(ch);
+    return ch->state == CHANNEL_CLOSED;
 }
 
 /* ---- looking ---- */

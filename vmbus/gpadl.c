@@ -22,7 +22,7 @@ struct gpadl {
     const struct shmem *memory;            /* NULL once the owner was told that the host keeps it */
     enum { GPADL_CREATING, GPADL_CREATED, GPADL_REFUSED, GPADL_TEARING, GPADL_GONE } state;
     uint32_t status;
-    bool busy;                             /* a task waits for its answer: that task frees it */
+    bool busy;                             /* a task waits or posts for it: that task frees it */
 };
 static struct list gpadls = LIST_INIT(gpadls);
 static uint32_t last_id;
@@ -198,8 +198,8 @@ int gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t 
     rc = announce(ch, g, &started);
     if (rc == 0)
         BUS_WAIT(g->state != GPADL_CREATING || ch->rescinded || ch->abort_open, GPADL_LIMIT_US, "vmbus: GPADL_CREATED");
-    g->busy = false;
     if (g->state == GPADL_CREATED) {
+        g->busy = false;
         *id = g->id;
         return 0;
     }
@@ -231,13 +231,15 @@ int vmbus_gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uin
     return gpadl_create(ch, memory, gpadl);
 }
 
-void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
+bool vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
 {
     struct gpadl *g = find(id);
 
     KASSERT(task_can_block());
-    if (!g || g->relid != channel_relid(ch) || g->state != GPADL_CREATED)
-        return;
+    if (!g || g->relid != channel_relid(ch))
+        return true;
+    if (g->state != GPADL_CREATED)
+        return false;
     g->state = GPADL_TEARING;
     g->busy = true;
     bool refused = post_teardown(g) != 0;
@@ -245,15 +247,17 @@ void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t id)
     g->busy = false;
     if (refused && !ch->rescinded) {
         abandon(g);
-        return;
+        return false;
     }
     if (!ended) {
         log_err_some("%s: no GPADL_TORNDOWN for %zu pages within %u s", ch->name, g->memory->pages,
                      GPADL_LIMIT_US / 1000000);
         abandon(g);
-        return;
+        return false;
     }
+    bool let_go = g->memory != NULL;   /* NULL: the connection ended, and the host did not say so */
     forget(g);                         /* rescinded: the device no longer has our memory, and may never answer */
+    return let_go;
 }
 
 static void drop_records(const struct vmbus_channel *ch, bool let_go)

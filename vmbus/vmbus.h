@@ -52,7 +52,9 @@ bool vmbus_channel_rescinded(const struct vmbus_channel *ch);
 int vmbus_open(struct vmbus_channel *ch, uint32_t send_ring_bytes, uint32_t recv_ring_bytes,
                const void *user_data, uint32_t user_data_bytes,
                void (*on_readable)(void *arg), void (*on_writable)(void *arg), void *arg);
-void vmbus_close(struct vmbus_channel *ch);              /* callbacks stop, GPADL torn down; legal in every state */
+/* Callbacks stop, the rings' GPADL is torn down; legal in every state. False: the host did not say that it is done with
+ * the channel, and may still use the memory of what was asked of it. */
+bool vmbus_close(struct vmbus_channel *ch);
 
 struct vmbus_piece { const void *data; uint32_t bytes; };
 /*
@@ -86,8 +88,8 @@ const struct vmbus_packet *vmbus_recv(struct vmbus_channel *ch);
 /* ---- GPADLs of a driver's own buffers ---- */
 int vmbus_gpadl_create(struct vmbus_channel *ch, const struct shmem *memory, uint32_t *gpadl); /* blocks; 10 s */
 /* Blocks until the host let go (limit); on rescind returns at once. Never fails: what the host keeps is leaked and
- * counted when the memory is freed. */
-void vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t gpadl);
+ * counted when the memory is freed. False: it keeps it. */
+bool vmbus_gpadl_teardown(struct vmbus_channel *ch, uint32_t gpadl);
 
 /* ---- looking ---- */
 struct vmbus_counters { uint64_t messages_sent, messages_received, messages_dropped, offers, rescinds, ring_errors; };

@@ -58,10 +58,11 @@ int vmbus_open(struct vmbus_channel *ch UNUSED, uint32_t send_bytes UNUSED, uint
     return 0;
 }
 
-void vmbus_close(struct vmbus_channel *ch UNUSED)
+bool vmbus_close(struct vmbus_channel *ch UNUSED)
 {
     is_open = false;
     event_cancel(&event);
+    return true;
 }
 
 int vmbus_gpadl_create(struct vmbus_channel *ch UNUSED, const struct shmem *memory, uint32_t *gpadl)
@@ -72,7 +73,12 @@ int vmbus_gpadl_create(struct vmbus_channel *ch UNUSED, const struct shmem *memo
     return 0;
 }
 
-void vmbus_gpadl_teardown(struct vmbus_channel *ch UNUSED, uint32_t gpadl UNUSED) { torn_down++; }
+bool vmbus_gpadl_teardown(struct vmbus_channel *ch UNUSED, uint32_t gpadl UNUSED)
+{
+    torn_down++;
+    return true;
+}
+
 
 int vmbus_send(struct vmbus_channel *ch UNUSED, const struct vmbus_piece *pieces, unsigned count, uint64_t id,
                bool completion)

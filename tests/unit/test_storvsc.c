@@ -634,6 +634,30 @@ TEST(silence_fills_the_table_and_everything_still_ends)
     CHECK(RUN_UNTIL(!present(0), 20));
 }
 
+static enum host_fault_kind drop_all(enum host_fault_point point UNUSED, uint64_t number UNUSED)
+{
+    return HOST_FAULT_DROP;
+}
+
+/* The host says neither how the requests went nor that it is done with the channel: it may write to them for ever. */
+TEST(a_channel_that_the_host_does_not_end_keeps_its_memory)
+{
+    start(512, 20000);
+    struct blk_device *d = blk_get("disk0");
+    blk_mem_hold(backing[0], true, false);
+    struct io *io = start_reads(d, 5, 8);
+    task_sleep_us(1000);
+    hv_host.fault = drop_all;
+    host_set_fault(host, HOST_FAULT_VMBUS_REPLY, 0, HOST_FAULT_NONE);
+    vmbus_disconnect(false);
+    CHECK_EQ(ios_done, 5);
+    for (unsigned i = 0; i < 5; i++)
+        CHECK_EQ(io[i].r.status, -E_TIMEOUT);
+    CHECK(fake_log_contains("the memory of 5 requests is given up"));
+    CHECK(shmem_stats.pages_leaked > 0);
+    blk_put(d);
+}
+
 /* ---- faults ---- */
 
 struct fault { uint32_t points; uint64_t number; enum host_fault_kind kind; };

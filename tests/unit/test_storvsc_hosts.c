@@ -57,10 +57,11 @@ int vmbus_open(struct vmbus_channel *ch UNUSED, uint32_t send_bytes UNUSED, uint
     return 0;
 }
 
-void vmbus_close(struct vmbus_channel *ch UNUSED)
+bool vmbus_close(struct vmbus_channel *ch UNUSED)
 {
     is_open = false;
     event_cancel(&answer_event);
+    return true;
 }
 
 static int packet(const void *payload, uint32_t bytes, uint8_t *data, uint32_t data_bytes, uint64_t id)

@@ -645,6 +645,70 @@ TEST(vmbus_late_driver)
     stop();
 }
 
+/* A driver that does not stop is still waiting for the host when the connection ends; only then the host answers, first
+ * with a rescind, so that the driver has something to say, and then with the end. */
+static int stubborn_rc;
+static void nothing(void *arg UNUSED) {}
+static unsigned stubborn_tries;
+
+static enum host_fault_kind drop_all(enum host_fault_point point UNUSED, uint64_t number UNUSED)
+{
+    return HOST_FAULT_DROP;
+}
+
+static int stubborn_probe(struct vmbus_channel *ch)
+{
+    struct shmem memory;
+    uint32_t id;
+
+    stubborn_rc = vmbus_open(ch, 8192, 8192, NULL, 0, nothing, nothing, NULL);
+    if (stubborn_rc)
+        return stubborn_rc;
+    hv_host.fault = drop_all;
+    host_set_fault(hv_host.host, HOST_FAULT_VMBUS_REPLY, 0, HOST_FAULT_NONE);
+    do {
+        stubborn_tries++;
+        if (shmem_alloc(&memory, 3, SHMEM_LINEAR, 0))
+            return -E_NOMEM;
+        stubborn_rc = vmbus_gpadl_create(ch, &memory, &id);
+        shmem_free(&memory);
+    } while (stubborn_rc == -E_TIMEOUT);
+    vmbus_close(ch);
+    return stubborn_rc;
+}
+
+static void late_end(void *arg)
+{
+    struct vmbus_msg_relid rescind = {.header.type = VMBUS_MSG_RESCIND_OFFER, .relid = ((struct host_chan *)arg)->relid};
+    static const struct vmbus_msg_header unloaded = {.type = VMBUS_MSG_UNLOAD_RESPONSE};
+
+    while (bus.state != BUS_UNLOADING)
+        task_sleep_us(1000);
+    tell(hv_host.host, &rescind, sizeof(rescind));
+    tell(hv_host.host, &unloaded, sizeof(unloaded));
+}
+
+TEST(vmbus_connection_ends_while_a_gpadl_is_given_up)
+{
+    static struct vmbus_driver stubborn = {.name = "stubborn", .class_id = VMBUS_GUID_NETVSC, .probe = stubborn_probe};
+
+    boot();
+    vmbus_register_driver(&stubborn);
+    struct host *h = start();
+    CHECK_EQ(vmbus_connect(), 0);
+    struct host_chan *ch = vchan_create(h, &echo_ops, NULL, &stubborn.class_id, NULL, 0, false);
+    hv_host_run();
+    task_sleep_us(1000);
+    CHECK_EQ(bus.device_tasks, 1);
+    task_spawn("late end", late_end, ch, 0);
+    vmbus_disconnect(false);
+    CHECK(bus.unloaded && bus.device_tasks == 0);
+    CHECK_EQ(stubborn_rc, -E_REMOVED);
+    CHECK(stubborn_tries > 2);
+    CHECK_EQ(shmem_stats.pages_leaked, 3 * (stubborn_tries - 1));
+    stop();
+}
+
 /* A hundred devices come up, work, and go: orderly, and one after another. */
 TEST(vmbus_many_devices)
 {
