@@ -66,6 +66,28 @@ def disk_4tib(t):
 
 
 @case(limit_s=90)
+def disk_zeroes_by_kind(t):
+    """Zeroes and trims over data, at places that fill no cluster of any kind: what was there never comes back."""
+    kinds = (("raw", True), ("raw", False), ("qcow2", True), ("qcow2", False), ("vhdx", False))
+    paths = [t.path(f"disk{n}.{kind}") for n, (kind, _) in enumerate(kinds)]
+    for path, (kind, _) in zip(paths, kinds):
+        t.run("qemu-img", "create", "-q", "-f", kind, path, "16M")
+    names = [f"disk{n}" for n in range(len(kinds))]
+    vm = t.lab(disks=[Disk(path, kind, writable=True, discard=discard) for path, (kind, discard) in zip(paths, kinds)],
+               cmdline=f"nbd.write={','.join(names)}")
+    for name in names:
+        commands = ["write -P 0x42 0 8M", "write -z -u 4k 4k", "write -z 1M 12k", "write -z -u 2044k 200k", "discard 4100k 68k",
+                    "flush", "read -P 0x42 0 4k", "read -P 0 4k 4k", "read -P 0x42 8k 100k", "read -P 0 1M 12k",
+                    "read -P 0x42 2040k 4k", "read -P 0 2044k 200k", "read -P 0x42 2244k 4k", "read -P 0 4100k 68k",
+                    "read -P 0x42 4168k 1M"]
+        t.run("qemu-io", "-d", "unmap", "-f", "raw", *(a for c in commands for a in ("-c", c)), uri(vm, name))
+    t.end(vm)
+    for path, (kind, _) in zip(paths, kinds):
+        t.run("qemu-io", "-r", "-f", kind, "-c", "read -P 0 4k 4k", "-c", "read -P 0 2044k 200k", "-c", "read -P 0x42 2244k 4k",
+              path)
+
+
+@case(limit_s=90)
 def disk_three(t):
     """Three disks of three kinds, copied at the same time."""
     paths = [t.random_disk(f"disk{n}.img", 16, seed=n) for n in range(3)]

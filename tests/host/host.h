@@ -226,6 +226,8 @@ struct host_seg {
     uint32_t bytes;
 };
 
+/* What DISCARD took reads as zeroes, as the disks promise their guests (LBPRZ); it may take memory away, WRITE_ZEROES
+ * need not. */
 enum host_blk_op { HOST_BLK_READ, HOST_BLK_WRITE, HOST_BLK_FLUSH, HOST_BLK_DISCARD, HOST_BLK_WRITE_ZEROES };
 enum host_blk_status { HOST_BLK_OK, HOST_BLK_MEDIUM_ERROR, HOST_BLK_REMOVED, HOST_BLK_UNSUPPORTED };
 

@@ -271,13 +271,39 @@ static void write_pattern(struct scsi_cmd *cmd, const struct block_range *r)
     submit(cmd, HOST_BLK_WRITE, r->lba, r->blocks);
 }
 
+static bool block_is_zero(const struct scsi_cmd *cmd)
+{
+    uint8_t part[256];
+
+    for (uint32_t at = 0; at < cmd->lun->info.sector_bytes; at += sizeof(part)) {
+        host_segs_copy_out(cmd->segs, cmd->seg_count, at, part, sizeof(part));
+        for (uint32_t i = 0; i < sizeof(part); i++)
+            if (part[i] != 0)
+                return false;
+    }
+    return true;
+}
+
+/* With UNMAP blocks may be taken away only where they then read as what was to be written: SBC-3 5.50. */
 void vscsi_write_same(struct scsi_cmd *cmd)
 {
     bool ndob = cmd->srb.cdb[0] == SCSI_WRITE_SAME_16 && (cmd->srb.cdb[1] & SCSI_CDB_WRITE_SAME_NDOB);
     uint32_t sector = cmd->lun->info.sector_bytes;
     struct block_range r;
+    bool unmap;
 
     get_range(cmd->srb.cdb, &r);
+    unmap = r.flags & SCSI_CDB_WRITE_SAME_UNMAP;
+    if (!ndob && cmd->srb.data_direction != VSTOR_DATA_TO_DEVICE) {
+        host_violation(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: data direction of command %02x",
+                       cmd->srb.cdb[0]);
+        illegal_field(cmd);
+        return;
+    }
+    if (unmap && !cmd->lun->info.supports_unmap) {
+        illegal_field(cmd);
+        return;
+    }
     if (!in_range(cmd, r.lba, r.blocks)) {
         out_of_range(cmd);
         return;
@@ -290,7 +316,7 @@ void vscsi_write_same(struct scsi_cmd *cmd)
         illegal_field(cmd);
         return;
     }
-    if ((r.flags & SCSI_CDB_WRITE_SAME_UNMAP) && cmd->lun->info.supports_unmap)
+    if (unmap && (ndob || block_is_zero(cmd)))
         submit(cmd, HOST_BLK_DISCARD, r.lba, r.blocks);
     else if (ndob)
         submit(cmd, HOST_BLK_WRITE_ZEROES, r.lba, r.blocks);

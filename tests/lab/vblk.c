@@ -6,7 +6,9 @@
  * (slots), because a virtio request has a limit on segments; a slot is descriptor n of the ring, which points at an
  * indirect table of its own. Requests that find no free slot wait in order.
  *
- * FUA is a write followed by a flush, as virtio has none. Sectors of virtio are always 512 bytes.
+ * FUA is a write followed by a flush, as virtio has none. What is discarded must read as zeroes, which virtio's DISCARD does
+ * not promise (with some formats of disk files QEMU does nothing): it is WRITE_ZEROES that may unmap. Sectors of virtio
+ * are always 512 bytes.
  */
 #define LOG_ROOM "lab"
 #include <string.h>
@@ -25,10 +27,10 @@
 #define CFG_SEG_MAX    12
 #define CFG_BLK_SIZE   20
 #define CFG_PHYS_EXP   24
-#define CFG_MAX_DISCARD 36
 #define CFG_MAX_ZEROES 48
 
-enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_DISCARD = 11, T_WRITE_ZEROES = 13 };
+enum { T_IN = 0, T_OUT = 1, T_FLUSH = 4, T_GET_ID = 8, T_WRITE_ZEROES = 13 };
+#define ZEROES_UNMAP   1u
 enum { S_OK = 0, S_IOERR = 1, S_UNSUPP = 2, S_PENDING = 0xFF };
 
 #define MAX_SLOTS      256u
@@ -55,7 +57,8 @@ struct vblk {
     struct slot *slots[MAX_SLOTS];
     uint16_t free[MAX_SLOTS];
     unsigned free_count, seg_max, sector_shift;
-    uint64_t max_discard, max_zeroes;  /* 512-byte sectors */
+    uint64_t max_zeroes;               /* 512-byte sectors; 0: it can't */
+    bool unmaps;
     struct host_blk_req *first, *last; /* waiting; only the first may be partly given to the device: */
     uint64_t sectors_given;            /* of first, in its own sectors */
     uint32_t seg, seg_offset;
@@ -151,14 +154,14 @@ static bool give_data(struct vblk *d, struct host_blk_req *r)
 static bool give_range(struct vblk *d, struct host_blk_req *r)
 {
     unsigned number;
-    uint64_t most = (r->op == HOST_BLK_DISCARD ? d->max_discard : d->max_zeroes) >> d->sector_shift;
-    uint64_t n = MIN(r->sectors - d->sectors_given, most);
+    uint64_t n = MIN(r->sectors - d->sectors_given, d->max_zeroes >> d->sector_shift);
     struct slot *s = slot_take(d, r, &number);
     uint64_t sector = (r->sector + d->sectors_given) << d->sector_shift;
-    s->range = (struct vblk_range){.sector = sector, .sectors = (uint32_t)(n << d->sector_shift)};
+    s->range = (struct vblk_range){.sector = sector, .sectors = (uint32_t)(n << d->sector_shift),
+                                   .flags = r->op == HOST_BLK_DISCARD ? ZEROES_UNMAP : 0};
     s->table[1] = (struct virtq_desc){.address = dma_address(s) + offsetof(struct slot, range),
                                       .bytes = sizeof(s->range)};
-    slot_give(d, s, number, r->op == HOST_BLK_DISCARD ? T_DISCARD : T_WRITE_ZEROES, 0, 1);
+    slot_give(d, s, number, T_WRITE_ZEROES, 0, 1);
     d->sectors_given += n;
     return d->sectors_given == r->sectors;
 }
@@ -176,7 +179,7 @@ static bool supported(const struct vblk *d, enum host_blk_op op)
     case HOST_BLK_FLUSH:
         return (d->dev.features & F_FLUSH) != 0;
     case HOST_BLK_DISCARD:
-        return d->max_discard != 0;
+        return d->unmaps;
     case HOST_BLK_WRITE_ZEROES:
         return d->max_zeroes != 0;
     case HOST_BLK_WRITE:
@@ -337,8 +340,8 @@ void vblk_attach(const struct virtio *found)
     uint32_t sector_bytes = features & F_BLK_SIZE ? cfg32(&d->dev, CFG_BLK_SIZE) : 512;
     while (512u << d->sector_shift < sector_bytes)
         d->sector_shift++;
-    d->max_discard = features & F_DISCARD ? cfg32(&d->dev, CFG_MAX_DISCARD) : 0;
     d->max_zeroes = features & F_WRITE_ZEROES ? cfg32(&d->dev, CFG_MAX_ZEROES) : 0;
+    d->unmaps = d->max_zeroes != 0 && (features & F_DISCARD);
     uint64_t capacity = cfg32(&d->dev, CFG_CAPACITY) | (uint64_t)cfg32(&d->dev, CFG_CAPACITY + 4) << 32;
 
     struct lab_disk *l = &lab_disks[lab_disk_count];
@@ -347,7 +350,7 @@ void vblk_attach(const struct virtio *found)
     l->info = (struct host_blk_info){
         .sector_bytes = sector_bytes, .physical_exponent = features & F_TOPOLOGY ? cfg8(&d->dev, CFG_PHYS_EXP) : 0,
         .sectors = capacity >> d->sector_shift, .read_only = (features & F_RO) != 0,
-        .supports_unmap = d->max_discard != 0, .write_cache = (features & F_FLUSH) != 0, .supports_fua = true};
+        .supports_unmap = d->unmaps, .write_cache = (features & F_FLUSH) != 0, .supports_fua = true};
     read_id(d, &l->info);
     disks[disk_count++] = d;
     log_info("disk %u: %s, %llu sectors of %u bytes%s, id \"%.16s\"", lab_disk_count, found->place,

@@ -179,7 +179,21 @@ TEST(host_unmaps_and_writes_zeroes)
     CHECK(scsi(relid, same, 0, VSTOR_DATA_NONE, &v));
     CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
     CHECK(blk_mem_access(disk, 96, sector, 1, false) && sector[0] == 0);
+    /* What is unmapped reads as zeroes: with another block the blocks are written, UNMAP or not. */
+    static const uint8_t same_unmap[16] = {SCSI_WRITE_SAME_16, SCSI_CDB_WRITE_SAME_UNMAP, 0, 0, 0, 0, 0, 0, 0, 64,
+                                            0, 0, 0, 32};
+    memset(list, 0, 512);
+    list[511] = 9;
+    CHECK(scsi(relid, same_unmap, 512, VSTOR_DATA_TO_DEVICE, &v));
+    CHECK_EQ(v.srb.srb_status, SRB_STATUS_SUCCESS);
+    CHECK(blk_mem_access(disk, 70, sector, 1, false) && sector[0] == 0 && sector[511] == 9);
+    list[511] = 0;
+    CHECK(scsi(relid, same_unmap, 512, VSTOR_DATA_TO_DEVICE, &v));
+    CHECK(blk_mem_access(disk, 70, sector, 1, false) && sector[511] == 0);
     CHECK_EQ(violations, 0);
+    CHECK(scsi(relid, same_unmap, 512, VSTOR_DATA_FROM_DEVICE, &v));
+    CHECK(v.srb.srb_status != SRB_STATUS_SUCCESS && violations == 1);
+    violations = 0;
     host_destroy(host);
     blk_mem_destroy(disk);
 }
