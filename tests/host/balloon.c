@@ -10,6 +10,7 @@
  * was given for its own use (rings, GPADLs, pages named by registers) must not be given at all.
  */
 #include "tests/host/balloon.h"
+#include "tests/host/storvsp.h"
 
 #define REPORT_100NS   (900 * HOST_TICKS_PER_MS)      /* reports come every second, not more often */
 #define ANSWER_100NS   (20000 * HOST_TICKS_PER_MS)    /* the guest may wait 10 s for room in its ring */
@@ -211,7 +212,7 @@ static bool in_use(const struct host_balloon *b, uint64_t first, uint64_t pages)
 {
     const struct host *h = b->h;
 
-    if (vgpadl_overlaps(h, first, pages))
+    if (vgpadl_overlaps(h, first, pages) || storvsp_uses(h, first, pages))
         return true;
     if ((h->hypercall_msr & HV_MSR_PAGE_ENABLE) && (h->hypercall_msr >> HV_PAGE_SHIFT) - first < pages)
         return true;

@@ -427,6 +427,16 @@ void vchan_unmap_ranges(struct host *h, enum host_use use, const uint8_t *ranges
     unmap_pages(h, use, ranges, count, UINT32_MAX);
 }
 
+bool vchan_ranges_overlap(const uint8_t *ranges, uint32_t count, uint64_t first, uint64_t pages)
+{
+    struct range_walk w = {.at = ranges, .ranges = count};
+
+    while (next_page(&w))
+        if (w.pfn - first < pages)
+            return true;
+    return false;
+}
+
 uint32_t vchan_ranges_bytes(const struct host_packet *packet)
 {
     struct range_walk w = {.at = packet->ranges, .ranges = packet->range_count};

@@ -441,6 +441,8 @@ void vchan_drop_owed(struct host_chan *ch);
 bool vchan_map_ranges(struct host_chan *ch, const struct host_packet *packet, enum host_use use,
                      struct host_seg *segs, uint32_t max, uint32_t *count);
 void vchan_unmap_ranges(struct host *h, enum host_use use, const uint8_t *ranges, uint32_t count);
+/* Is one of the pages in the list? */
+bool vchan_ranges_overlap(const uint8_t *ranges, uint32_t count, uint64_t first, uint64_t pages);
 uint32_t vchan_ranges_bytes(const struct host_packet *packet);
 uint32_t host_segs_copy_out(const struct host_seg *segs, uint32_t count, uint64_t offset, void *to,
                             uint32_t bytes);

@@ -197,6 +197,17 @@ static void release_buffer(struct scsi_cmd *cmd)
     cmd->range_count = 0;
 }
 
+bool storvsp_uses(const struct host *h, uint64_t first, uint64_t pages)
+{
+    list_for_each(scsi, &h->scsi)
+        list_for_each(node, &list_entry(scsi, struct host_scsi, node)->commands) {
+            const struct scsi_cmd *cmd = list_entry(node, struct scsi_cmd, node);
+            if (vchan_ranges_overlap(cmd->ranges, cmd->range_count, first, pages))
+                return true;
+        }
+    return false;
+}
+
 static void free_command(struct scsi_cmd *cmd)
 {
     struct host_chan *ch = cmd->ch;

@@ -60,7 +60,9 @@ struct scsi_cmd {
     uint8_t blk_status;
 };
 
-/* storvsp.c: sends the completion, frees the command */
+/* storvsp.c: a request that is under way names one of the pages */
+bool storvsp_uses(const struct host *h, uint64_t first, uint64_t pages);
+/* sends the completion, frees the command */
 void storvsp_finish(struct scsi_cmd *cmd);
 /* malice_packet.c: changes the answer, and what was read where the answer says that it was not */
 void malice_srb(struct scsi_cmd *cmd, struct vstor_packet *v);

@@ -116,6 +116,7 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
         if (!is_memory(gpa, bytes) || isolation_any_visible(gpa, bytes))
             return false;
         nested_unmap(gpa, bytes);
+        machine_flush_guest(UINT64_MAX);
         return true;
     case HOST_PAGES_RETURNED:
         map_back(gpa, bytes);
@@ -126,8 +127,10 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
         hpa = direct_kept_take(bytes);
         return hpa && guest_ram_add(gpa, hpa, bytes) == 0;
     case HOST_PAGES_REMOVED:
-        if (!lying)
+        if (!lying) {
             nested_unmap(gpa, bytes);
+            machine_flush_guest(UINT64_MAX);
+        }
         return true;
     }
     return false;

@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <signal.h>
 #include <sys/wait.h>
+#include "tests/host/storvsp.h"
 #include "tests/unit/played_disk.h"
 
 #define ROUNDS     300u
@@ -141,11 +142,13 @@ TEST(memory_of_a_request_is_the_guests_again)
     issue(relid, &r, 7, SCSI_READ_10);
     host_get_state(host, &state);
     CHECK_EQ(state.pages_mapped, idle.pages_mapped + 3);
+    CHECK(storvsp_uses(host, 500, 1) && storvsp_uses(host, 600, 101) && !storvsp_uses(host, 501, 199));
     blk_mem_hold(disk, false, false);
     poll_all();
     CHECK(receive(&head, packet) != 0);
     host_get_state(host, &state);
     CHECK_EQ(state.pages_mapped, idle.pages_mapped);
+    CHECK(!storvsp_uses(host, 500, 1));
 
     blk_mem_hold(disk, true, false);
     issue(relid, &r, 8, SCSI_READ_10);
