@@ -249,6 +249,13 @@ static void begin_idle_run(struct vcpu *v)
     v->idle_run = true;
 }
 
+static void stop_idle_run(struct vcpu *v)
+{
+    struct svm_control *c = &v->vmcb->control;
+    c->intercept1 = (c->intercept1 & ~WAKES) | SVM_INTERCEPT1_HLT;
+    v->idle_run = false;
+}
+
 /* An NMI is not the guest's: it sleeps on, and whatever the NMI's cause makes pend ends the next run. */
 static void end_idle_run(struct vcpu *v, uint64_t halt_rip)
 {
@@ -257,8 +264,7 @@ static void end_idle_run(struct vcpu *v, uint64_t halt_rip)
         v->vmcb->save.rip = halt_rip;
         return;
     }
-    c->intercept1 = (c->intercept1 & ~WAKES) | SVM_INTERCEPT1_HLT;
-    v->idle_run = false;
+    stop_idle_run(v);
     vcpu_advance(v, halt_rip + 1);
 }
 
@@ -394,6 +400,8 @@ static void take_signals(struct vcpu *v)
         v->vmcb->control.vintr &= ~(uint64_t)SVM_VINTR_PENDING;
         v->vmcb->control.event_injection = 0;
         v->init_pending = false;
+        if (v->idle_run)                    /* the HLT it slept in is over */
+            stop_idle_run(v);
     }
     if (v->sipi_pending) {
         if (v->state == VCPU_WAIT_SIPI)
