@@ -44,6 +44,20 @@ static void take_seed(struct boot_info *boot, const uint8_t *seed, uint32_t byte
     boot->random_seed_bytes += (unsigned)n;
 }
 
+static void read_console(const struct fdt_walk *w, struct chosen *c)
+{
+    const char *text = fdt_text(w, "stdout-path");
+    if (text == NULL)
+        text = fdt_text(w, "linux,stdout-path");
+    if (text == NULL)
+        return;
+    const char *colon = strchr(text, ':');
+    size_t length = colon == NULL ? strlen(text) : (size_t)(colon - text);
+    length = MIN(length, sizeof c->console - 1);
+    memcpy(c->console, text, length);
+    c->console[length] = '\0';
+}
+
 static void read_chosen(struct boot_info *boot, const struct fdt_walk *w, struct chosen *c)
 {
     uint64_t start, end;
@@ -51,16 +65,6 @@ static void read_chosen(struct boot_info *boot, const struct fdt_walk *w, struct
     const char *text = (const char *)fdt_property(w, "bootargs", &bytes);
     const uint8_t *seed;
     boot_set_cmdline(boot, text, bytes);
-    text = fdt_text(w, "stdout-path");
-    if (text == NULL)
-        text = fdt_text(w, "linux,stdout-path");
-    if (text != NULL) {
-        const char *colon = strchr(text, ':');
-        size_t length = colon == NULL ? strlen(text) : (size_t)(colon - text);
-        length = MIN(length, sizeof c->console - 1);
-        memcpy(c->console, text, length);
-        c->console[length] = '\0';
-    }
     if (fdt_number(w, "linux,initrd-start", &start) && fdt_number(w, "linux,initrd-end", &end) && start < end)
         boot_add_module(boot, start, end - start, "initrd", sizeof "initrd");
     seed = fdt_property(w, "rng-seed", &bytes);
@@ -196,10 +200,11 @@ static void read_names(struct boot_info *boot, const struct fdt *fdt, struct cho
 {
     static struct fdt_walk w;
     memset(c, 0, sizeof *c);
-    if (!alone)
-        return;
-    if (find_node(&w, fdt, "/chosen"))
-        read_chosen(boot, &w, c);
+    if (find_node(&w, fdt, "/chosen")) {
+        read_console(&w, c);
+        if (alone)
+            read_chosen(boot, &w, c);
+    }
     if (c->console[0] != '/' && c->console[0] != '\0' && find_node(&w, fdt, "/aliases"))
         resolve_alias(&w, c);
 }

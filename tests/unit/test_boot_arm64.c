@@ -196,6 +196,12 @@ TEST(the_console_is_the_one_that_is_named)
     CHECK(read_tree() && console.registers == 0x09000000);
     boot_platform_from_fdt(&info, ARENA_START);
     CHECK(console.registers == 0x09000000);
+    build_machine();                        /* where UEFI tells the rest, the console is still the tree's to name */
+    chosen("/pl011@9040000");
+    CHECK(read_tree());
+    memset(&console, 0, sizeof console);
+    boot_platform_from_fdt(&info, ARENA_START);
+    CHECK(console.registers == 0x09040000);
 }
 
 TEST(addresses_go_through_the_buses_above)
