@@ -111,8 +111,11 @@ static inline int begin_packet(struct vmbus_channel *ch, uint16_t type, uint16_t
             ch->stats.ring_full++;
             return rc;
         }
-        channel_break(ch, "send");
-        return -E_REMOVED;
+        if (rc < 0) {
+            channel_break(ch, "send");
+            return -E_REMOVED;
+        }
+        event_raise(&ch->event);
     }
     descriptor = (void *)where;
     *descriptor = (struct vmbus_packet_header){

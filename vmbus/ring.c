@@ -13,6 +13,9 @@
 /* Copies up to here are done in place; longer ones are worth a call. */
 #define SMALL_COPY   256u
 
+/* waiting_bytes: another packet took the room that one waited for may have; the one is to try again at once. */
+#define OVERTAKEN    UINT32_MAX
+
 #define LIKELY(c)    __builtin_expect(!!(c), 1)
 #define UNLIKELY(c)  __builtin_expect(!!(c), 0)
 
@@ -88,6 +91,8 @@ static inline uint32_t room(const struct ring *r)
 
 static int wait_for_room(struct ring *r, uint32_t space)
 {
+    uint32_t before = r->waiting_bytes;
+
     if (!refresh(r, READ_INDEX))
         return -E_PROTO;
     if (room(r) >= space)
@@ -99,9 +104,10 @@ static int wait_for_room(struct ring *r, uint32_t space)
         return -E_PROTO;
     if (room(r) < space)
         return -E_AGAIN;
-    r->waiting_bytes = 0;
+    /* The host may have looked before or after the word changed: that it tells the one who waited is not certain. */
+    r->waiting_bytes = before ? OVERTAKEN : 0;
     __atomic_store_n(word(r, PENDING_SEND), 0, __ATOMIC_RELAXED);
-    return 0;
+    return before != 0;
 }
 
 int ring_reserve(struct ring *r, uint32_t bytes, uint8_t **where)
@@ -110,8 +116,10 @@ int ring_reserve(struct ring *r, uint32_t bytes, uint8_t **where)
 
     if (UNLIKELY(room(r) < space)) {
         int rc = wait_for_room(r, space);
-        if (rc)
+        if (rc < 0)
             return rc;
+        *where = r->data + r->mine;
+        return rc;
     }
     *where = r->data + r->mine;
     return 0;
@@ -145,7 +153,9 @@ int ring_signal_needed(struct ring *r)
 
 bool ring_unblocked(struct ring *r)
 {
-    if (LIKELY(!r->waiting_bytes) || !refresh(r, READ_INDEX) || room(r) < r->waiting_bytes)
+    if (LIKELY(!r->waiting_bytes))
+        return false;
+    if (r->waiting_bytes != OVERTAKEN && (!refresh(r, READ_INDEX) || room(r) < r->waiting_bytes))
         return false;
     r->waiting_bytes = 0;
     __atomic_store_n(word(r, PENDING_SEND), 0, __ATOMIC_RELAXED);

@@ -54,8 +54,8 @@ void ring_init(struct ring *r, void *control, void *data, uint32_t size);
 
 /*
  * Sender. Room for one packet of bytes (descriptor included, trailer not; a multiple of 8): *where is where to write
- * it. 0; -E_AGAIN: no room, the host was asked to tell when there is (ring_unblocked); -E_PROTO: the host's index is
- * nonsense.
+ * it. 0; 1: there is room, but another packet waits for some and may not be told: ring_unblocked is to be asked soon;
+ * -E_AGAIN: no room, the host was asked to tell when there is (ring_unblocked); -E_PROTO: the host's index is nonsense.
  */
 int ring_reserve(struct ring *r, uint32_t bytes, uint8_t **where);
 /* Publishes the packet written where ring_reserve said. */
@@ -65,7 +65,7 @@ void ring_commit(struct ring *r, uint32_t bytes);
  * and has read all that was there before the batch: any earlier packet had its own decision. 1 yes, 0 no, -E_PROTO.
  */
 int ring_signal_needed(struct ring *r);
-/* After ring_reserve said -E_AGAIN: true once, when that packet fits now. */
+/* After ring_reserve said -E_AGAIN: true once, when that packet fits now or is to be tried again. */
 bool ring_unblocked(struct ring *r);
 /* Bytes free now for packets and their trailers. 0 when the host's index is nonsense. */
 uint32_t ring_room_bytes(struct ring *r);

@@ -56,7 +56,7 @@ static double ring_round(struct ring *sender, struct ring *receiver, uint32_t pa
 
     for (unsigned i = 0; i < count; i++) {
         uint8_t *where;
-        if (ring_reserve(sender, bytes, &where))
+        if (ring_reserve(sender, bytes, &where) < 0)
             die("the ring is full");
         header.transaction_id = i;
         memcpy(where, &header, sizeof(header));

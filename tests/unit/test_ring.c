@@ -52,7 +52,7 @@ static int put(struct ring *r, uint32_t bytes, uint32_t seed)
     uint8_t *to;
     int rc = ring_reserve(r, bytes, &to);
 
-    if (rc)
+    if (rc < 0)
         return rc;
     memcpy(to, &d, sizeof(d));
     for (uint32_t i = sizeof(d); i < bytes; i++)
@@ -325,7 +325,7 @@ TEST(ring_random_garbage)
             else if (rc < 0 || ring_rest(&p.receiver) != 0)
                 break;
         }
-        if (ring_reserve(&p.sender, 512, &to) == 0) {
+        if (ring_reserve(&p.sender, 512, &to) >= 0) {
             memset(to, 0, 512);
             ring_commit(&p.sender, 512);
             ring_signal_needed(&p.sender);

@@ -250,7 +250,7 @@ static void work(double limit_s)
                 full_rings++;
                 break;
             }
-            if (rc) {
+            if (rc < 0) {
                 fail("the guest finds a bad read index");
                 return;
             }
