@@ -35,19 +35,24 @@ static u16_t large(const struct nic *nic, u16_t segment, uint32_t headers)
 void net_lso_attach(const struct nic *nic, const struct netif *netif)
 {
     const uint32_t needed = NIC_TX_LSO | NIC_TX_CSUM_TCP;
+    u16_t before4 = segment4, before6 = segment6;
     bool four = (nic->tx_offloads & needed) == needed, six = four && (nic->tx_offloads & NIC_TX_IP6);
     segment4 = (u16_t)(netif->mtu - IP_HLEN - TCP_BYTES);
     segment6 = (u16_t)(netif->mtu - IP6_HLEN - TCP_BYTES);
     large4 = four ? large(nic, segment4, ETH_BYTES + IP_HLEN + TCP_BYTES) : 0;
     large6 = six ? large(nic, segment6, ETH_BYTES + IP6_HLEN + TCP_BYTES) : 0;
-    /* Another NIC than the one these connections grew large with may not take what they have queued. */
+    /* Another NIC than the one these connections grew large with may not take what they have queued, or would cut it into
+     * segments larger than the peer takes: how large its own are is known only as "not below those of before". */
     for (struct tcp_pcb *pcb = tcp_active_pcbs, *next; pcb; pcb = next) {
-        u16_t limit = IP_IS_V6_VAL(pcb->remote_ip) ? MAX(large6, segment6) : MAX(large4, segment4);
+        bool six_too = IP_IS_V6_VAL(pcb->remote_ip);
+        u16_t segment = six_too ? segment6 : segment4, before = six_too ? before6 : before4;
+        u16_t limit = MAX(six_too ? large6 : large4, segment);
+        bool cut_larger = pcb->mss > before && segment > before;
         next = pcb->next;
-        if (pcb->state < ESTABLISHED || pcb->netif_idx != NETIF_NO_INDEX || pcb->mss <= limit ||
+        if (pcb->state < ESTABLISHED || pcb->netif_idx != NETIF_NO_INDEX || (pcb->mss <= limit && !cut_larger) ||
             ip_addr_isloopback(&pcb->remote_ip))
             continue;
-        log_warn("%s:%u: closed, its segments are larger than %s takes", ipaddr_ntoa(&pcb->remote_ip), pcb->remote_port,
+        log_warn_some("%s:%u: closed, its segments do not suit %s", ipaddr_ntoa(&pcb->remote_ip), pcb->remote_port,
                  nic->name);
         tcp_abort(pcb);
         next = tcp_active_pcbs;             /* an error callback may have closed others */

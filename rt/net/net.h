@@ -6,6 +6,9 @@
  * (lwip/tcp.h, lwip/udp.h). The callback API may be called from tasks, events and timers alike, because nothing
  * pre-empts and lwIP never blocks; its callbacks run in the event loop and must not block.
  *
+ * What a received pbuf's payload points to is only the application's until it returns to the loop or blocks: the frame may
+ * move then (so that its NIC gets its own memory back), and payload with it. Take payload anew each time.
+ *
  * Configuration: net.address=dhcp (default) | 10.0.0.5/24 | none   net.gateway=10.0.0.1   net.dns=10.0.0.1,10.0.0.2
  * net.mtu=N   net.hostname=NAME   net.ipv6=0   net.weak_random=1
  *

@@ -135,6 +135,7 @@ int net_netif_init(const struct net_netif_config *config)
     if (!netif_add(&en0, NULL, NULL, NULL, NULL, setup, ethernet_input))
         return -E_NOMEM;
     netif_set_status_callback(&en0, config->status_changed);
+    netif_set_link_callback(&en0, config->status_changed);     /* who waits for an address waits for the link, too */
     netif_set_default(&en0);
     if (use_ipv6)
         en0.ip6_autoconfig_enabled = 1;

@@ -22,6 +22,7 @@
 #include "tests/unit/test.h"
 #include "lwip/inet.h"
 #include "lwip/sockets.h"
+#include "lwip/priv/tcp_priv.h"
 #include "lwip/stats.h"
 
 /* The host's own: lwIP's header takes their names, and the host's does not agree with it. */
@@ -252,9 +253,10 @@ static bool idle_hook(void)
     return true;
 }
 
+static uint32_t plugged_mtu = 1500;
 static void plug_nic(uint8_t number)
 {
-    nic = (struct nic){.mac = {0x52, 0x54, 0, 0, 0, number}, .mtu = 1500, .link_speed_mbps = 1000, .link_up = true,
+    nic = (struct nic){.mac = {0x52, 0x54, 0, 0, 0, number}, .mtu = plugged_mtu, .link_speed_mbps = 1000, .link_up = true,
                        .tx_offloads = trouble.offloads, .lso_max_bytes = 62780, .ops = &nic_ops};
     KASSERT(nic_register(&nic) == 0);
 }
@@ -884,6 +886,68 @@ TEST(held_frames_are_given_back_soon)
             CHECK(in[k] == (uint8_t)(k + i));
     }
     CHECK_EQ(metric("candela_net_receive_held_frames"), 0);
+}
+
+/* ---- another NIC, another link ---- */
+static void alone(unsigned offloads, const char *settings)
+{
+    int fds[2];
+    KASSERT(socketpair(HOST_AF_UNIX, HOST_SOCK_SEQPACKET, 0, fds) == 0);
+    machine(fds[0], 1, &(struct trouble){.loss_percent = 100, .offloads = offloads}, settings);
+}
+
+static void say_closed(void *arg, err_t error UNUSED) { *(bool *)arg = true; }
+
+static struct tcp_pcb *grown_to(u16_t mss, bool *closed)
+{
+    struct tcp_pcb *pcb = tcp_new();
+    KASSERT(pcb);
+    pcb->state = ESTABLISHED;
+    pcb->mss = mss;
+    ip_addr_set_ip4_u32(&pcb->remote_ip, PP_HTONL(0x0A000002));
+    tcp_arg(pcb, closed);
+    tcp_err(pcb, say_closed);
+    TCP_REG_ACTIVE(pcb);
+    return pcb;
+}
+
+/* What a connection's own segments were is not known any more once it grew: with longer ones its peer may never answer. */
+TEST(large_sends_end_where_segments_grow)
+{
+    static const struct { u16_t mtu, mss; bool ends; } cases[] = {
+        {9000, 14600, true}, {9000, 1460, false}, {9000, 536, false}, {1500, 14600, false}, {1400, 14600, true},
+        {1400, 2920, false}, {1400, 536, false},
+    };
+    for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+        bool closed = false;
+        if (i == 0)
+            alone(ALL_OFFLOADS, "net.mtu=9000");
+        struct tcp_pcb *pcb = grown_to(cases[i].mss, &closed);
+        nic_unregister(&nic);
+        plugged_mtu = cases[i].mtu;
+        plug_nic(1);
+        CHECK_EQ(closed, cases[i].ends);
+        if (!closed)
+            tcp_abort(pcb);
+        nic_unregister(&nic);
+        plugged_mtu = 1500;
+        plug_nic(1);
+    }
+}
+
+static void link_comes(void *arg UNUSED) { nic_link_changed(&nic, true); }
+
+TEST(who_waits_for_an_address_is_told_of_the_link)
+{
+    struct rt_timer timer;
+    alone(0, "net.ipv6=0");
+    nic_link_changed(&nic, false);
+    CHECK(!net_wait_ready(1000));
+    timer_init(&timer, link_comes, NULL);
+    uint64_t began = rt_now_100ns();
+    timer_arm_100ns(&timer, began + S_100NS(1));
+    CHECK(net_wait_ready(20000000));
+    CHECK(rt_now_100ns() - began < S_100NS(2));
 }
 
 /* ---- without ---- */
