@@ -59,7 +59,7 @@ struct arch_register { uint64_t address; enum arch_space space; };   /* address 
 struct arch_gic_range { uint64_t start, bytes; bool one_by_one; };
 #define ARCH_GIC_RANGES 8
 enum arch_psci { ARCH_PSCI_UNKNOWN, ARCH_PSCI_HVC, ARCH_PSCI_SMC };   /* the way to it */
-enum arch_serial { ARCH_SERIAL_NONE, ARCH_SERIAL_PL011, ARCH_SERIAL_16550 };
+enum arch_serial { ARCH_SERIAL_NONE, ARCH_SERIAL_PL011, ARCH_SERIAL_SBSA, ARCH_SERIAL_16550 };
 /* What boot learned from the platform's tables, for power-off, reset, calibration and, on arm64, interrupts. Zero means
  * absent. */
 struct arch_platform {

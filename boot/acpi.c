@@ -137,7 +137,7 @@ static uint64_t rsdp_search(void)
     uint64_t found = 0;
     if (strcmp(ARCH_NAME, "x86_64") != 0 || (area = mm_map_phys(pa(SEARCH_START), SEARCH_BYTES, MAP_READ)) == NULL)
         return 0;
-    for (uint64_t at = 0; at < SEARCH_BYTES && found == 0; at += 16) {
+    for (uint64_t at = 0; at + RSDP_V1_BYTES <= SEARCH_BYTES && found == 0; at += 16) {
         if (rsdp_valid((const void *)(area + at)))
             found = SEARCH_START + at;
     }

@@ -99,9 +99,11 @@ void acpi_arm_spcr(const uint8_t *table, uint32_t bytes, struct arch_platform *p
     platform->serial_address = address;
     switch (table[TYPE]) {
     case TYPE_PL011:
+        platform->serial = ARCH_SERIAL_PL011;
+        break;
     case TYPE_SBSA_32:
     case TYPE_SBSA:
-        platform->serial = ARCH_SERIAL_PL011;
+        platform->serial = ARCH_SERIAL_SBSA;
         break;
     case TYPE_16550:
     case TYPE_16550_SUBSET:

@@ -48,14 +48,15 @@ static void heap_sort(uint64_t *v, unsigned n)
 static bool clip_entry(const struct mm_region *r, unsigned index, uint64_t *start, uint64_t *end)
 {
     bool ram = r->type == MM_RAM;
-    if (r->bytes == 0 || r->bytes > UINT64_MAX - r->start.v) {
+    bool endless = r->bytes > UINT64_MAX - r->start.v;
+    if (r->bytes == 0 || (ram && endless)) {
         log_warn("memory map: entry %u (start %#llx, %#llx bytes) is %s, left out", index,
                  (unsigned long long)r->start.v, (unsigned long long)r->bytes,
                  r->bytes ? "beyond the end of addresses" : "empty");
         return false;
     }
     *start = r->start.v;
-    *end = r->start.v + r->bytes;
+    *end = endless ? UINT64_MAX : r->start.v + r->bytes;      /* of a reservation what there is counts */
     if (*end > ARCH_DIRECT_BYTES) {
         if (ram)
             log_warn("memory map: entry %u, RAM at %#llx-%#llx, is beyond the direct map (%#llx), left out", index,

@@ -119,6 +119,7 @@ void rt_init(void)
 static void task_main(void *arg)
 {
     struct task *t = arg;
+    KASSERT(IS_ALIGNED((uintptr_t)__builtin_frame_address(0), 16));     /* as both ABIs have it */
     if (ended)
         free_ended();
     t->fn(t->arg);

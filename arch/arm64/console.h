@@ -7,6 +7,11 @@ enum arm64_uart {
     ARM64_UART_NONE, ARM64_UART_PL011, ARM64_UART_16550,
     ARM64_UART_SBSA,             /* PL011 without the registers that set it up */
 };
+static inline enum arm64_uart arm64_uart_of(enum arch_serial serial)
+{
+    return serial == ARCH_SERIAL_PL011 ? ARM64_UART_PL011 : serial == ARCH_SERIAL_SBSA ? ARM64_UART_SBSA :
+           serial == ARCH_SERIAL_16550 ? ARM64_UART_16550 : ARM64_UART_NONE;
+}
 /* Before arch_console_init. Registers lie 1 << shift bytes apart and are width bytes wide (a PL011's are what they
  * are). */
 void arm64_console_set(enum arm64_uart kind, paddr_t registers, unsigned shift, unsigned width);

@@ -106,7 +106,11 @@ static NORETURN void die(const struct arm64_frame *f, unsigned vector)
     unsigned ec = ESR_EC(f->esr);
     uint32_t iss = ESR_ISS(f->esr);
     char note[120] = "";
-    print_registers(f, vector);
+    static bool printed;    /* once: where the console itself faults, the panic path must be reached to mark that */
+    if (!printed) {
+        printed = true;
+        print_registers(f, vector);
+    }
     arm64_fault_caller(f->elr, f->x[30]);
     if (vector % 4 == ARM64_VECTOR_SYNC && is_abort(ec)) {
         bool fetch = ec == ESR_EC_IABT || ec == ESR_EC_IABT_LOWER;

@@ -18,8 +18,8 @@ void arch_platform_set(const struct arch_platform *platform)
 {
     arm64_platform = *platform;
     if (platform->serial != ARCH_SERIAL_NONE && !arch_console_init())
-        arm64_console_set(platform->serial == ARCH_SERIAL_PL011 ? ARM64_UART_PL011 : ARM64_UART_16550,
-                          pa(platform->serial_address), platform->serial_shift, platform->serial_width);
+        arm64_console_set(arm64_uart_of(platform->serial), pa(platform->serial_address), platform->serial_shift,
+                          platform->serial_width);
 }
 
 #define CALL(instruction)                                                                                            \

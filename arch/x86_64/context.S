@@ -26,12 +26,12 @@ arch_context_switch:
     ret
     .size arch_context_switch, . - arch_context_switch
 
-    /* A task's first instruction: entry in R12, its argument in R13; RBP is 0, which ends backtraces. */
+    /* A task's first instruction: entry in R12, its argument in R13; RBP is 0, which ends backtraces. RSP is as after a
+     * call: at a return address, 0, behind which the stack is aligned to 16. */
     .globl x86_context_start
     .type x86_context_start, @function
 x86_context_start:
     movq %r13, %rdi
-    pushq $0
     jmp *%r12
     .size x86_context_start, . - x86_context_start
 

@@ -59,7 +59,11 @@ static NORETURN void die(const struct x86_frame *f)
 {
     uint64_t cr2 = x86_cr2();
     char note[120] = "";
-    print_registers(f, cr2);
+    static bool printed;    /* once: where the console itself faults, the panic path must be reached to mark that */
+    if (!printed) {
+        printed = true;
+        print_registers(f, cr2);
+    }
     if (f->vector == X86_VECTOR_DF) {
         /* The address whose fault could not be delivered is still in CR2. */
         explain_address(cr2, note, sizeof note);

@@ -57,6 +57,6 @@ void boot_console_from_acpi(uint64_t rsdp)
         break;
     }
     if (found.serial != ARCH_SERIAL_NONE && boot_map_early_device(found.serial_address))
-        arm64_console_set(found.serial == ARCH_SERIAL_PL011 ? ARM64_UART_PL011 : ARM64_UART_16550,
-                          pa(found.serial_address), found.serial_shift, found.serial_width);
+        arm64_console_set(arm64_uart_of(found.serial), pa(found.serial_address), found.serial_shift,
+                          found.serial_width);
 }

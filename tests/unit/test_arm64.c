@@ -412,6 +412,9 @@ TEST(arm64_fadt_gtdt_spcr)
     put(table + 44, 0xEFFEC000, 8);
     acpi_arm_spcr(table, end, &platform);
     CHECK(platform.serial == ARCH_SERIAL_PL011 && platform.serial_address == 0xEFFEC000);
+    table[36] = 0x0E;
+    acpi_arm_spcr(table, end, &platform);
+    CHECK(platform.serial == ARCH_SERIAL_SBSA);
     table[36] = 0x12, table[41] = 32, table[43] = 3;
     acpi_arm_spcr(table, end, &platform);
     CHECK(platform.serial == ARCH_SERIAL_16550 && platform.serial_shift == 2 && platform.serial_width == 4);
