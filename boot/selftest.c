@@ -95,13 +95,29 @@ static void overflow_interrupt_stack(void *arg)
     overflow(arg);
 }
 
+/* A console that faults: nothing can be said any more, but the hypervisor is told and the machine ends. */
+static bool console_is_broken;
+static void write_nowhere(struct log_sink *sink UNUSED, const char *text UNUSED, size_t bytes UNUSED)
+{
+    if (console_is_broken)
+        null_read(NULL);
+}
+
+static void bad_console(void *arg UNUSED)
+{
+    static struct log_sink console = {.write = write_nowhere};
+    log_add_sink(&console);
+    console_is_broken = true;
+    log_info("the console faults");
+}
+
 void selftest_run(const char *name)
 {
     static const struct { const char *name; void (*fn)(void *arg); } tests[] = {
         {"assert", assertion}, {"null", null_read}, {"write-constant", write_constant}, {"undefined", undefined},
         {"execute-data", execute_data}, {"boot-stack", overflow}, {"task-stack", overflow_task},
         {"far-edge", far_edge}, {"interrupt", interrupted}, {"reporter", bad_reporter},
-        {"interrupt-stack", overflow_interrupt_stack},
+        {"interrupt-stack", overflow_interrupt_stack}, {"console", bad_console},
     };
     if (strcmp(name, "memory") == 0) {
         selftest_memory();

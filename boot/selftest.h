@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * selftest=NAME: failures on demand (assert null write-constant undefined execute-data boot-stack task-stack far-edge
- * interrupt reporter interrupt-stack), and three that only look: memory, interrupts, copies.
+ * interrupt reporter interrupt-stack console), and three that only look: memory, interrupts, copies.
  */
 #pragma once
 

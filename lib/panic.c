@@ -98,8 +98,8 @@ static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint6
         bool trap = kind == PANIC_KIND_TRAP;
         next_step = REPORT;
         reporters_left = reporters;
+        report = (struct panic_report){{PANIC_CLASS | kind, 0, ip, detail, sp}, text, 0};
         print(ip, !trap, trap && the_machine != NULL ? the_machine->frameless_caller(ip, sp) : 0, frame, fmt, ap);
-        report = (struct panic_report){{PANIC_CLASS | kind, 0, ip, detail, sp}, text, text_bytes};
     } else if (!told) {
         int head = ksnprintf(again, sizeof again, "panic: again, inside the panic: ");
         told = true;
@@ -108,7 +108,6 @@ static NORETURN void panic_common(uint64_t kind, uint64_t ip, uint64_t sp, uint6
         log_raw("\n", 1);
     }
     if (next_step == REPORT) {
-        report.text = text;
         report.text_bytes = text_bytes;
         while (reporters_left != NULL) {
             struct panic_reporter *r = reporters_left;

@@ -41,6 +41,17 @@ def crash_reports(t):
         t.check("lab-crash: " in lab, f"{name}: the text of the crash reaches the hypervisor")
 
 
+@case(limit_s=60)
+def crash_of_the_console(t):
+    """A console that faults whenever something is said: the hypervisor hears of it all the same, and the machine ends."""
+    vm = t.lab(ready=None, app="hello", disks=[], net=[], cmdline="selftest=console")
+    t.equal(vm.wait(30), CRASH, "end of the machine")
+    vm.ended = CRASH
+    lab = vm.lines["lab"].text
+    t.check(re.search(r"the guest crashed: P0 0x43414e44", lab, re.I), "crash parameters")
+    t.check(re.search(r"lab-crash: .*page fault: read of unmapped address 0x10: null pointer", lab), "the text of the crash")
+
+
 @case(limit_s=60, arch="x86_64")
 def crash_without_hypervisor(t):
     """Without Hyper-V a panic is on the console and ends as panic= says."""
