@@ -8,7 +8,9 @@
  * allocated and written; and a device that goes leaves given pages given and nothing else behind.
  */
 #include <string.h>
+#include <sys/mman.h>
 #include "drivers/balloon.h"
+#include "tests/fake_arch/space.h"
 #include "tests/fuzz/machine.h"
 
 #define HOT_FIRST (1u << 16)                   /* 256 MiB: beyond the RAM, within physical memory */
@@ -48,6 +50,8 @@ static void remove_device(void)
 static void setup(void)
 {
     machine_boot(32 << 20, "memory.floor=4M");
+    /* Memory that a lie adds is there as far as the guest can tell: its page tables may come to lie in it. */
+    space_protect(FAKE_HOST_BASE, 0, ARCH_DIRECT_BYTES, PROT_READ | PROT_WRITE);
     machine_start();
     hv_host.pages_stay = true;
     balloon_register();
