@@ -37,8 +37,8 @@
 #define MEM_CUSTOM_CALLOC               net_calloc
 #define MEM_CUSTOM_FREE                 net_free
 #endif
-#define MEMP_NUM_PBUF                   8192  /* pieces sent by reference */
-#define MEMP_NUM_TCP_SEG                8192
+#define MEMP_NUM_PBUF                   4096  /* pieces sent by reference */
+#define MEMP_NUM_TCP_SEG                4096
 #define MEMP_NUM_TCP_PCB                128
 #define MEMP_NUM_TCP_PCB_LISTEN         16
 #define MEMP_NUM_UDP_PCB                32
