@@ -114,15 +114,8 @@ int ring_reserve(struct ring *r, uint32_t bytes, uint8_t **where)
 {
     uint32_t space = RING_PACKET_SPACE(bytes);
 
-    if (UNLIKELY(room(r) < space)) {
-        int rc = wait_for_room(r, space);
-        if (rc < 0)
-            return rc;
-        *where = r->data + r->mine;
-        return rc;
-    }
     *where = r->data + r->mine;
-    return 0;
+    return UNLIKELY(room(r) < space) ? wait_for_room(r, space) : 0;
 }
 
 void ring_commit(struct ring *r, uint32_t bytes)
