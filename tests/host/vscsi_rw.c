@@ -58,6 +58,15 @@ static void illegal_field(struct scsi_cmd *cmd)
     vscsi_fail(cmd, SRB_STATUS_INVALID_REQUEST, SCSI_KEY_ILLEGAL_REQUEST, SCSI_ASC_INVALID_FIELD_IN_CDB);
 }
 
+static bool wrong_direction(struct scsi_cmd *cmd, uint8_t wanted)
+{
+    if (cmd->srb.data_direction == wanted)
+        return false;
+    host_violation(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: data direction of command %02x", cmd->srb.cdb[0]);
+    illegal_field(cmd);
+    return true;
+}
+
 static bool write_protected(struct scsi_cmd *cmd)
 {
     if (!cmd->lun->info.read_only)
@@ -147,13 +156,8 @@ void vscsi_read_write(struct scsi_cmd *cmd)
         out_of_range(cmd);
         return;
     }
-    if ((write && cmd->srb.data_direction != VSTOR_DATA_TO_DEVICE) ||
-        (!write && cmd->srb.data_direction != VSTOR_DATA_FROM_DEVICE)) {
-        host_violation(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: data direction of command %02x",
-                       cmd->srb.cdb[0]);
-        illegal_field(cmd);
+    if (wrong_direction(cmd, write ? VSTOR_DATA_TO_DEVICE : VSTOR_DATA_FROM_DEVICE))
         return;
-    }
     if (write && write_protected(cmd))
         return;
     left = (uint32_t)bytes;
@@ -294,12 +298,8 @@ void vscsi_write_same(struct scsi_cmd *cmd)
 
     get_range(cmd->srb.cdb, &r);
     unmap = r.flags & SCSI_CDB_WRITE_SAME_UNMAP;
-    if (!ndob && cmd->srb.data_direction != VSTOR_DATA_TO_DEVICE) {
-        host_violation(cmd->s->h, &cmd->srb, sizeof(cmd->srb), "scsi: data direction of command %02x",
-                       cmd->srb.cdb[0]);
-        illegal_field(cmd);
+    if (!ndob && wrong_direction(cmd, VSTOR_DATA_TO_DEVICE))
         return;
-    }
     if (unmap && !cmd->lun->info.supports_unmap) {
         illegal_field(cmd);
         return;

@@ -95,6 +95,13 @@ static bool is_memory(uint64_t gpa, uint64_t bytes)
     return true;
 }
 
+/* No processor uses translations of it any more. */
+static void take_away(uint64_t gpa, uint64_t bytes)
+{
+    nested_unmap(gpa, bytes);
+    machine_flush_guest(UINT64_MAX);
+}
+
 static void map_back(uint64_t gpa, uint64_t bytes)
 {
     uint64_t hpa;
@@ -115,8 +122,7 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
     case HOST_PAGES_TAKEN:
         if (!is_memory(gpa, bytes) || isolation_any_visible(gpa, bytes))
             return false;
-        nested_unmap(gpa, bytes);
-        machine_flush_guest(UINT64_MAX);
+        take_away(gpa, bytes);
         return true;
     case HOST_PAGES_RETURNED:
         map_back(gpa, bytes);
@@ -127,10 +133,8 @@ bool balloon_pages(void *ctx, uint64_t gpn, uint64_t count, enum host_pages what
         hpa = direct_kept_take(bytes);
         return hpa && guest_ram_add(gpa, hpa, bytes) == 0;
     case HOST_PAGES_REMOVED:
-        if (!lying) {
-            nested_unmap(gpa, bytes);
-            machine_flush_guest(UINT64_MAX);
-        }
+        if (!lying)
+            take_away(gpa, bytes);
         return true;
     }
     return false;
