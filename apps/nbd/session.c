@@ -75,7 +75,7 @@ bool nbd_session_is_full(struct nbd_session *s)
 void nbd_session_eof(struct nbd_session *s)
 {
     if (s->state == NBD_ISSUE)              /* it came whole */
-        s->finishing = true;
+        nbd_session_finish(s);
     else if (!s->disconnecting)
         nbd_session_close(s);
 }
