@@ -178,7 +178,7 @@ static bool below_boundary(const paddr_t *pages, size_t n)
     for (size_t i = 0; i < n && hv_state.isolation.boundary; i++) {
         if (pages[i].v >= hv_state.isolation.boundary) {
             log_err_some("RAM at 0x%llx lies above the shared boundary: it cannot be shared",
-                    (unsigned long long)pages[i].v);
+                         (unsigned long long)pages[i].v);
             return false;
         }
     }

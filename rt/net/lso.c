@@ -53,7 +53,7 @@ void net_lso_attach(const struct nic *nic, const struct netif *netif)
             ip_addr_isloopback(&pcb->remote_ip))
             continue;
         log_warn_some("%s:%u: closed, its segments do not suit %s", ipaddr_ntoa(&pcb->remote_ip), pcb->remote_port,
-                 nic->name);
+                      nic->name);
         tcp_abort(pcb);
         next = tcp_active_pcbs;             /* an error callback may have closed others */
     }

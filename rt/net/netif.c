@@ -65,7 +65,7 @@ static void attach(struct nic *nic)
     if (use_ipv6 && !same_mac)
         netif_create_ip6_linklocal_address(&en0, 1);
     log_info_some("en0 on %s, %02x:%02x:%02x:%02x:%02x:%02x, MTU %u, link %s", nic->name, nic->mac[0], nic->mac[1],
-             nic->mac[2], nic->mac[3], nic->mac[4], nic->mac[5], en0.mtu, nic->link_up ? "up" : "down");
+                  nic->mac[2], nic->mac[3], nic->mac[4], nic->mac[5], en0.mtu, nic->link_up ? "up" : "down");
     if (nic->link_up)
         netif_set_link_up(&en0);
 }
